@@ -49,5 +49,21 @@ pub fn parse_bytes(text: &str) -> Option<f64> {
     digits.parse::<f64>().ok().filter(|_| is_plain).map(|number| number * base.powi(power))
 }
 
+/// Formats bytes, or bytes per second, in at most five characters: `902`, `1.2K`, `18.4M`, `104M`. K is 1,000.
+pub fn format_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["", "K", "M", "G", "T", "P", "E"];
+    if bytes < 1000 {
+        return bytes.to_string();
+    }
+    let (mut value, mut unit) = (bytes as f64, 0);
+    // 999.5 would round to four digits.
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let decimals = usize::from(value < 99.95);
+    format!("{value:.decimals$}{}", UNITS[unit])
+}
+
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ mod text;
 mod user_id_key;
 
 pub use address_block::AddressBlock;
-pub use byte_size::{ByteSize, parse_bytes};
+pub use byte_size::{ByteSize, format_bytes, parse_bytes};
 pub use error::IdError;
 pub use keys::{ChannelId, Group, ProxyId, ServiceKey, StreamId, StreamKey, UserChannelId};
 pub use next_free::next_free_id;

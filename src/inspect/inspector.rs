@@ -8,7 +8,10 @@ use super::{
     http::{RequestHead, ResponseHead},
     tls::{ClientHelloResult, parse_client_hello},
 };
-use crate::{ids::Direction, telemetry::Content};
+use crate::{
+    ids::Direction,
+    telemetry::{Content, Shortfall, TransferEnd},
+};
 
 mod exchange;
 
@@ -53,9 +56,6 @@ pub struct ProtocolInspector {
     pending: VecDeque<PendingRequest>,
     /// Whether a response has begun and is not complete.
     is_responding: bool,
-    /// The offset within the download at which the bytes of the next call of [`from_target`](Self::from_target)
-    /// begin.
-    download_offset: u64,
     /// The detected protocol and request; `None` while undetected.
     content: Option<Arc<Content>>,
     /// The content detected before `content`, whose allocation is reused for the next one.
@@ -99,6 +99,19 @@ struct DirectionState {
     buffered: Vec<u8>,
     /// Whether the request line of the incomplete head in `buffered` was already reported.
     is_request_line_reported: bool,
+    /// The offset within the direction at which the bytes that the inspector gets next begin.
+    offset: u64,
+    /// The body that the last head announced; `None` before the first one.
+    body: Option<MessageBody>,
+}
+
+/// The position of a body within its direction.
+#[derive(Debug, Clone, Copy)]
+struct MessageBody {
+    /// The offset within the direction at which the body begins.
+    begun: u64,
+    /// The size of the body in bytes; `None` in the chunked coding.
+    size: Option<u64>,
 }
 
 impl DirectionState {
@@ -168,12 +181,27 @@ impl ProtocolInspector {
 
     /// Examines bytes that the target sent. Returns how many of the next download bytes to skip.
     pub fn from_target(&mut self, bytes: &[u8]) -> u64 {
-        self.download_offset = self.download_offset.saturating_add(bytes.len() as u64);
-        let skip = self.feed(Direction::Down, bytes);
-        if skip != Self::SKIP_ALL {
-            self.download_offset = self.download_offset.saturating_add(skip);
-        }
-        skip
+        self.feed(Direction::Down, bytes)
+    }
+
+    /// Returns whether the message is complete within which a stream ends now, as far as that is known. The arguments are the
+    /// bytes of each direction that are still to be skipped.
+    pub fn transfer_end(&self, upload_skip: u64, download_skip: u64) -> Option<TransferEnd> {
+        let download = Self::shortfall(Direction::Down, &self.target, download_skip);
+        // The upload is of no interest any more once its response is complete.
+        let is_unanswered = self.is_responding || !self.pending.is_empty();
+        let upload = Self::shortfall(Direction::Up, &self.user, upload_skip).filter(|_| is_unanswered);
+        let is_complete = self.is_http && !is_unanswered && matches!(self.target.phase, ParsePhase::Head);
+        download.or(upload).map(TransferEnd::Short).or(is_complete.then_some(TransferEnd::Complete))
+    }
+
+    /// Returns how far the body of a direction has come of which `skip` more bytes are to be skipped; `None` if it is
+    /// complete, or none is known.
+    fn shortfall(direction: Direction, side: &DirectionState, skip: u64) -> Option<Shortfall> {
+        let (ParsePhase::BodyEnd | ParsePhase::Chunked(_)) = side.phase else { return None };
+        let MessageBody { begun, size } = side.body?;
+        let transferred = side.offset.saturating_sub(begun).saturating_sub(skip);
+        Some(Shortfall { direction, transferred, size, is_user_closed: false })
     }
 
     /// Returns the detected content if it has changed since the last call.
@@ -204,6 +232,19 @@ impl ProtocolInspector {
 
     /// Examines the next bytes of a direction. Returns how many of those behind them to skip.
     fn feed(&mut self, direction: Direction, bytes: &[u8]) -> u64 {
+        let side = self.side(direction);
+        side.offset = side.offset.saturating_add(bytes.len() as u64);
+        let skip = self.follow(direction, bytes);
+        if skip != Self::SKIP_ALL {
+            let side = self.side(direction);
+            side.offset = side.offset.saturating_add(skip);
+        }
+        skip
+    }
+
+    /// Examines the next bytes of a direction, behind which its offset is already. Returns how many of those behind them to
+    /// skip.
+    fn follow(&mut self, direction: Direction, bytes: &[u8]) -> u64 {
         let mut rest = bytes;
         loop {
             let side = self.side(direction);
@@ -237,8 +278,8 @@ impl ProtocolInspector {
             }
             let mut buffered = mem::take(&mut side.buffered);
             let examined_before = buffered.len();
-            // The offset within the download at which `view` begins.
-            let start = self.download_offset.saturating_sub((examined_before + rest.len()) as u64);
+            // The offset within the direction at which `view` begins.
+            let start = side.offset.saturating_sub((examined_before + rest.len()) as u64);
             let taken = rest.len().min(MAX_HEAD - examined_before);
             // Nearly every head arrives in one piece and is examined in place, without copying.
             let view = if examined_before == 0 {
@@ -265,7 +306,7 @@ impl ProtocolInspector {
     }
 
     /// Examines `view`, the next bytes of a direction, of which the first `examined_before` were examined before. `start`
-    /// is the offset of `view` in the download.
+    /// is the offset of `view` in its direction.
     fn examine(&mut self, direction: Direction, view: &[u8], examined_before: usize, start: u64) -> Examined {
         match (direction, &self.side(direction).phase) {
             (_, ParsePhase::Start) => {
@@ -303,7 +344,7 @@ impl ProtocolInspector {
                     self.finish()
                 }
             },
-            (Direction::Up, ParsePhase::Head) => self.examine_request(view, examined_before),
+            (Direction::Up, ParsePhase::Head) => self.examine_request(view, examined_before, start),
             (Direction::Down, ParsePhase::Head) => self.examine_response(view, examined_before, start),
             // `feed` handles these phases itself.
             (_, ParsePhase::BodyEnd | ParsePhase::Chunked(_) | ParsePhase::Finished) => self.finish(),

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::inspector::ProtocolInspector;
-use crate::telemetry::StreamStats;
+use crate::{
+    ids::Direction,
+    telemetry::{Shortfall, StreamStats, TransferEnd},
+};
 
 /// Passes a stream's bytes to a [`ProtocolInspector`] and publishes what it detects in the stream's counters.
 ///
@@ -98,6 +101,31 @@ impl<M: DetectionMemory> StreamInspector<M> {
             });
             self.inspect(&self.download_skip, written, stats, ProtocolInspector::from_target);
         }
+    }
+
+    /// Records that the user closed its connection (FIN), and whether it did so within a request. Called once in the life of
+    /// a stream, before its phase shows the end.
+    pub(crate) fn upload_ended(&self, stats: &StreamStats) {
+        let is_user_closed = stats.record_user_end();
+        match self.transfer_end() {
+            Some(TransferEnd::Short(shortfall)) if shortfall.direction == Direction::Up => {
+                stats.record_transfer_end(TransferEnd::Short(Shortfall { is_user_closed, ..shortfall }));
+            }
+            _ => {}
+        }
+    }
+
+    /// Records whether the message is complete within which the stream ends. Called once, after its last byte.
+    pub(crate) fn stream_ended(&self, stats: &StreamStats) {
+        if let Some(end) = self.transfer_end() {
+            stats.record_transfer_end(end);
+        }
+    }
+
+    /// Returns whether the message is complete within which the stream ends now, as far as that is known.
+    fn transfer_end(&self) -> Option<TransferEnd> {
+        let InspectionState::Active(inspector, _) = &*self.state.lock() else { return None };
+        inspector.transfer_end(self.upload_skip.load(Relaxed), self.download_skip.load(Relaxed))
     }
 
     /// Returns whether detection has ended.

@@ -136,6 +136,23 @@ impl Endpoint {
         }
     }
 
+    /// Records that the local socket has sent its FIN: it is read to its end.
+    pub(super) fn socket_ended(&self) {
+        match (self.shared.stats(), &self.inspector) {
+            (Some(stats), Some(inspector)) => inspector.upload_ended(stats),
+            (Some(stats), None) => _ = stats.record_user_end(),
+            (None, _) => {}
+        }
+        self.shared.set_phase(StreamPhase::UserDone);
+    }
+
+    /// Records whether the transfer is complete within which the stream has ended. Called once all data is delivered.
+    pub(super) fn record_transfer_end(&self) {
+        if let (Some(stats), Some(inspector)) = (self.shared.stats(), &self.inspector) {
+            inspector.stream_ended(stats);
+        }
+    }
+
     /// Returns the bytes that a retry of this ended stream through another proxy has to send first; `None` if the
     /// target may have received any, or if anything was delivered to the local socket. The arguments are those of
     /// [`StreamShared::replay`].
@@ -272,11 +289,12 @@ impl Endpoint {
         }
         if delivery.end == Some(DataEnd::Fin) && !delivery.is_end_delivered {
             delivery.is_end_delivered = true;
+            // Before the FIN: a user whose own FIN answers it has not closed first.
+            self.shared.set_phase(StreamPhase::TargetDone);
             if let Err(error) = SockRef::from(&*socket).shutdown(Shutdown::Write) {
                 delivery.error = Some(error);
                 return true;
             }
-            self.shared.set_phase(StreamPhase::TargetDone);
             source.consume_end(stream);
         }
         true

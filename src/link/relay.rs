@@ -12,7 +12,7 @@ use super::{
     reset::{SocketFailure, wait_until_acknowledged},
     socket_reader::{ReadResult, SocketReader},
 };
-use crate::{net::disable_reset_on_close, telemetry::StreamPhase, wire::ResetCode};
+use crate::{net::disable_reset_on_close, wire::ResetCode};
 
 /// How a relayed stream ended.
 #[derive(Debug)]
@@ -87,8 +87,12 @@ impl Stream {
         // A driver that is about to deliver may keep the endpoint for a while, but must not keep the socket.
         self.endpoint().lock_delivery().socket = None;
         let is_refused = match &outcome {
-            StreamOutcome::Finished => return (outcome, None),
+            StreamOutcome::Finished => {
+                self.endpoint().record_transfer_end();
+                return (outcome, None);
+            }
             StreamOutcome::SocketFailed(_) => {
+                self.endpoint().record_transfer_end();
                 drop(socket);
                 self.reset_after_data(socket_failed, cancel, cancelled).await;
                 return (outcome, None);
@@ -110,6 +114,9 @@ impl Stream {
             let replay = replay.iter().cloned().chain(reader.into_unwritten()).collect();
             RetryableConnection { socket, replay }
         });
+        if retryable.is_none() {
+            self.endpoint().record_transfer_end();
+        }
         (outcome, retryable)
     }
 
@@ -171,7 +178,7 @@ impl Stream {
                     if let Some(error) = failure.take_if_end_is_reset() {
                         return StreamOutcome::SocketFailed(error);
                     }
-                    endpoint.shared().set_phase(StreamPhase::UserDone);
+                    endpoint.socket_ended();
                     self.link().with(|state| state.mux.finish(self.number()));
                 }
                 ReadResult::SocketEmpty => interest |= Interest::READABLE,

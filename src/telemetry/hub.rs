@@ -35,7 +35,7 @@ pub struct Telemetry {
     pub(super) traffic: Arc<ByteCounters>,
     /// The number of streams, now and since the start.
     pub(super) streams_gauge: Gauge,
-    /// Streams that ended with another reason than [`EndReason::Finished`](super::EndReason::Finished).
+    /// Streams whose end was a [failure](super::EndReason::is_failure).
     pub(super) streams_failed: AtomicU64,
     /// Streams that ended, as the user or the operator wanted, before a byte had passed: health checks.
     streams_empty: AtomicU64,

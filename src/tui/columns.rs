@@ -167,7 +167,7 @@ table_columns! {
         Down = figure("DOWN", 6, 7).drop_rank(10).setting("down-bytes").sort_name("down-bytes")
             .help("bytes downloaded since the stream opened");
         Progress = text("PROGRESS", 14, 36).drop_rank(6).setting("progress").sort_name("progress")
-            .help("share of the download where its size is known, else bytes so far; why an ended stream ended");
+            .help("share of the download where its size is known, else bytes so far; why an ended stream ended, and at how much");
         Age = figure("AGE", 6, 7).drop_rank(3).setting("age").sort_name("age")
             .help("time since the stream opened");
         Trend = text("TREND", 8, 8).drop_rank(12).setting("trend")

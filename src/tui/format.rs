@@ -5,26 +5,12 @@ use std::time::Duration;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+pub(crate) use crate::ids::format_bytes as bytes;
+
 /// Formats a wall-clock time in milliseconds since the Unix epoch as the time of day in UTC: `14:02:40Z`.
 pub(crate) fn time_of_day(epoch_ms: u64) -> String {
     let s = epoch_ms / 1000 % 86_400;
     format!("{:02}:{:02}:{:02}Z", s / 3600, s / 60 % 60, s % 60)
-}
-
-/// Formats bytes, or bytes per second, in at most five characters: `902`, `1.2K`, `18.4M`, `104M`. K is 1,000.
-pub(crate) fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["", "K", "M", "G", "T", "P", "E"];
-    if bytes < 1000 {
-        return bytes.to_string();
-    }
-    let (mut value, mut unit) = (bytes as f64, 0);
-    // 999.5 would round to four digits.
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    let decimals = usize::from(value < 99.95);
-    format!("{value:.decimals$}{}", UNITS[unit])
 }
 
 /// Formats bytes like [`bytes`](fn@bytes), with their unit: `0 B`, `131KB`.

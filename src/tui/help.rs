@@ -15,7 +15,7 @@ use super::{
 };
 
 /// The states of a stream and what they mean.
-const STATES: [(&str, &str); 9] = [
+const STATES: [(&str, &str); 10] = [
     ("WAIT", "the stream waits for a proxy, or its proxy has lost all channels and may resume"),
     ("DIAL", "the proxy connects to the target"),
     ("OPEN", "both directions are open"),
@@ -23,7 +23,11 @@ const STATES: [(&str, &str); 9] = [
     ("HALF↓ HALF↑", "half-closed: one direction has ended; the arrow is the direction that is still open"),
     ("ended", "both directions ended and every byte was delivered"),
     ("failed", "the stream ended early; the reason is in PROGRESS and in the log"),
-    ("reset, aborted", "the user reset the connection, or disconnected before a proxy was available"),
+    ("short", "the stream ended before all of a known size had arrived; PROGRESS has both amounts"),
+    (
+        "reset, aborted",
+        "the user reset the connection; or ended it within a transfer, or while it waited for a proxy",
+    ),
     ("killed", "the operator killed the stream"),
 ];
 

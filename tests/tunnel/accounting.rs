@@ -269,7 +269,7 @@ async fn adds_up(
         let (reason, down, up) = tunnel.ended(*key).await;
         assert!(fits(*end, &reason), "{key}, {end:?}: {reason}");
         assert_eq!(Counted { down, up }, *counted, "{key}, {end:?}");
-        failed += u64::from(!reason.is_clean());
+        failed += u64::from(reason.is_failure());
         let sum = services.entry(service.clone()).or_default();
         *sum = Counted { down: sum.down + down, up: sum.up + up };
     }

@@ -33,6 +33,7 @@ mod redispatch;
 mod refusals;
 mod resume;
 mod services;
+mod short_transfers;
 #[cfg(target_os = "linux")]
 mod signals;
 mod small_writes;

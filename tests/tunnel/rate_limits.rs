@@ -23,7 +23,7 @@ use underpass::{
     config::ProxyFormat,
     control::{Command, CommandError, LimitScope},
     ids::{Direction, Rate, StreamKey, UserChannelId},
-    telemetry::Snapshot,
+    telemetry::{EndReason, Snapshot},
 };
 
 /// Bytes of a megabyte.
@@ -267,7 +267,7 @@ async fn changing_limits_loses_no_byte_of_a_download() {
         read(file.size).await;
         user.shutdown().await.unwrap();
         assert_eq!(soon("the end", user.read(&mut [0])).await.unwrap(), 0);
-        assert!(tunnel.ended(key).await.0.is_clean());
+        assert_eq!(tunnel.ended(key).await.0, EndReason::Finished);
         tunnel.end().await;
     }
 }

@@ -261,7 +261,7 @@ async fn a_user_whose_proxy_has_no_room_is_redispatched() {
     let open = full.opened().await;
     full.send([no_room(open.stream)]).await;
     users.end("two users").await;
-    assert!(tunnel.ended(open.key).await.0.is_clean());
+    assert_eq!(tunnel.ended(open.key).await.0, EndReason::Finished);
     drop(full);
     tunnel.end().await;
 }

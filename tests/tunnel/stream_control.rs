@@ -14,6 +14,7 @@ use underpass::{
     cli::demo::{DemoFile, FileVerifier},
     control::{Command, CommandError},
     ids::{Priority, ProxyId, StreamKey, UserChannelId},
+    telemetry::EndReason,
 };
 
 const SIZE: u64 = 40_000_000;
@@ -60,7 +61,7 @@ async fn a_paused_download_loses_no_byte() {
             socket.shutdown().await.unwrap();
             assert_eq!(soon("the end", socket.read(&mut buffer)).await.unwrap(), 0);
         }
-        assert!(tunnel.ended(key).await.0.is_clean());
+        assert_eq!(tunnel.ended(key).await.0, EndReason::Finished);
         tunnel.end().await;
     }
 }

@@ -3,7 +3,8 @@
 use std::mem;
 
 use super::{
-    CachedHead, DirectionState, Examined, MAX_PENDING_REQUESTS, ParsePhase, PendingRequest, ProtocolInspector,
+    CachedHead, DirectionState, Examined, MAX_PENDING_REQUESTS, MessageBody, ParsePhase, PendingRequest,
+    ProtocolInspector,
 };
 use crate::{
     ids::Direction,
@@ -29,12 +30,12 @@ impl ProtocolInspector {
     }
 
     /// Parses the head of a request in `view`, or takes it from the cache, and reports its request line as soon as
-    /// that is complete.
-    pub(super) fn examine_request(&mut self, view: &[u8], examined_before: usize) -> Examined {
+    /// that is complete; `start` is the offset of `view` within the upload.
+    pub(super) fn examine_request(&mut self, view: &[u8], examined_before: usize, start: u64) -> Examined {
         if !self.user.is_request_line_reported
             && let Some((len, request)) = CachedHead::lookup(self.cached_request.as_ref(), view)
         {
-            return self.on_request_head(request, len);
+            return self.on_request_head(request, len, start);
         }
         let Some(len) = head_end(view, examined_before) else {
             // The request line is reported before the head is complete, so that a client that sends its head slowly, or
@@ -54,11 +55,11 @@ impl ProtocolInspector {
         let head = &view[..len];
         let Some(request) = parse_request(head) else { return self.on_unknown_protocol(Direction::Up) };
         self.cached_request = CachedHead::new(head, &request);
-        self.on_request_head(request, len)
+        self.on_request_head(request, len, start)
     }
 
-    /// Handles a complete request head of `len` bytes.
-    fn on_request_head(&mut self, request: RequestHead, len: usize) -> Examined {
+    /// Handles a complete request head of `len` bytes, which begins at the offset `start` of the upload.
+    fn on_request_head(&mut self, request: RequestHead, len: usize, start: u64) -> Examined {
         let framing = request.framing;
         if !mem::take(&mut self.user.is_request_line_reported) {
             self.on_request_line(request);
@@ -71,11 +72,11 @@ impl ProtocolInspector {
         match framing {
             HttpFraming::None | HttpFraming::Length(0) => Examined::Parsed { len, skip: 0 },
             HttpFraming::Length(skip) => {
-                self.user.phase = ParsePhase::BodyEnd;
+                self.on_body(Direction::Up, start, len, Some(skip));
                 Examined::Parsed { len, skip }
             }
             HttpFraming::Chunked => {
-                self.user.phase = ParsePhase::Chunked(ChunkedParser::default());
+                self.on_body(Direction::Up, start, len, None);
                 Examined::Parsed { len, skip: 0 }
             }
             HttpFraming::Unknown => {
@@ -134,7 +135,7 @@ impl ProtocolInspector {
         match (response.framing, body) {
             _ if switches_protocol => self.finish(),
             (_, Some(body)) => {
-                self.target.phase = ParsePhase::BodyEnd;
+                self.on_body(Direction::Down, start, len, Some(body.size));
                 Examined::Parsed { len, skip: body.size }
             }
             _ if has_no_body => {
@@ -146,11 +147,22 @@ impl ProtocolInspector {
                 Examined::Parsed { len, skip: 0 }
             }
             (HttpFraming::Chunked, None) => {
-                self.target.phase = ParsePhase::Chunked(ChunkedParser::default());
+                self.on_body(Direction::Down, start, len, None);
                 Examined::Parsed { len, skip: 0 }
             }
             (HttpFraming::None | HttpFraming::Unknown, None) => self.finish(),
         }
+    }
+
+    /// Handles the body behind a head of `len` bytes at the offset `start` of a direction: `size` is its size in bytes, or
+    /// `None` in the chunked coding.
+    fn on_body(&mut self, direction: Direction, start: u64, len: usize, size: Option<u64>) {
+        let side = self.side(direction);
+        side.body = Some(MessageBody { begun: start.saturating_add(len as u64), size });
+        side.phase = match size {
+            Some(_) => ParsePhase::BodyEnd,
+            None => ParsePhase::Chunked(ChunkedParser::default()),
+        };
     }
 
     /// Handles the end of a message: the next bytes of the direction are a head.

@@ -9,11 +9,12 @@ use super::StreamInspector;
 use crate::{
     ids::{StreamKey, UserChannelId},
     net::advance,
-    telemetry::{Content, StreamStats, Telemetry},
+    telemetry::{Content, StreamGuard, StreamStats, Telemetry},
 };
 
 mod http;
 pub(super) mod other_protocols;
+mod transfers;
 
 use Sender::{Target, User};
 
@@ -39,6 +40,8 @@ pub(super) enum Segmentation {
 pub(super) struct InspectedStream {
     pub(super) inspector: StreamInspector,
     pub(super) stats: Arc<StreamStats>,
+    /// Keeps the stream open: its phase shows the end otherwise.
+    _guard: StreamGuard,
 }
 
 impl InspectedStream {
@@ -49,7 +52,7 @@ impl InspectedStream {
         let service = hub.service_opened("8080".parse().unwrap());
         let user = hub.user_joined(id, "192.0.2.1".parse().unwrap(), service.stats());
         let stream = hub.stream_opened(StreamKey::new(id, 1), addr, user.stats());
-        Self { inspector: StreamInspector::new(true), stats: stream.stats().clone() }
+        Self { inspector: StreamInspector::new(true), stats: stream.stats().clone(), _guard: stream }
     }
 
     /// Passes `bytes` to the inspector as the driver does, and counts a download.
@@ -74,6 +77,14 @@ impl InspectedStream {
                 }
             }
         }
+    }
+
+    /// Ends the stream. Describes the transfer that this cuts short; `-` if it cuts none short.
+    pub(super) fn describe_end(&self) -> String {
+        self.inspector.stream_ended(&self.stats);
+        let Some(shortfall) = self.stats.shortfall() else { return "-".into() };
+        let by = if shortfall.is_user_closed { ", the user closed" } else { "" };
+        format!("{shortfall}{by}")
     }
 
     /// Describes the detected content: protocol, status, received bytes and size of the body; `-` if none was detected.

@@ -1,9 +1,12 @@
 //! What a stream carries: the protocol and request that inspection detected in its first bytes.
 
-use std::{fmt, sync::Arc};
-
+mod shortfall;
 #[cfg(test)]
 mod tests;
+
+use std::{fmt, sync::Arc};
+
+pub use shortfall::{Shortfall, TransferEnd};
 
 /// The detected protocol of a stream and what identifies its request. The text comes from the peers; inspection has
 /// removed control characters and bounded its length.

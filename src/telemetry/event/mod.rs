@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use super::Content;
+use super::{Content, Shortfall};
 use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
 pub use reason::{DisconnectReason, EndReason, EndedBy};
@@ -153,6 +153,8 @@ pub enum EventKind {
         key: StreamKey,
         /// Why it ended.
         reason: EndReason,
+        /// How far the transfer had come that the stream cut short; `None` if it cut none short, or none is known.
+        shortfall: Option<Shortfall>,
         /// Bytes written to the user's socket.
         down: u64,
         /// Bytes read from the user's socket.
@@ -234,14 +236,7 @@ impl EventKind {
             | Self::AcceptFailed { .. }
             | Self::GracePeriodStarted { .. }
             | Self::TaskPanicked { .. } => true,
-            Self::StreamEnded { reason, .. } => !matches!(
-                reason,
-                EndReason::Finished
-                    | EndReason::Killed
-                    | EndReason::UserSocketError
-                    | EndReason::UserAborted
-                    | EndReason::IdleTimeout
-            ),
+            Self::StreamEnded { reason, .. } => reason.is_failure(),
             Self::ProxyDisconnected { reason, .. } | Self::ChannelDisconnected { reason, .. } => !matches!(
                 reason,
                 DisconnectReason::GoAway
@@ -326,7 +321,19 @@ impl fmt::Display for EventKind {
             }
             Self::StreamAssigned { key, proxy } => write!(f, "stream {key} assigned to proxy {proxy}"),
             // The content is not logged: request paths are for the operator's screen, while logs are kept and shared.
-            Self::StreamEnded { key, reason, down, up, addr, service, proxy, lasted, content: _ } => {
+            Self::StreamEnded {
+                key,
+                reason,
+                shortfall,
+                down,
+                up,
+                addr,
+                service,
+                proxy,
+                lasted,
+                content: _,
+            } => {
+                let reason = reason.describe(shortfall.as_ref());
                 write!(f, "stream {key} ended: {reason} (down {down} bytes, up {up} bytes)")?;
                 write!(f, " user={addr} service={service} proxy=")?;
                 match proxy {

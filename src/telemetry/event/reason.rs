@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::{ids::Direction, telemetry::Shortfall};
+
 /// The party that ended a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndedBy {
@@ -35,8 +37,13 @@ impl fmt::Display for EndedBy {
 /// Why a stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndReason {
-    /// Both directions were closed with END, and every byte was delivered.
+    /// Both directions were closed with END, every byte was delivered, and no transfer is known to be incomplete.
     Finished,
+    /// Both directions were closed with END, but within a transfer: the target, or what is behind it, closed its
+    /// connection before it had sent what it had announced.
+    Short,
+    /// Both directions were closed with END, and the user closed its connection first, within a transfer.
+    UserClosed,
     /// The user's socket failed after a proxy was assigned: RST, or another I/O error.
     UserSocketError,
     /// The proxy reported that the established connection to the target failed: RST, or another I/O error.
@@ -76,8 +83,8 @@ impl EndReason {
     pub fn by(&self) -> EndedBy {
         match self {
             Self::Finished => EndedBy::Both,
-            Self::UserSocketError | Self::UserAborted => EndedBy::User,
-            Self::TargetSocketError | Self::TargetConnectFailed(_) => EndedBy::Target,
+            Self::UserSocketError | Self::UserAborted | Self::UserClosed => EndedBy::User,
+            Self::Short | Self::TargetSocketError | Self::TargetConnectFailed(_) => EndedBy::Target,
             Self::Killed => EndedBy::Operator,
             Self::ProxyGone
             | Self::ProxyTimeout
@@ -90,15 +97,52 @@ impl EndReason {
         }
     }
 
-    /// Returns whether both directions were closed with END, so that every byte was delivered.
-    pub fn is_clean(&self) -> bool {
-        *self == Self::Finished
+    /// Returns whether the stream failed: it ended otherwise than its user, its target or the operator wanted. Such an end
+    /// is a warning in the log, and the totals count it.
+    pub fn is_failure(&self) -> bool {
+        match self {
+            Self::Finished | Self::IdleTimeout | Self::Shutdown => false,
+            reason => !matches!(reason.by(), EndedBy::User | EndedBy::Operator),
+        }
+    }
+
+    /// Returns whether the user, the operator or a failure ended the stream while bytes could still pass, so that a shortfall
+    /// of its upload says how far it had come. Otherwise the target was never reached.
+    fn follows_upload(&self) -> bool {
+        !matches!(
+            self,
+            Self::TargetConnectFailed(_) | Self::ProxyTimeout | Self::ForwardingLoop | Self::NoProxy
+        )
+    }
+
+    /// Returns the shortfall, unless it says nothing about a stream that ended for this reason.
+    pub(in crate::telemetry) fn relevant(&self, shortfall: Option<Shortfall>) -> Option<Shortfall> {
+        shortfall
+            .filter(|shortfall| shortfall.direction == Direction::Down || self.follows_upload())
+            .filter(|_| *self != Self::Finished)
+    }
+
+    /// Returns the reason as text, with how far the transfer had come that the stream cut short, if it did.
+    pub fn describe(&self, shortfall: Option<&Shortfall>) -> String {
+        let Some(shortfall) = shortfall else { return self.to_string() };
+        match self {
+            Self::Finished => self.to_string(),
+            Self::Short => format!("short: {shortfall}"),
+            Self::UserClosed => format!("ended by the user at {shortfall} (FIN)"),
+            Self::UserSocketError | Self::UserAborted => {
+                format!("ended by the user at {shortfall} (RST or I/O error)")
+            }
+            failure if failure.is_failure() => format!("short: {shortfall}, {failure}"),
+            other => format!("{other} at {shortfall}"),
+        }
     }
 
     /// Returns the reason in at most 14 characters, for a table column.
     pub fn short(&self) -> &'static str {
         match self {
             Self::Finished => "finished",
+            Self::Short => "short",
+            Self::UserClosed => "user closed",
             Self::UserSocketError => "user reset",
             Self::TargetSocketError => "target reset",
             Self::TargetConnectFailed(_) => "connect failed",
@@ -122,6 +166,8 @@ impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Finished => f.write_str("finished"),
+            Self::Short => f.write_str("short: closed before all that was announced had arrived"),
+            Self::UserClosed => f.write_str("ended by the user within a transfer (FIN)"),
             Self::UserSocketError => f.write_str("user connection reset or failed"),
             Self::TargetSocketError => f.write_str("target connection reset or failed"),
             Self::TargetConnectFailed(why) => write!(f, "connect to target failed: {why}"),

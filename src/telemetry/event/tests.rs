@@ -1,6 +1,7 @@
 //! The text of events.
 
 use super::*;
+use crate::ids::Direction;
 
 /// Returns the end of a stream with this reason and these bytes.
 fn ended(reason: EndReason, down: u64, up: u64) -> EventKind {
@@ -13,6 +14,7 @@ fn ended(reason: EndReason, down: u64, up: u64) -> EventKind {
         service: "8080".parse().unwrap(),
         proxy: Some(ProxyId(1)),
         lasted: Duration::from_millis(1_234),
+        shortfall: None,
         content: None,
     }
 }
@@ -49,5 +51,48 @@ fn the_end_of_a_stream_names_all_that_its_only_line_in_the_log_must_tell() {
 fn a_configured_duration_is_shown_in_seconds_with_at_most_one_decimal() {
     for (millis, text) in [(29_999, "30 s"), (999, "1 s"), (500, "0.5 s"), (2_500, "2.5 s"), (0, "0 s")] {
         assert_eq!(seconds(Duration::from_millis(millis)), text);
+    }
+}
+
+/// The reasons that can cut a transfer short name how far it had come, and whether that was a failure.
+#[test]
+fn a_transfer_that_was_cut_short_is_never_called_finished() {
+    let of = |transferred, size| Shortfall {
+        direction: Direction::Down,
+        transferred,
+        size: Some(size),
+        is_user_closed: false,
+    };
+    let shortfall = of(161_000_000, 200_000_000);
+    for (reason, text, is_failure) in [
+        (EndReason::Short, "short: 161M of 200M", true),
+        (EndReason::TargetSocketError, "short: 161M of 200M, target connection reset or failed", true),
+        (EndReason::ProxyGone, "short: 161M of 200M, link to the proxy lost", true),
+        (EndReason::UserClosed, "ended by the user at 161M of 200M (FIN)", false),
+        (EndReason::UserSocketError, "ended by the user at 161M of 200M (RST or I/O error)", false),
+        (EndReason::Killed, "killed by the operator at 161M of 200M", false),
+        (EndReason::Shutdown, "server shutdown at 161M of 200M", false),
+    ] {
+        assert_eq!((reason.describe(Some(&shortfall)).as_str(), reason.is_failure()), (text, is_failure));
+    }
+    assert_eq!(
+        EndReason::Short.describe(Some(&of(199_999_990, 200_000_000))),
+        "short: all but 10 bytes of 200M"
+    );
+    assert_eq!(of(199_999_990, 200_000_000).short(), "10 missing");
+    let chunked = Shortfall { size: None, ..shortfall };
+    assert_eq!(
+        (chunked.to_string().as_str(), chunked.short().as_str()),
+        ("161M of unknown size", "161M of ?")
+    );
+    let upload = Shortfall { direction: Direction::Up, ..shortfall };
+    assert_eq!(
+        (upload.to_string().as_str(), upload.short().as_str()),
+        ("161M of 200M of the upload", "↑161M of 200M")
+    );
+    for bytes in [0, 999, 99_949_999, 99_950_000, 999_499_999, u64::MAX / 2] {
+        for size in [1, 1000, 99_900_000, u64::MAX] {
+            assert!(of(bytes.min(size - 1), size).short().chars().count() <= 14);
+        }
     }
 }

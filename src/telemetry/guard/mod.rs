@@ -291,8 +291,16 @@ impl StreamGuard {
         }
     }
 
-    /// Ends the stream with this reason: removes it and emits [`EventKind::StreamEnded`].
+    /// Ends the stream with this reason: removes it and emits [`EventKind::StreamEnded`]. Where both directions were closed
+    /// within a transfer, the reason becomes the side that cut it short.
     pub fn end(self, reason: EndReason) {
+        let reason = match self.stats.shortfall() {
+            Some(shortfall) if reason == EndReason::Finished && shortfall.is_user_closed => {
+                EndReason::UserClosed
+            }
+            Some(_) if reason == EndReason::Finished => EndReason::Short,
+            _ => reason,
+        };
         // The drop of `self` reports it. Fails only if a reason was set before, which then stands.
         _ = self.stats.ended.set(reason);
     }
@@ -313,12 +321,13 @@ impl Drop for StreamGuard {
         }
         stats.set_channel(None);
         stats.set_details_source(None);
-        if !reason.is_clean() {
+        if reason.is_failure() {
             self.telemetry.streams_failed.fetch_add(1, Relaxed);
         }
         let (down, up) = (stats.traffic.down(), stats.traffic.up());
         let ended = EventKind::StreamEnded {
             key: stats.key,
+            shortfall: reason.relevant(stats.shortfall()),
             reason,
             down,
             up,

@@ -58,7 +58,7 @@ fn a_flood_of_streams_is_announced_in_part_and_counted_in_full() {
     let streams: Vec<_> =
         (1..=FLOOD).map(|n| hub.stream_opened(StreamKey::new(id, n), addr, user.stats())).collect();
     assert_eq!(hub.totals().streams_open, u64::from(FLOOD));
-    streams.into_iter().for_each(|stream| stream.end(EndReason::Killed));
+    streams.into_iter().for_each(|stream| stream.end(EndReason::ProxyGone));
     let seconds = begin.elapsed().as_secs() as usize + 1;
     let (mut opened, mut ended) = (Vec::new(), Vec::new());
     while let Ok(event) = events.try_recv() {

@@ -18,7 +18,9 @@ use parking_lot::Mutex;
 use super::{ByteCounters, ChannelStats, OptionalMicros, ProxyStats, RateLimitGauges, UserStats};
 use crate::{
     ids::{ChannelId, Direction, Priority, Rate, RateLimits, ServiceKey, StreamKey},
-    telemetry::{Content, EndReason, LatencyHistograms, StreamDetails, StreamDetailsSource},
+    telemetry::{
+        Content, EndReason, LatencyHistograms, Shortfall, StreamDetails, StreamDetailsSource, TransferEnd,
+    },
 };
 
 /// The phase of a stream's life. Phases only advance.
@@ -94,6 +96,10 @@ pub struct StreamStats {
     pub(in crate::telemetry) proxy: ArcSwapOption<ProxyStats>,
     /// The primary channel of the stream; `None` while it has none.
     channel: ArcSwapOption<ChannelStats>,
+    /// Whether the transfer within which the stream ended is complete; unset where inspection does not know.
+    transfer_end: OnceLock<TransferEnd>,
+    /// The bytes that the user had received when it closed its connection (FIN) before the target had; unset if it has not.
+    down_at_user_end: OnceLock<u64>,
     /// Why the stream ended; unset while it is open.
     pub(in crate::telemetry) ended: OnceLock<EndReason>,
     /// The byte counters of the whole server.
@@ -129,6 +135,8 @@ impl StreamStats {
             content: Mutex::new(None),
             proxy: ArcSwapOption::empty(),
             channel: ArcSwapOption::empty(),
+            transfer_end: OnceLock::new(),
+            down_at_user_end: OnceLock::new(),
             ended: OnceLock::new(),
             server_traffic,
             connect_latency: OptionalMicros::default(),
@@ -301,6 +309,47 @@ impl StreamStats {
     pub fn set_details_source(&self, source: Option<Arc<dyn StreamDetailsSource>>) {
         // Dropped after the lock is released: it may own the last reference to a link.
         let _previous = std::mem::replace(&mut *self.details_source.lock(), source);
+    }
+
+    /// Records that the user closed its connection (FIN), before its phase shows it. Returns whether it was the first to close:
+    /// most users close once the target has.
+    pub fn record_user_end(&self) -> bool {
+        let is_first = self.phase() < StreamPhase::TargetDone;
+        if is_first {
+            _ = self.down_at_user_end.set(self.traffic.down());
+        }
+        is_first
+    }
+
+    /// Records whether the transfer within which the stream ends, or its user has closed the connection, is complete. The
+    /// first call counts.
+    pub fn record_transfer_end(&self, end: TransferEnd) {
+        _ = self.transfer_end.set(end);
+    }
+
+    /// Returns how far the transfer had come that the stream cuts short if it ends now, as far as inspection or the
+    /// announced size tell.
+    pub fn shortfall(&self) -> Option<Shortfall> {
+        let down = self.traffic.down();
+        let announced = self.total_size.load(Relaxed);
+        let mut shortfall = match self.transfer_end.get() {
+            Some(TransferEnd::Complete) => return None,
+            Some(TransferEnd::Short(shortfall)) => *shortfall,
+            None if down < announced => Shortfall {
+                direction: Direction::Down,
+                transferred: down,
+                size: Some(announced),
+                is_user_closed: false,
+            },
+            None => return None,
+        };
+        if shortfall.direction == Direction::Down {
+            let begun = down.saturating_sub(shortfall.transferred);
+            // A user may send its request, close that direction at once, and wait for the response.
+            let is_within = |at: &u64| *at > 0 && *at >= begun;
+            shortfall.is_user_closed = self.down_at_user_end.get().is_some_and(is_within);
+        }
+        Some(shortfall)
     }
 
     /// Returns why the stream ended; `None` while it is open.

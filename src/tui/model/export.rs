@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Model, StreamRow, state_name};
+use super::{Model, StreamRow, state_name, stream_row::StreamEnd};
 
 /// The file format of an exported streams table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +100,7 @@ fn values(model: &Model, row: StreamRow<'_>, marked: bool) -> [(String, bool); C
         bare(row.counters.down.to_string()),
         bare(row.download.map(|body| body.size.to_string()).unwrap_or_default()),
         bare(format!("{:.1}", row.age(shown.now).as_secs_f64())),
-        text(reason.map(ToString::to_string).unwrap_or_default()),
+        text(row.ended.as_ref().and_then(StreamEnd::describe).unwrap_or_default()),
         text(reason.map(|reason| reason.by().to_string()).unwrap_or_default()),
         bare(marked.to_string()),
     ]

@@ -343,16 +343,8 @@ fn searchable_text(row: StreamRow<'_>, column: StreamColumn, proxies: &ProxyRows
 
 /// Returns the state of a stream as one lower-case word, for filters, the detail screen and exports.
 pub(crate) fn state_name(row: StreamRow<'_>) -> &'static str {
-    use crate::telemetry::EndReason;
     match (&row.ended, row.phase) {
-        (Some(ended), _) => match &ended.reason {
-            Some(EndReason::Finished) | None => "ended",
-            Some(EndReason::Killed) => "killed",
-            Some(EndReason::UserSocketError) => "reset",
-            Some(EndReason::UserAborted) => "aborted",
-            Some(EndReason::IdleTimeout) => "idle",
-            Some(_) => "failed",
-        },
+        (Some(ended), _) => ended.state_name(),
         (None, _) if row.paused => "paused",
         (None, _) if row.is_in_grace_period => "wait",
         (None, StreamPhase::Waiting) => "wait",

@@ -10,7 +10,7 @@ use std::{
 use super::RateTrend;
 use crate::{
     ids::{ChannelId, Priority, ProxyId, RateLimits, ServiceKey, StreamKey, clean},
-    telemetry::{Content, EndReason, Progress, StreamPhase, StreamSnapshot},
+    telemetry::{Content, EndReason, Progress, Shortfall, StreamPhase, StreamSnapshot},
 };
 
 /// How much a rate has to change before its row is sorted again, relative to the larger of the old and the new rate.
@@ -36,6 +36,34 @@ pub(crate) struct StreamEnd {
     pub(crate) at: Instant,
     /// Why the stream ended; `None` if the event was missed: snapshots do not contain the reason.
     pub(crate) reason: Option<EndReason>,
+    /// How far the transfer had come that the stream cut short; `None` if none is known.
+    pub(crate) shortfall: Option<Shortfall>,
+}
+
+impl StreamEnd {
+    /// Returns the state of the ended stream as one lower-case word of at most seven characters.
+    pub(crate) fn state_name(&self) -> &'static str {
+        match (&self.reason, self.shortfall) {
+            (None | Some(EndReason::Finished | EndReason::Shutdown), _) => "ended",
+            (Some(EndReason::Killed), _) => "killed",
+            (Some(EndReason::IdleTimeout), _) => "idle",
+            (Some(EndReason::UserClosed | EndReason::UserAborted), _) => "aborted",
+            (Some(EndReason::UserSocketError), Some(_)) => "aborted",
+            (Some(EndReason::UserSocketError), None) => "reset",
+            (Some(_), Some(_)) | (Some(EndReason::Short), None) => "short",
+            (Some(_), None) => "failed",
+        }
+    }
+
+    /// Returns why the stream ended, with how far its transfer had come; `None` if the event was missed.
+    pub(crate) fn describe(&self) -> Option<String> {
+        Some(self.reason.as_ref()?.describe(self.shortfall.as_ref()))
+    }
+
+    /// Returns whether the stream is known to have failed.
+    pub(crate) fn is_failure(&self) -> bool {
+        self.reason.as_ref().is_some_and(EndReason::is_failure)
+    }
 }
 
 /// A row of the table: one stream, open or ended.
@@ -271,19 +299,20 @@ impl StreamAttributes {
         self.limits = snapshot.limits;
     }
 
-    /// Records when and why the stream ended.
-    pub(super) fn end(&mut self, at: Instant, reason: Option<EndReason>) {
+    /// Records when and why the stream ended, and how far the transfer had come that it cut short.
+    pub(super) fn end(&mut self, at: Instant, reason: Option<(EndReason, Option<Shortfall>)>) {
         self.phase = StreamPhase::Ended;
         self.is_in_grace_period = false;
         self.kill_pending = false;
         // Reasons may quote a peer: they are sanitized, and bounded, because 1,000 ended rows are kept.
+        let (reason, shortfall) = reason.unzip();
         let reason = reason.map(|reason| match reason {
             EndReason::TargetConnectFailed(why) => EndReason::TargetConnectFailed(clean(&why, 80)),
             EndReason::Protocol(why) => EndReason::Protocol(clean(&why, 80)),
             EndReason::ProxyReset(why) => EndReason::ProxyReset(clean(&why, 80)),
             other => other,
         });
-        self.ended = Some(StreamEnd { at, reason });
+        self.ended = Some(StreamEnd { at, reason, shortfall: shortfall.flatten() });
     }
 
     /// Returns how long the stream has been open; of an ended stream, how long it was.

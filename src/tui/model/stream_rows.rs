@@ -12,11 +12,11 @@ use std::{
 use super::{
     rate_meter::{RateMeters, SampleClock},
     sort::{Sort, compare_texts, sort_value},
-    stream_row::{RowId, SortRank, StreamAttributes, StreamCounters, StreamRow},
+    stream_row::{RowId, SortRank, StreamAttributes, StreamCounters, StreamEnd, StreamRow},
 };
 use crate::{
     ids::{ProxyId, ServiceKey, StreamKey, UserChannelId},
-    telemetry::{Content, EndReason, StreamPhase, StreamSnapshot},
+    telemetry::{Content, EndReason, Shortfall, StreamPhase, StreamSnapshot},
 };
 
 /// How many ended streams are kept. Those dropped because of this bound are counted on the screen.
@@ -174,12 +174,8 @@ impl StreamRows {
 
     /// Returns the number of kept rows of streams that ended with a failure.
     pub(crate) fn failed_count(&self) -> usize {
-        let has_failed = |id: RowId| {
-            self.get(id).is_some_and(|row| {
-                let reason = row.ended.as_ref().and_then(|end| end.reason.as_ref());
-                reason.is_some_and(|reason| !reason.is_clean())
-            })
-        };
+        let has_failed =
+            |id: RowId| self.get(id).is_some_and(|row| row.ended.as_ref().is_some_and(StreamEnd::is_failure));
         self.ended.iter().filter(|id| has_failed(**id)).count()
     }
 
@@ -225,11 +221,12 @@ impl StreamRows {
         }
     }
 
-    /// Applies the event that a stream ended: records why, its final totals `(down, up)` in bytes and its content.
+    /// Applies the event that a stream ended: records why and within which transfer, its final totals `(down, up)` in bytes
+    /// and its content.
     pub(crate) fn apply_ended(
         &mut self,
         key: StreamKey,
-        reason: &EndReason,
+        (reason, shortfall): (&EndReason, Option<Shortfall>),
         (down, up): (u64, u64),
         content: Option<&Arc<Content>>,
         now: Instant,
@@ -242,11 +239,14 @@ impl StreamRows {
         }
         if let Some(content) = content {
             row.content = Some(content.clone());
+            // The size of a download that ended between two samples.
+            row.download = content.body().or(row.download);
         }
+        let reason = Some((reason.clone(), shortfall));
         if row.is_live() {
-            self.end(id, Some(reason.clone()), now);
+            self.end(id, reason, now);
         } else {
-            row.end(now, Some(reason.clone()));
+            row.end(now, reason);
         }
         let counters = &mut self.counters[id.slot as usize];
         (counters.down, counters.up) = (down, up);
@@ -343,7 +343,7 @@ impl StreamRows {
     }
 
     /// Records the end of an open stream; its row stays among the open ones until it is moved below them.
-    fn end(&mut self, id: RowId, reason: Option<EndReason>, now: Instant) {
+    fn end(&mut self, id: RowId, reason: Option<(EndReason, Option<Shortfall>)>, now: Instant) {
         if self.is_live(id)
             && let Some(stream) = &mut self.slots[id.slot as usize]
         {

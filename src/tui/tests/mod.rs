@@ -1,6 +1,7 @@
 //! Tests of the cockpit as a whole: from keys to state, from state to screen. All times are injected.
 
 mod accidents;
+mod endings;
 mod fixture;
 mod interaction;
 mod names;

@@ -32,8 +32,8 @@ pub(super) fn apply(model: &mut Model, event: &EventKind) {
             live.streams.apply_opened(*key, *addr, service, now)
         }
         EventKind::StreamAssigned { key, proxy } => live.streams.apply_assigned(*key, *proxy),
-        EventKind::StreamEnded { key, reason, down, up, content, .. } => {
-            live.streams.apply_ended(*key, reason, (*down, *up), content.as_ref(), now);
+        EventKind::StreamEnded { key, reason, shortfall, down, up, content, .. } => {
+            live.streams.apply_ended(*key, (reason, *shortfall), (*down, *up), content.as_ref(), now);
         }
         EventKind::ProxyDisconnected { proxy, reason, .. } => {
             live.proxies.mark_disconnected(*proxy, reason, now)

@@ -250,7 +250,8 @@ fn draw_lifecycle(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area
                 EventKind::StreamAssigned { proxy, .. } => {
                     format!("assigned to {} ({proxy})", model.shown().proxies.name(*proxy))
                 }
-                EventKind::StreamEnded { reason, down, up, .. } => {
+                EventKind::StreamEnded { reason, shortfall, down, up, .. } => {
+                    let reason = reason.describe(shortfall.as_ref());
                     format!("ended: {reason}  ↓ {}  ↑ {}", format::bytes(*down), format::bytes(*up))
                 }
                 other => other.to_string(),

@@ -5,7 +5,7 @@ use ratatui::text::{Line, Span};
 use super::{bars, limits, proxies, services};
 use crate::{
     ids::RateLimits,
-    telemetry::{Content, EndReason, StreamPhase},
+    telemetry::{Content, EndReason, EndedBy, StreamPhase},
     tui::{
         format::{self, fit, fit_right, truncate_middle},
         model::{Model, StreamRow},
@@ -48,11 +48,19 @@ pub(super) fn facts(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<Ranked
     if let Some(content) = &row.content {
         lines.push((2, Line::from(vec![label("content"), Span::styled(content.to_string(), theme.text)])));
     }
-    if let Some(reason) = row.ended.as_ref().and_then(|ended| ended.reason.as_ref()) {
-        let by = format!("  by {}", reason.by());
-        let text =
-            vec![label("ended"), Span::styled(reason.to_string(), theme.text), Span::styled(by, theme.dim)];
-        lines.push((1, Line::from(text)));
+    if let Some(ended) = &row.ended
+        && let (Some(reason), Some(text)) = (&ended.reason, ended.describe())
+    {
+        let style = if ended.is_failure() { theme.error } else { theme.text };
+        // The text names the user and the operator itself.
+        let by = match reason.by() {
+            EndedBy::User | EndedBy::Operator => String::new(),
+            by => format!("  by {by}"),
+        };
+        lines.push((
+            1,
+            Line::from(vec![label("ended"), Span::styled(text, style), Span::styled(by, theme.dim)]),
+        ));
     }
     lines.extend(figure_lines(model, row, width));
     lines

@@ -89,7 +89,7 @@ fn cell(model: &Model, row: StreamRow<'_>, column: StreamColumn, width: usize) -
         StreamColumn::DownRate => rate(row.counters.down_rate, limited(row.limits.down, theme.down)),
         StreamColumn::Up => amount(row.counters.up, theme.text),
         StreamColumn::Down => amount(row.counters.down, theme.text),
-        StreamColumn::Progress => end(row, theme),
+        StreamColumn::Progress => end(row, width, theme),
         StreamColumn::Age => (format::age(row.age(model.shown().now)), theme.text),
         StreamColumn::Trend if !row.is_live() => (String::new(), theme.faint),
         StreamColumn::Trend => {
@@ -125,15 +125,15 @@ fn priority(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
 /// Returns the state of a stream as its table shows it: in capitals while the stream is open.
 fn state(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
     let (text, style) = match (&row.ended, row.phase) {
-        (Some(ended), _) => match &ended.reason {
-            Some(EndReason::Finished) | None => ("ended", theme.faint),
-            Some(EndReason::Killed) => ("killed", theme.warn),
+        (Some(ended), _) => {
             // That a user disconnects is not a failure of the tunnel.
-            Some(EndReason::UserSocketError) => ("reset", theme.faint),
-            Some(EndReason::UserAborted) => ("aborted", theme.faint),
-            Some(EndReason::IdleTimeout) => ("idle", theme.faint),
-            Some(_) => ("failed", theme.error),
-        },
+            let style = match ended.reason {
+                Some(EndReason::Killed) => theme.warn,
+                _ if ended.is_failure() => theme.error,
+                _ => theme.faint,
+            };
+            (ended.state_name(), style)
+        }
         (None, _) if row.kill_pending => ("kill…", theme.warn),
         (None, _) if row.paused => ("PAUSED", theme.warn),
         (None, _) if row.is_in_grace_period => ("WAIT", theme.warn),
@@ -164,12 +164,24 @@ fn progress(row: StreamRow<'_>, width: usize, shows_bytes: bool, theme: &Theme) 
     ]
 }
 
-/// Returns the short reason for which a stream ended, in the error style if it failed; empty while the stream is
-/// open.
-fn end(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
-    let Some(reason) = row.ended.as_ref().map(|ended| &ended.reason) else {
+/// Returns why a stream ended in at most `width` cells, in the error style if it failed: of a transfer that was cut short,
+/// how far it had come. Empty while the stream is open.
+fn end(row: StreamRow<'_>, width: usize, theme: &Theme) -> (String, Style) {
+    let Some(ended) = &row.ended else {
         return (String::new(), theme.text);
     };
-    let style = if state(row, theme).1 == theme.error { theme.error } else { theme.faint };
-    (reason.as_ref().map_or("end unknown", EndReason::short).to_owned(), style)
+    let style = if ended.is_failure() { theme.error } else { theme.faint };
+    let text = match (&ended.reason, ended.shortfall) {
+        (None, _) => "end unknown".to_owned(),
+        (Some(reason), None) => reason.short().to_owned(),
+        (Some(reason), Some(shortfall)) => {
+            // The state of the row says what the amounts mean where there is no room for more.
+            let whole = match reason.is_failure() {
+                true => format!("short: {}", shortfall.short()),
+                false => format!("{} at {}", reason.short(), shortfall.short()),
+            };
+            if whole.chars().count() <= width { whole } else { shortfall.short() }
+        }
+    };
+    (text, style)
 }
