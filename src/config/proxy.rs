@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::congestion::CongestionControl;
 use crate::{
-    ids::{ProxyProtocolVersion, ServiceKey},
+    ids::{ProxyProtocolVersion, ServiceKey, UserNetworks},
     tls::ClientTls,
 };
 
@@ -68,6 +68,8 @@ pub struct ProxyConfig {
     pub service: ServiceKey,
     /// The address that the proxy connects to for each stream, `HOST:PORT`.
     pub target: String,
+    /// The users that the proxy admits, by their networks. The server refuses all others.
+    pub user_networks: UserNetworks,
     /// The version of the PROXY protocol in which the target receives the user's address and the public address; `None` if
     /// it receives none.
     pub proxy_protocol: Option<ProxyProtocolVersion>,
@@ -111,6 +113,7 @@ impl ProxyConfig {
             tls: None,
             service,
             target: target.into(),
+            user_networks: UserNetworks::default(),
             proxy_protocol: None,
             name: String::new(),
             channels: ChannelCount::Auto,

@@ -8,7 +8,7 @@ use std::{
 
 use super::{congestion::CongestionControl, ports::PortRange};
 use crate::{
-    ids::{Policy, UserIdKey},
+    ids::{Policy, UserIdKey, UserNetworks},
     tls::ServerTls,
 };
 
@@ -77,6 +77,8 @@ pub struct ServerConfig {
     pub congestion: CongestionControl,
     /// Whether to detect the protocol of streams from their first bytes.
     pub inspect_protocols: bool,
+    /// The users that the server admits to any service, by their networks. A service admits those of its proxies among them.
+    pub user_networks: UserNetworks,
     /// The most user connections that may be open at the same time, unless the memory budget allows fewer.
     pub max_streams: usize,
     /// The most user connections from one client address (IPv6: one /64) that may be open at the same time; `None`: half of
@@ -130,6 +132,7 @@ impl Default for ServerConfig {
             stripe: true,
             congestion: CongestionControl::default(),
             inspect_protocols: true,
+            user_networks: UserNetworks::default(),
             max_streams: 50_000,
             max_streams_per_address: None,
             max_streams_per_service: None,

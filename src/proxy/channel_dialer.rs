@@ -10,7 +10,7 @@ use crate::{
     net::{ChannelSocket, Connector, Negotiation},
     wire::{
         Hello, HelloMode, Welcome,
-        binary::{CHECKSUMS, PUBLIC_ADDRESS, VERSION},
+        binary::{CHECKSUMS, PUBLIC_ADDRESS, USER_NETWORKS, VERSION},
         handshake::{ClientHandshake, Token},
     },
 };
@@ -78,7 +78,7 @@ impl ChannelDialer {
             version: VERSION,
             mode,
             // TLS detects corruption in transit.
-            features: PUBLIC_ADDRESS | if self.config.tls.is_some() { 0 } else { CHECKSUMS },
+            features: PUBLIC_ADDRESS | USER_NETWORKS | if self.config.tls.is_some() { 0 } else { CHECKSUMS },
             nonce: rand::random(),
             link: ticket.map_or([0; 16], |ticket| ticket.link),
             epoch: ticket.map_or(0, |ticket| ticket.epoch),

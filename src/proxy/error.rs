@@ -48,6 +48,9 @@ pub(super) enum ServerLinkError {
         /// The reason that the server sent, for people.
         reason: String,
     },
+    /// The server is of a version that cannot refuse users by their network.
+    #[error("the server is too old for --allow and --deny")]
+    NetworksNotSupported,
     /// The server accepted the registration with something that is no service.
     #[error("the server answered the registration with «{0}» instead of PORT:GROUP")]
     InvalidAnswer(String),
@@ -95,6 +98,10 @@ impl ServerLinkError {
                 Ok(ProxyError::Refused { server, source })
             }
             Self::Registration { code: Some(code), reason } if code.is_permanent() => {
+                Ok(ProxyError::Registration { server, port, reason })
+            }
+            error @ Self::NetworksNotSupported => {
+                let reason = format!("{error}: upgrade it, or leave these options out");
                 Ok(ProxyError::Registration { server, port, reason })
             }
             error => Err(error),

@@ -30,6 +30,7 @@ use crate::{
     telemetry::DisconnectReason,
     wire::{
         AddProxy, Frame, ResetCode, TunnelAction, TunnelMessage,
+        binary::USER_NETWORKS,
         handshake::Token,
         text::{self, FieldCount},
     },
@@ -79,8 +80,9 @@ impl<'a> LinkConnector<'a> {
             service: service.clone(),
             target_port: target_port(&self.config.target),
             weight: self.config.weight,
+            has_networks: !self.config.user_networks.is_empty(),
         });
-        let request = TunnelMessage::control(request, "");
+        let request = TunnelMessage::control(request, self.config.user_networks.to_string());
         let (answer_sender, answer) = oneshot::channel();
         let go_away = Arc::<GoAwayState>::default();
         let events = Arc::new(ServerLinkEvents {
@@ -164,6 +166,9 @@ impl<'a> LinkConnector<'a> {
         let dialer = ChannelDialer { config, server: server.to_owned(), token, connector };
         let (mut negotiation, welcome) = dialer.open_link().await?;
         record_path(&events, negotiation.socket());
+        if !self.config.user_networks.is_empty() && welcome.features & USER_NETWORKS == 0 {
+            return Err(ServerLinkError::NetworksNotSupported);
+        }
         negotiation.send_frame(&Frame::Message(request)).await?;
         let config = MuxConfig {
             initial_window: welcome.first_window,

@@ -87,13 +87,6 @@ struct Registrations {
 #[derive(Debug)]
 pub(super) struct PortSearch(Arc<RemoteProxy>);
 
-impl PortSearch {
-    /// Returns the proxy that asked for a port.
-    pub(super) fn proxy(&self) -> &Arc<RemoteProxy> {
-        &self.0
-    }
-}
-
 impl Drop for PortSearch {
     fn drop(&mut self) {
         self.0.services.lock().searches -= 1;

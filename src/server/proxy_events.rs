@@ -6,17 +6,18 @@ use std::{
 };
 
 use super::{
+    balance::Member,
     core::Core,
     proxy::RemoteProxy,
     registration::{RegistrationRefusal, register, register_any_port},
     service::Service,
 };
 use crate::{
-    ids::{ChannelId, StreamKey, clean},
+    ids::{ChannelId, NetworkError, StreamKey, UserNetworks, clean},
     link::{Link, LinkEvents, Stream},
     mux::ChannelWish,
     telemetry::{DisconnectReason, EventKind},
-    wire::{Open, ResetCode, TunnelAction, TunnelMessage},
+    wire::{AddProxy, Open, ResetCode, TunnelAction, TunnelMessage},
 };
 
 /// The longest error message of a proxy, in characters, that the server logs.
@@ -76,8 +77,15 @@ impl LinkEvents for RemoteProxyEvents {
         let Some(proxy) = self.proxy() else { return };
         match message.action {
             TunnelAction::AddProxy(request) => {
+                let networks = match parse_networks(&request, &message.data) {
+                    Ok(networks) => networks,
+                    Err(error) => {
+                        return answer_registration(&self.core, &proxy, channel, Err(error.into()));
+                    }
+                };
+                let member = Member { proxy: proxy.clone(), networks };
                 if request.service.port != 0 {
-                    let registered = register(&self.core, &proxy, &request);
+                    let registered = register(&self.core, &member, &request);
                     return answer_registration(&self.core, &proxy, channel, registered);
                 }
                 // In a task of its own: the search may take long, and this one drives a channel.
@@ -85,7 +93,7 @@ impl LinkEvents for RemoteProxyEvents {
                     Ok(search) => {
                         let core = self.core.clone();
                         self.core.tasks.spawn("search for a free port", async move {
-                            let registered = register_any_port(&core, search, &request).await;
+                            let registered = register_any_port(&core, search, &member, &request).await;
                             answer_registration(&core, &proxy, channel, registered);
                         });
                     }
@@ -148,6 +156,18 @@ impl LinkEvents for RemoteProxyEvents {
             self.core.telemetry.emit(EventKind::UnknownStream { channel, key });
         }
     }
+}
+
+/// Returns the networks of the users that a proxy admits, which the `data` of its registration contains if it says so.
+///
+/// # Errors
+/// The data contains something else, or nothing.
+fn parse_networks(request: &AddProxy, data: &[u8]) -> Result<UserNetworks, NetworkError> {
+    if !request.has_networks {
+        return Ok(UserNetworks::default());
+    }
+    let networks: UserNetworks = str::from_utf8(data).map_err(|_| NetworkError::Invalid)?.parse()?;
+    if networks.is_empty() { Err(NetworkError::Invalid) } else { Ok(networks) }
 }
 
 /// Sends the answer to a registration of `proxy` on `channel`, and reports a refusal.

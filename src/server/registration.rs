@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 use tokio::{sync::OwnedSemaphorePermit, task::yield_now};
 
 use super::{
+    balance::Member,
     core::Core,
     proxy::{MAX_SERVICES_PER_PROXY, PortSearch, RemoteProxy, ServiceRejection},
     public_port,
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     config::PortRange,
-    ids::{Group, ServiceKey},
+    ids::{Group, NetworkError, ServiceKey},
     link::RateLimit,
     net::Listener,
     wire::{AddProxy, ErrorCode},
@@ -28,6 +29,9 @@ pub(super) enum RegistrationRefusal {
     /// The proxy has reached the limit of services.
     #[error("a proxy may register for at most {MAX_SERVICES_PER_PROXY} services")]
     TooManyServices,
+    /// The networks of the users that the proxy admits are not valid.
+    #[error("the networks of the registration: {0}")]
+    InvalidNetworks(#[from] NetworkError),
     /// The port is open and belongs to another group of proxies.
     #[error("port {port} is already served by group «{group}»")]
     OtherGroup { port: u16, group: Group },
@@ -57,6 +61,7 @@ impl RegistrationRefusal {
         match self {
             Self::ProxyClosing => ErrorCode::Disconnecting,
             Self::TooManyServices => ErrorCode::TooManyServices,
+            Self::InvalidNetworks(_) => ErrorCode::InvalidNetworks,
             Self::OtherGroup { .. } => ErrorCode::OtherGroup,
             Self::PortNotAllowed { .. } => ErrorCode::PortNotAllowed,
             Self::PortInUse(_) => ErrorCode::PortInUse,
@@ -71,39 +76,41 @@ impl RegistrationRefusal {
 /// range full of ports of other programs has up to 64,512.
 const PORTS_PER_TURN: usize = 64;
 
-/// Registers `proxy` for the service in `request`, which opens the public port if it is not open yet. From its first
+/// Registers the proxy of `member` for the service in `request`, which opens the public port if it is not open yet. From its first
 /// registration on, the link survives the loss of all channels for the grace period. Returns the service.
 ///
 /// # Errors
 /// [`RegistrationRefusal`]; the proxy keeps its earlier registrations.
 pub(super) fn register(
     core: &Arc<Core>,
-    proxy: &Arc<RemoteProxy>,
+    member: &Member<RemoteProxy>,
     request: &AddProxy,
 ) -> Result<Arc<Service<RemoteProxy>>, RegistrationRefusal> {
+    let proxy = &member.proxy;
     // Before a port is opened for nothing; `add_service` checks again.
     proxy.check_may_register()?;
     if let Some(weight) = request.weight {
         proxy.set_weight(weight);
     }
-    complete(core, proxy, join_service(core, &request.service, proxy)?)
+    complete(core, proxy, join_service(core, &request.service, member)?)
 }
 
-/// Registers `proxy` for a service on any free port, as [`register`] does for the one that is requested. The search yields
+/// Registers the proxy of `member` for a service on any free port, as [`register`] does for the one that is requested. The search yields
 /// after every [`PORTS_PER_TURN`] ports, and ends when the proxy does. `search` counts it among the services of the proxy.
 pub(super) async fn register_any_port(
     core: &Arc<Core>,
     search: PortSearch,
+    member: &Member<RemoteProxy>,
     request: &AddProxy,
 ) -> Result<Arc<Service<RemoteProxy>>, RegistrationRefusal> {
-    let proxy = search.proxy().clone();
+    let proxy = &member.proxy;
     if let Some(weight) = request.weight {
         proxy.set_weight(weight);
     }
-    let service = open_any_port(core, &request.service.group, &proxy).await?;
+    let service = open_any_port(core, &request.service.group, member).await?;
     // The service takes the place of the search.
     drop(search);
-    complete(core, &proxy, service)
+    complete(core, proxy, service)
 }
 
 /// Adds `service`, which `proxy` has joined, to the services of the proxy. Returns it.
@@ -136,35 +143,35 @@ impl From<ServiceRejection> for RegistrationRefusal {
     }
 }
 
-/// Adds `proxy` to the pool of the service that it asks for, which opens the public port if it is not open yet.
+/// Adds `member` to the pool of the service that it asks for, which opens the public port if it is not open yet.
 /// Returns the service.
 fn join_service(
     core: &Arc<Core>,
     requested: &ServiceKey,
-    proxy: &Arc<RemoteProxy>,
+    member: &Member<RemoteProxy>,
 ) -> Result<Arc<Service<RemoteProxy>>, RegistrationRefusal> {
-    if let Some(joined) = join_open_service(core, requested, proxy)? {
+    if let Some(joined) = join_open_service(core, requested, member)? {
         return Ok(joined);
     }
     let changing = core.port_changes.lock();
     // Another proxy may have opened the port meanwhile.
-    if let Some(joined) = join_open_service(core, requested, proxy)? {
+    if let Some(joined) = join_open_service(core, requested, member)? {
         return Ok(joined);
     }
     let listener = open_port(core, requested.port)?;
-    let (service, port) = enter_service(core, &requested.group, listener, proxy)?;
+    let (service, port) = enter_service(core, &requested.group, listener, member)?;
     drop(changing);
     Ok(start_service(core, service, port))
 }
 
-/// Adds `proxy` to the pool of the service with this port if it is open; `None` if it is not.
+/// Adds `member` to the pool of the service with this port if it is open; `None` if it is not.
 ///
 /// Both happen under the lock of the table of services: a service without proxies may close at any time. The users that wait
 /// for a proxy are woken after that.
 fn join_open_service(
     core: &Core,
     requested: &ServiceKey,
-    proxy: &Arc<RemoteProxy>,
+    member: &Member<RemoteProxy>,
 ) -> Result<Option<Arc<Service<RemoteProxy>>>, RegistrationRefusal> {
     let service = {
         let services = core.services.lock();
@@ -173,7 +180,7 @@ fn join_open_service(
             let group = service.key.group.clone();
             return Err(RegistrationRefusal::OtherGroup { port: requested.port, group });
         }
-        service.pool.add(proxy);
+        service.pool.add(member.clone());
         service.clone()
     };
     service.pool.wake_waiting();
@@ -188,13 +195,13 @@ struct OpenPort {
     descriptor: OwnedSemaphorePermit,
 }
 
-/// Enters the service of a port that was opened into the table of services, with `proxy` as its first proxy. The caller
+/// Enters the service of a port that was opened into the table of services, with `member` as its first. The caller
 /// holds the lock on changes of ports, and [starts](start_service) the service after it has released that.
 fn enter_service(
     core: &Core,
     group: &Group,
     listener: Listener,
-    proxy: &Arc<RemoteProxy>,
+    member: &Member<RemoteProxy>,
 ) -> Result<(Arc<Service<RemoteProxy>>, OpenPort), RegistrationRefusal> {
     let port = listener.local_addr().map_err(RegistrationRefusal::NoLocalAddress)?.port();
     let no_descriptor = |max| RegistrationRefusal::CannotOpen { port, source: io::Error::other(max) };
@@ -205,7 +212,7 @@ fn enter_service(
         RateLimit::new(&core.limit_count),
         core.close_ports.child_token(),
     );
-    service.pool.join(proxy);
+    service.pool.join(member.clone());
     core.services.lock().insert(port, service.clone());
     Ok((service, OpenPort { listener, descriptor }))
 }
@@ -242,16 +249,16 @@ fn open_port(core: &Core, port: u16) -> Result<Listener, RegistrationRefusal> {
     })
 }
 
-/// Opens the service of a free port of the allowed range, with `proxy` as its first proxy. The search starts at a random
+/// Opens the service of a free port of the allowed range, with `member` as its first. The search starts at a random
 /// port. Each port is tried by itself, so that a search through a range that is in use delays no other registration.
 async fn open_any_port(
     core: &Arc<Core>,
     group: &Group,
-    proxy: &Arc<RemoteProxy>,
+    member: &Member<RemoteProxy>,
 ) -> Result<Arc<Service<RemoteProxy>>, RegistrationRefusal> {
     let allowed = core.config.allowed_ports;
     let try_port = |port| {
-        if proxy.is_closing() {
+        if member.proxy.is_closing() {
             return Some(Err(RegistrationRefusal::ProxyClosing));
         }
         let is_open = || core.services.lock().contains_key(&port);
@@ -263,7 +270,7 @@ async fn open_any_port(
             return None;
         }
         let listener = open_if_free(core, port)?;
-        Some(enter_service(core, group, listener, proxy))
+        Some(enter_service(core, group, listener, member))
     };
     let found = find_port(allowed.candidates(rand::random()), try_port).await;
     let (service, port) = found.unwrap_or(Err(RegistrationRefusal::NoFreePort(allowed)))?;

@@ -1,4 +1,4 @@
-//! Admission of user connections: how many may be open in total, for one service and from one client address, and how many
+//! Admission of user connections: from which networks, how many may be open in total, for one service and from one client address, and how many
 //! may arrive in a second.
 //!
 //! It is decided by the accept loop, before anything is allocated for a connection: one that is refused costs its descriptor
@@ -16,8 +16,14 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::service::{OpenUser, Service};
-use crate::{config::ServerConfig, ids::AddressBlock};
+use super::{
+    balance::Candidate,
+    service::{OpenUser, Service},
+};
+use crate::{
+    config::ServerConfig,
+    ids::{AddressBlock, NetworkRefusal, UserNetworks},
+};
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +35,8 @@ const RATE_INTERVAL: Duration = Duration::from_secs(1);
 /// Limits the user connections of a server.
 #[derive(Debug)]
 pub(super) struct UserAdmission {
+    /// The networks of the users that the server admits to any service.
+    networks: UserNetworks,
     /// The most connections in total.
     max_streams: usize,
     /// The most connections of one service.
@@ -74,9 +82,13 @@ struct AddressLease {
     address: AddressBlock,
 }
 
-/// The limit that refused a user connection. Its text names the option that changes it.
+/// What refused a user connection. Its text names the option that changes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UserRefusal {
+    /// The server does not admit users of this address.
+    ServerNetworks(NetworkRefusal),
+    /// No proxy of the service admits users of this address.
+    ProxyNetworks(NetworkRefusal),
     /// The server has its maximum of connections.
     Total(usize),
     /// The service has its maximum of connections.
@@ -87,9 +99,23 @@ pub(super) enum UserRefusal {
     Rate(AddressBlock, NonZeroU32),
 }
 
+/// Returns the option that lets such users in, or keeps them out.
+fn option_of(refusal: NetworkRefusal) -> &'static str {
+    match refusal {
+        NetworkRefusal::Denied(..) => "--deny",
+        NetworkRefusal::NotAllowed(_) => "--allow",
+    }
+}
+
 impl fmt::Display for UserRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ServerNetworks(refusal) => {
+                write!(f, "{refusal} (server option {})", option_of(*refusal))
+            }
+            Self::ProxyNetworks(refusal) => {
+                write!(f, "{refusal} of any proxy of the service (proxy option {})", option_of(*refusal))
+            }
             Self::Total(max) => {
                 write!(f, "the maximum of {max} open user connections is reached (option --max-streams)")
             }
@@ -113,6 +139,7 @@ impl UserAdmission {
     /// Creates the admission control with the limits of `config`, without any connection.
     pub(super) fn new(config: &ServerConfig) -> Arc<Self> {
         Arc::new(Self {
+            networks: config.user_networks.clone(),
             max_streams: config.max_streams,
             max_per_service: config.max_streams_per_service(),
             max_per_address: config.max_streams_per_address(),
@@ -125,13 +152,15 @@ impl UserAdmission {
     /// Admits a connection from `ip` to `service` that arrived at `now`.
     ///
     /// # Errors
-    /// The limit that is reached. A refused connection counts for none.
-    pub(super) fn admit<P>(
+    /// The limit that is reached, or the networks that do not contain the address. A refused connection counts for none.
+    pub(super) fn admit<P: Candidate>(
         self: &Arc<Self>,
         service: &Arc<Service<P>>,
         ip: IpAddr,
         now: Instant,
     ) -> Result<AdmittedUser<P>, UserRefusal> {
+        self.networks.check(ip).map_err(UserRefusal::ServerNetworks)?;
+        service.pool.check_user(ip).map_err(UserRefusal::ProxyNetworks)?;
         let total = || UserRefusal::Total(self.max_streams);
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| total())?;
         let full = UserRefusal::Service(self.max_per_service);

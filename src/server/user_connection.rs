@@ -15,6 +15,7 @@ use super::{
     operator_handle::OperatorHandle,
     proxy::RemoteProxy,
     service::{PendingUser, Service},
+    user_admission::UserRefusal,
     users::UserLease,
 };
 use crate::{
@@ -128,6 +129,8 @@ enum AssignError {
     NoProxy,
     /// Every proxy that could serve the connection has its maximum of streams.
     ProxiesFull,
+    /// No proxy of the service admits the user any more.
+    NotAdmitted(UserRefusal),
     /// The connection ended while it waited for a proxy.
     Ended(EndReason),
 }
@@ -166,6 +169,11 @@ impl UserConnection<'_> {
                         let timeout = seconds(core.config.proxy_wait_timeout);
                         let reason = format!("no proxy became available within {timeout} (option --wait)");
                         self.report_rejected(core, reason, EndReason::NoProxy)
+                    });
+                }
+                Err(AssignError::NotAdmitted(refusal)) => {
+                    return last_failure.unwrap_or_else(|| {
+                        self.report_rejected(core, refusal.to_string(), EndReason::NoProxy)
                     });
                 }
                 Err(AssignError::ProxiesFull) => {
@@ -299,6 +307,11 @@ impl UserConnection<'_> {
             if last_failure.is_some_and(|failure| *failure != EndReason::ProxyGone) {
                 return Err(AssignError::NoProxy);
             }
+            // The proxies may have changed since the user was admitted, or there was none.
+            if let Some(user) = self.addresses {
+                let admitted = self.service.pool.check_user(user.client.ip());
+                admitted.map_err(|refusal| AssignError::NotAdmitted(UserRefusal::ProxyNetworks(refusal)))?;
+            }
             tokio::select! {
                 _ = pool_changes.changed() => {}
                 () = tokio::time::sleep(timeout / RETRIES_PER_WAIT) => {}
@@ -321,7 +334,8 @@ impl UserConnection<'_> {
         let mut are_all_full = true;
         let max_tried = failed_proxies.len() + MAX_PROXIES_PER_ATTEMPT;
         while tried.len() < max_tried {
-            let Some(proxy) = self.service.pool.pick(&tried) else {
+            let user = self.addresses.map(|user| user.client.ip());
+            let Some(proxy) = self.service.pool.pick(&tried, user) else {
                 let is_any_full = are_all_full && tried.len() > failed_proxies.len();
                 return Err(if is_any_full { NoStream::ProxiesFull } else { NoStream::NotNow });
             };

@@ -21,6 +21,8 @@ pub enum ErrorCode {
     PortUnavailable,
     /// Any port was requested, and every allowed one is in use.
     NoFreePort,
+    /// The networks of the registration are none, or too many.
+    InvalidNetworks,
     /// The proxy has registered for its maximum of services.
     TooManyServices,
     /// The server has closed, or is closing, the proxy's link.
@@ -44,13 +46,14 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::PortNotAllowed,
         Self::PortDenied,
         Self::PortInUse,
         Self::OtherGroup,
         Self::PortUnavailable,
         Self::NoFreePort,
+        Self::InvalidNetworks,
         Self::TooManyServices,
         Self::Disconnecting,
         Self::WrongToken,
@@ -71,6 +74,7 @@ impl ErrorCode {
             Self::OtherGroup => "OTHER_GROUP",
             Self::PortUnavailable => "PORT_UNAVAILABLE",
             Self::NoFreePort => "NO_FREE_PORT",
+            Self::InvalidNetworks => "INVALID_NETWORKS",
             Self::TooManyServices => "TOO_MANY_SERVICES",
             Self::Disconnecting => "DISCONNECTING",
             Self::WrongToken => "WRONG_TOKEN",
@@ -106,6 +110,7 @@ impl ErrorCode {
         match self {
             Self::PortNotAllowed
             | Self::PortDenied
+            | Self::InvalidNetworks
             | Self::TooManyServices
             | Self::WrongToken
             | Self::TextNotAllowed

@@ -87,9 +87,9 @@ pub enum ActionError {
     /// Not the name of an action. The error does not repeat the name, because it is the peer's text.
     #[error("unknown action in a message")]
     Unknown,
-    /// Not of the form `ADDPROXY:port[:group[:targetPort[:weight]]]`.
+    /// Not of the form `ADDPROXY:port[:group[:targetPort[:weight[:networks]]]]`.
     #[error(
-        "ADDPROXY expects PORT[:GROUP[:TARGETPORT[:WEIGHT]]], ports from 0 to 65535, a group of at most 64 letters, \
+        "ADDPROXY expects PORT[:GROUP[:TARGETPORT[:WEIGHT[:networks]]]], ports from 0 to 65535, a group of at most 64 letters, \
          a weight from 1 to {MAX_WEIGHT}"
     )]
     AddProxy,
@@ -139,10 +139,15 @@ impl FromStr for TunnelAction {
     }
 }
 
-/// The arguments of `ADDPROXY:port[:group[:targetPort[:weight]]]`, in either format.
+/// The last argument of ADDPROXY, which says that the data of the message contains networks.
+const NETWORKS: &str = "networks";
+
+/// The arguments of `ADDPROXY:port[:group[:targetPort[:weight[:networks]]]]`, in either format.
 ///
 /// Trailing arguments may be omitted, and a group or a target port before another argument may be empty:
-/// `ADDPROXY:8080:::3` is port 8080, the default group, no target port, and weight 3.
+/// `ADDPROXY:8080:::3` is port 8080, the default group, no target port, and weight 3. `ADDPROXY:8080::::networks` admits only
+/// the users that the data of the message names, [`UserNetworks`](crate::ids::UserNetworks): a server that does not know
+/// that argument refuses the registration, instead of admitting all users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddProxy {
     /// The requested public port (0: any free port) and the group of proxies that share it.
@@ -152,16 +157,20 @@ pub struct AddProxy {
     /// The proxy's load-balancing weight, 1 to [`MAX_WEIGHT`], for all services that it serves. `None` keeps the current
     /// weight, initially 1.
     pub weight: Option<u32>,
+    /// Whether the data of the message contains the networks of the users that the proxy admits.
+    pub has_networks: bool,
 }
 
 impl fmt::Display for AddProxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.service.fmt(f)?;
-        match (self.target_port, self.weight) {
-            (None, None) => Ok(()),
-            (Some(port), None) => write!(f, ":{port}"),
-            (None, Some(weight)) => write!(f, "::{weight}"),
-            (Some(port), Some(weight)) => write!(f, ":{port}:{weight}"),
+        let text = |number: Option<u32>| number.map(|number| number.to_string()).unwrap_or_default();
+        let (port, weight) = (text(self.target_port.map(u32::from)), text(self.weight));
+        match (&*port, &*weight, self.has_networks) {
+            (port, weight, true) => write!(f, ":{port}:{weight}:{NETWORKS}"),
+            ("", "", false) => Ok(()),
+            (port, "", false) => write!(f, ":{port}"),
+            (port, weight, false) => write!(f, ":{port}:{weight}"),
         }
     }
 }
@@ -185,10 +194,15 @@ impl FromStr for AddProxy {
             None | Some("") => None,
             Some(text) => Some(parse_number(text)?),
         };
+        let has_networks = match fields.next() {
+            None | Some("") => false,
+            Some(text) if text == NETWORKS => true,
+            Some(_) => return Err(ActionError::AddProxy),
+        };
         if fields.next().is_some() || weight.is_some_and(|weight| !(1..=MAX_WEIGHT).contains(&weight)) {
             return Err(ActionError::AddProxy);
         }
-        Ok(Self { service: ServiceKey { port, group }, target_port, weight })
+        Ok(Self { service: ServiceKey { port, group }, target_port, weight, has_networks })
     }
 }
 

@@ -25,6 +25,7 @@ mod link_replacement;
 mod log;
 mod long_paths;
 mod metrics;
+mod networks;
 mod programs;
 mod protocol_detection;
 mod proxy_protocol;

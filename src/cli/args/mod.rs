@@ -4,6 +4,7 @@
 
 mod host_port;
 mod limits;
+mod networks;
 mod shared;
 mod values;
 
@@ -25,10 +26,11 @@ use clap::{
 
 use crate::{
     config::{ChannelCount, PortRange, ProxyConfig, ProxyFormat, ServerConfig, TextProxies},
-    ids::{Group, MAX_WEIGHT, Policy, ProxyProtocolVersion, ServiceKey},
+    ids::{Group, MAX_WEIGHT, Policy, ProxyProtocolVersion, ServiceKey, UserNetworks},
 };
 
 use limits::LimitArgs;
+use networks::NetworkArgs;
 use shared::{CongestionArgs, MemoryArgs};
 pub(super) use shared::{LogArgs, ScreenArgs, TokenArgs, WorkerArgs};
 
@@ -129,6 +131,9 @@ pub(super) struct ServerArgs {
     /// The congestion control of channels
     #[command(flatten)]
     congestion: CongestionArgs,
+    /// The users that are admitted
+    #[command(flatten)]
+    networks: NetworkArgs,
     /// The limits of user connections
     #[command(flatten)]
     limits: LimitArgs,
@@ -155,6 +160,9 @@ pub(super) struct ProxyArgs {
     /// Target to connect to for each stream
     #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
     to: String,
+    /// The users that are admitted
+    #[command(flatten)]
+    networks: NetworkArgs,
     /// Send the target a header of the PROXY protocol with the user's address and the public address, before the user's
     /// first byte; the target has to expect it (nginx: listen … proxy_protocol, HAProxy: accept-proxy) [default: none]
     #[arg(long, value_enum, value_name = "VERSION")]
@@ -277,6 +285,14 @@ impl CliArgs {
 
     /// Returns what is wrong with the arguments together, or with the token.
     fn conflict(&self) -> Option<(ErrorKind, String)> {
+        let networks = match &self.command {
+            CliCommand::Server(args) => args.networks.networks(),
+            CliCommand::Proxy(args) => args.networks.networks(),
+            CliCommand::Demo(_) | CliCommand::Token => Ok(UserNetworks::default()),
+        };
+        if let Err(error) = networks {
+            return Some((ErrorKind::TooManyValues, format!("--allow and --deny: {error}")));
+        }
         let conflict = |text: &str| Some((ErrorKind::ArgumentConflict, text.to_owned()));
         let token = match &self.command {
             CliCommand::Server(args) => args.token.check(),
@@ -329,6 +345,7 @@ impl ServerArgs {
             stripe: self.stripe.is_on(),
             congestion: self.congestion.congestion(),
             inspect_protocols: !self.screen.no_sniff,
+            user_networks: self.networks.networks().unwrap_or_default(),
             ..ServerConfig::default()
         };
         self.limits.apply(&mut config);
@@ -343,6 +360,8 @@ impl ProxyArgs {
         ProxyConfig {
             name: self.name.clone().or_else(host_name).unwrap_or_default(),
             channels: self.channels,
+            // The command line was checked when it was parsed.
+            user_networks: self.networks.networks().unwrap_or_default(),
             proxy_protocol: self.proxy_protocol,
             weight: self.weight,
             format: self.format,

@@ -7,4 +7,4 @@ mod pool;
 mod smooth_round_robin;
 
 pub(super) use load::{ActiveStreamGuard, ProxyLoad};
-pub(super) use pool::{Candidate, Pool};
+pub(super) use pool::{Candidate, Member, Pool};

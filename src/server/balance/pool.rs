@@ -2,6 +2,7 @@
 
 use std::{
     cmp::Ordering,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
@@ -17,7 +18,7 @@ use super::{
     load::ProxyLoad,
     smooth_round_robin::{SmoothRoundRobin, WeightedCandidate},
 };
-use crate::ids::Policy;
+use crate::ids::{NetworkRefusal, Policy, UserNetworks};
 
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,28 @@ pub(in crate::server) trait Candidate {
     fn load(&self) -> &ProxyLoad;
 }
 
+/// A proxy in a pool, with the users that it admits to the pool's service.
+#[derive(Debug)]
+pub(in crate::server) struct Member<T> {
+    /// The proxy.
+    pub(in crate::server) proxy: Arc<T>,
+    /// The networks of the users that may be assigned to it.
+    pub(in crate::server) networks: UserNetworks,
+}
+
+impl<T> Clone for Member<T> {
+    fn clone(&self) -> Self {
+        Self { proxy: self.proxy.clone(), networks: self.networks.clone() }
+    }
+}
+
+impl<T> From<&Arc<T>> for Member<T> {
+    /// Returns a member that admits all users.
+    fn from(proxy: &Arc<T>) -> Self {
+        Self { proxy: proxy.clone(), networks: UserNetworks::default() }
+    }
+}
+
 /// The proxies of one service and the policy by which one of them is selected for each new stream.
 ///
 /// [`pick`](Self::pick) reads the list of members that is current when it begins; joining and leaving replace the
@@ -43,7 +66,7 @@ pub(in crate::server) trait Candidate {
 #[derive(Debug)]
 pub(in crate::server) struct Pool<T> {
     /// The current members, in the order in which they joined.
-    members: ArcSwap<Vec<Arc<T>>>,
+    members: ArcSwap<Vec<Member<T>>>,
     /// The number of the current [`Policy`].
     policy: AtomicU8,
     /// The number of streams that round robin has assigned so far. It wraps after 2^64, which shifts the rotation
@@ -70,25 +93,26 @@ impl<T: Candidate> Pool<T> {
         }
     }
 
-    /// Adds a proxy to the members, unless it is one already, and wakes the users that wait for a proxy.
-    pub(in crate::server) fn join(&self, member: &Arc<T>) {
-        self.add(member);
+    /// Adds a proxy to the members, or replaces the networks of one that is, and wakes the users that wait for a proxy.
+    pub(in crate::server) fn join(&self, member: impl Into<Member<T>>) {
+        self.add(member.into());
         self.wake_waiting();
     }
 
-    /// Adds a proxy to the members, unless it is one already, and wakes no task, because the caller holds a lock. It calls
-    /// [`wake_waiting`](Self::wake_waiting) once it has released that.
-    pub(in crate::server) fn add(&self, member: &Arc<T>) {
+    /// Adds a proxy to the members, or replaces the networks of one that is, and wakes no task, because the caller holds a
+    /// lock. It calls [`wake_waiting`](Self::wake_waiting) once it has released that.
+    pub(in crate::server) fn add(&self, member: Member<T>) {
         self.change_members(|members| {
-            if !members.iter().any(|known| Arc::ptr_eq(known, member)) {
-                members.push(member.clone());
+            match members.iter_mut().find(|known| Arc::ptr_eq(&known.proxy, &member.proxy)) {
+                Some(known) => *known = member,
+                None => members.push(member),
             }
         });
     }
 
     /// Removes a proxy from the members. Does nothing if it is none.
     pub(in crate::server) fn leave(&self, member: &Arc<T>) {
-        self.change_members(|members| members.retain(|known| !Arc::ptr_eq(known, member)));
+        self.change_members(|members| members.retain(|known| !Arc::ptr_eq(&known.proxy, member)));
         self.wake_waiting();
     }
 
@@ -100,7 +124,7 @@ impl<T: Candidate> Pool<T> {
     }
 
     /// Replaces the list of members by a changed copy. The caller publishes its length, which wakes tasks.
-    fn change_members(&self, change: impl FnOnce(&mut Vec<Arc<T>>)) {
+    fn change_members(&self, change: impl FnOnce(&mut Vec<Member<T>>)) {
         let _serialised = self.change_lock.lock();
         let mut members = Vec::clone(&self.members.load());
         change(&mut members);
@@ -117,18 +141,38 @@ impl<T: Candidate> Pool<T> {
         self.members.load().is_empty()
     }
 
+    /// Decides whether a user with this address is admitted to the service: whether any of its members, available now or not,
+    /// admits it. Without members that is not known yet, and the user may wait for one.
+    ///
+    /// # Errors
+    /// Why one of the members does not admit the user.
+    pub(in crate::server) fn check_user(&self, addr: IpAddr) -> Result<(), NetworkRefusal> {
+        let members = self.members.load();
+        let mut refusal = Ok(());
+        for member in members.iter() {
+            refusal = member.networks.check(addr);
+            if refusal.is_ok() {
+                break;
+            }
+        }
+        refusal
+    }
+
     /// Sets the policy by which members are selected from now on.
     pub(in crate::server) fn set_policy(&self, policy: Policy) {
         self.policy.store(policy as u8, Relaxed);
     }
 
-    /// Selects the member for the next stream by the current policy, among those that are available and not in
-    /// `tried`. Returns `None` if there is none.
-    pub(in crate::server) fn pick(&self, tried: &[Arc<T>]) -> Option<Arc<T>> {
+    /// Selects the member for the next stream by the current policy, among those that are available, admit the `user` (`None`:
+    /// no user, whom all admit) and are not in `tried`. Returns `None` if there is none.
+    pub(in crate::server) fn pick(&self, tried: &[Arc<T>], user: Option<IpAddr>) -> Option<Arc<T>> {
         let members = self.members.load();
-        let is_eligible =
-            |member: &&Arc<T>| member.is_available() && !tried.iter().any(|one| Arc::ptr_eq(one, member));
-        let eligible = members.iter().filter(is_eligible);
+        let is_eligible = |member: &&Member<T>| {
+            member.proxy.is_available()
+                && !tried.iter().any(|one| Arc::ptr_eq(one, &member.proxy))
+                && user.is_none_or(|user| member.networks.check(user).is_ok())
+        };
+        let eligible = members.iter().filter(is_eligible).map(|member| &member.proxy);
         let count = eligible.clone().count();
         if count == 0 {
             return None;
@@ -137,14 +181,15 @@ impl<T: Candidate> Pool<T> {
         let picked = match Policy::from_number(self.policy.load(Relaxed)).unwrap_or_default() {
             Policy::RoundRobin => eligible.clone().nth(self.next_in_rotation(count, is_first_attempt)),
             Policy::Weighted => {
-                let available = members.iter().filter(|member| member.is_available());
+                let available = members.iter().filter(|member| member.proxy.is_available());
                 let candidates = available.clone().map(|member| WeightedCandidate {
-                    id: Arc::as_ptr(member).addr(),
-                    weight: member.weight(),
+                    id: Arc::as_ptr(&member.proxy).addr(),
+                    weight: member.proxy.weight(),
                     is_excluded: !is_eligible(&member),
                 });
                 let index = self.weighted.lock().pick(candidates);
-                index.and_then(|index| available.clone().nth(index)).filter(is_eligible)
+                let picked = index.and_then(|index| available.clone().nth(index)).filter(is_eligible);
+                picked.map(|member| &member.proxy)
             }
             Policy::LeastStreams if count > MAX_COMPARED => {
                 better_of_two(eligible.clone(), count, compare_streams_per_weight)

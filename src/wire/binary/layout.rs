@@ -12,6 +12,9 @@ pub const CHECKSUMS: u32 = 1;
 /// Feature bit: OPEN carries the address that the user connected to as well, see [`binary`](super).
 pub const PUBLIC_ADDRESS: u32 = 2;
 
+/// Feature bit: ADDPROXY may name the networks of the users that the proxy admits, see [`binary`](super).
+pub const USER_NETWORKS: u32 = 4;
+
 /// The first bytes of a binary connection. 0xF5 cannot begin UTF-8 text, so the first byte tells the formats apart; the
 /// CR LF at the end exposes a transport that rewrites line ends.
 pub const PREFACE: [u8; 8] = *b"\xF5UNDRP\r\n";

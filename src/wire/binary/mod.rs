@@ -52,6 +52,7 @@
 //! | --- | --- | --- |
 //! | [`CHECKSUMS`] | 0 | frames carry checksums, as described below |
 //! | [`PUBLIC_ADDRESS`] | 1 | OPEN carries the address and port that the user connected to, after the user's |
+//! | [`USER_NETWORKS`] | 2 | ADDPROXY may have the argument `networks` |
 //!
 //! # Checked frames
 //!
@@ -71,8 +72,9 @@
 //! The data of a MESSAGE with the action `ERROR` and without a stream key begins with the name of an
 //! [`ErrorCode`](super::ErrorCode), a colon, and continues with a sentence for people.
 //!
-//! The action of a MESSAGE that registers a proxy is `ADDPROXY:port[:group[:targetPort[:weight]]]`, see
-//! [`AddProxy`](super::AddProxy).
+//! The action of a MESSAGE that registers a proxy is `ADDPROXY:port[:group[:targetPort[:weight[:networks]]]]`, see
+//! [`AddProxy`](super::AddProxy). With the argument `networks` the data names those of the users that it admits, such as
+//! `allow=10.0.0.0/8 deny=10.9.0.0/16`.
 //!
 //! # Flow control
 //!
@@ -106,5 +108,6 @@ pub(super) use encode::{hello_body, welcome_body_without_mac};
 pub use error::FrameError;
 pub use frame_type::FrameType;
 pub use layout::{
-    CHECKSUMS, HEADER, MAX_FRAME, MAX_HANDSHAKE, MAX_OFFSET, MAX_PAYLOAD, PREFACE, PUBLIC_ADDRESS, VERSION,
+    CHECKSUMS, HEADER, MAX_FRAME, MAX_HANDSHAKE, MAX_OFFSET, MAX_PAYLOAD, PREFACE, PUBLIC_ADDRESS,
+    USER_NETWORKS, VERSION,
 };

@@ -298,6 +298,20 @@ fn link_frames_are_pinned() {
 }
 
 #[test]
+fn a_registration_with_networks_is_pinned() {
+    pinned(
+        Frame::Message(TunnelMessage::control(
+            TunnelAction::AddProxy("80::::networks".parse().unwrap()),
+            "deny=::1",
+        )),
+        "24 00 0000 00000027 # MESSAGE, no key, 39 bytes
+         1E 414444 50524F5859 3A 3830 3A 64656661756C74 3A 3A 3A 6E6574776F726B73
+                             # action: ADDPROXY:80:default:::networks
+         64656E793D3A3A31    # data: deny=::1",
+    );
+}
+
+#[test]
 fn a_length_is_rejected_by_the_header_alone() {
     let length = |kind, len| FrameError::Length { kind, len };
     refused("12 00 0000 FFFFFFFF", length(FrameType::Data, 0xFFFF_FFFF));

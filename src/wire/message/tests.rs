@@ -11,7 +11,7 @@ fn every_action_round_trips_through_its_name() {
 }
 
 #[test]
-fn addproxy_takes_one_to_four_arguments() {
+fn addproxy_takes_one_to_five_arguments() {
     let read = |s: &str| s.parse::<TunnelAction>().map(|action| action.to_string());
     assert_eq!(read("ADDPROXY:8080").unwrap(), "ADDPROXY:8080:default");
     assert_eq!(read("ADDPROXY:8080:blue").unwrap(), "ADDPROXY:8080:blue");
@@ -20,7 +20,19 @@ fn addproxy_takes_one_to_four_arguments() {
     assert_eq!(read("ADDPROXY:8080:blue:80:3").unwrap(), "ADDPROXY:8080:blue:80:3");
     assert_eq!(read("ADDPROXY:8080:::1000").unwrap(), "ADDPROXY:8080:default::1000");
     assert_eq!(read("ADDPROXY:8080:::").unwrap(), "ADDPROXY:8080:default");
+    for (text, printed) in [
+        ("8080::::networks", "8080:default:::networks"),
+        ("8080:blue:80::networks", "8080:blue:80::networks"),
+        ("8080:blue::3:networks", "8080:blue::3:networks"),
+        ("8080:blue:80:3:networks", "8080:blue:80:3:networks"),
+        ("8080:blue:80:3:", "8080:blue:80:3"),
+    ] {
+        assert_eq!(read(&format!("ADDPROXY:{text}")).unwrap(), format!("ADDPROXY:{printed}"));
+        assert_eq!(text.parse::<AddProxy>().unwrap().has_networks, text.ends_with("networks"));
+    }
     for bad in [
+        "ADDPROXY:1:a:2:3:networks:",
+        "ADDPROXY:1:a:2:3:Networks",
         "ADDPROXY:1:a:2:0",
         "ADDPROXY:1:a:2:1001",
         "ADDPROXY:1:a:2:+3",

@@ -22,7 +22,9 @@
 //! The data of an ERROR without a user, which refuses a registration or says why the channel is being closed, begins with the
 //! name of an [`ErrorCode`](super::ErrorCode) and a colon (`PORT_IN_USE: port 8080 is in use on the server`).
 //!
-//! A proxy registers with `ADDPROXY:port[:group[:targetPort[:weight]]]`, see [`AddProxy`](super::AddProxy).
+//! A proxy registers with `ADDPROXY:port[:group[:targetPort[:weight[:networks]]]]`, see [`AddProxy`](super::AddProxy). With the
+//! argument `networks` the data names the networks of the users that it admits, such as `allow=10.0.0.0/8 deny=10.9.0.0/16`
+//! in base64: see [`UserNetworks`](crate::ids::UserNetworks).
 
 use std::{fmt::Write as _, str, sync::LazyLock};
 

@@ -49,7 +49,7 @@ fn pool(names: &[&'static str]) -> (Pool<TestProxy>, Vec<Arc<TestProxy>>) {
 fn shares(pool: &Pool<TestProxy>, picks: usize) -> HashMap<&'static str, usize> {
     let mut shares = HashMap::new();
     for _ in 0..picks {
-        *shares.entry(pool.pick(&[]).unwrap().name).or_default() += 1;
+        *shares.entry(pool.pick(&[], None).unwrap().name).or_default() += 1;
     }
     shares
 }
@@ -63,7 +63,7 @@ fn round_robin_gives_all_available_members_equal_shares() {
     pool.leave(&proxies[0]);
     assert_eq!(shares(&pool, 10), HashMap::from([("c", 10)]));
     proxies[2].is_available.store(false, Relaxed);
-    assert!(pool.pick(&[]).is_none());
+    assert!(pool.pick(&[], None).is_none());
 }
 
 /// The seed document computed `abs(counter) % n`, and `abs` of the smallest integer is negative.
@@ -117,7 +117,7 @@ fn least_streams_respects_weights_and_alternates_between_equal_members() {
     proxies[2].weight.store(2, Relaxed);
     let mut open = Vec::new();
     for _ in 0..40 {
-        open.push(pool.pick(&[]).unwrap().load.begin_stream());
+        open.push(pool.pick(&[], None).unwrap().load.begin_stream());
     }
     let active: Vec<_> = proxies.iter().map(|proxy| proxy.load.active_streams()).collect();
     assert_eq!(active, [10, 10, 20]);
@@ -138,7 +138,7 @@ fn peak_ewma_avoids_a_slow_member_unless_the_others_are_busy() {
     // Unless the others have many open streams.
     let _open: Vec<_> =
         proxies[1..].iter().flat_map(|proxy| (0..20).map(|_| proxy.load.begin_stream())).collect();
-    assert!((0..100).any(|_| pool.pick(&[]).unwrap().name == "slow"));
+    assert!((0..100).any(|_| pool.pick(&[], None).unwrap().name == "slow"));
 }
 
 #[test]
@@ -147,9 +147,37 @@ fn a_member_that_was_tried_is_not_picked_again() {
         let (pool, proxies) = pool(&["a", "b", "c"]);
         pool.set_policy(policy);
         for _ in 0..50 {
-            assert_eq!(pool.pick(&proxies[..2]).unwrap().name, "c", "{policy}");
-            assert!(pool.pick(&proxies).is_none(), "{policy}");
+            assert_eq!(pool.pick(&proxies[..2], None).unwrap().name, "c", "{policy}");
+            assert!(pool.pick(&proxies, None).is_none(), "{policy}");
         }
+    }
+}
+
+#[test]
+fn a_user_is_assigned_to_members_that_admit_its_address() {
+    let user = |n: u8| IpAddr::from([192, 0, 2, n]);
+    for policy in Policy::ALL {
+        let (pool, proxies) = pool(&["a", "b", "c"]);
+        pool.set_policy(policy);
+        let networks = "allow=192.0.2.1".parse().unwrap();
+        pool.join(Member { proxy: proxies[0].clone(), networks });
+        pool.join(Member { proxy: proxies[1].clone(), networks: "deny=192.0.2.0/30".parse().unwrap() });
+        let picked = |tried: &[_], n| pool.pick(tried, Some(user(n))).map(|proxy| proxy.name);
+        for _ in 0..20 {
+            assert_eq!(picked(&proxies[2..], 1), Some("a"), "{policy}");
+            assert_eq!(picked(&[], 2), Some("c"), "{policy}");
+            assert_ne!(picked(&[], 9), Some("a"), "{policy}");
+            assert_eq!(picked(&proxies[2..], 2), None, "{policy}");
+        }
+        assert!((0..100).any(|_| pool.pick(&[], None).unwrap().name == "a"), "{policy}: no user");
+        pool.leave(&proxies[2]);
+        assert_eq!(pool.check_user(user(1)), Ok(()));
+        assert!(matches!(pool.check_user(user(2)), Err(NetworkRefusal::Denied(..))));
+        // Joining again replaces the networks.
+        pool.join(&proxies[1]);
+        assert_eq!(picked(&[], 2), Some("b"), "{policy}");
+        proxies.iter().for_each(|proxy| pool.leave(proxy));
+        assert_eq!(pool.check_user(user(2)), Ok(()), "a user may wait for the first proxy");
     }
 }
 
