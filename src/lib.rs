@@ -10,7 +10,7 @@
 //! cli ──────────────────────────── wires everything together
 //!  ├── tui ─────────────── ids, telemetry, control
 //!  ├── server ──────────── ids, config, wire, mux, link, net, runtime, telemetry, control
-//!  └── proxy ───────────── ids, config, wire, mux, link, net, runtime, telemetry
+//!  └── proxy ───────────── ids, config, wire, mux, link, net, runtime, telemetry, tls
 //!        link ──────────── ids, wire, mux, net, runtime, inspect, telemetry
 //!        net ───────────── wire, mux, tls, telemetry
 //!        runtime ───────── telemetry

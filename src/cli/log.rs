@@ -111,6 +111,8 @@ impl Drop for LogGuard {
 /// to the cockpit.
 pub(super) fn init(destination: LogDestination, filter: &str, ring: &LogRing) -> anyhow::Result<LogGuard> {
     let filter: EnvFilter = filter.parse().with_context(|| format!("invalid log filter \"{filter}\""))?;
+    // It logs each certificate that does not verify as an error, which the caller reports with what to do, if it is one.
+    let filter = filter.add_directive("rustls_platform_verifier=off".parse().context("invalid log filter")?);
     let registry = tracing_subscriber::registry();
     match destination {
         // The layer formats every record it is given, so the filter encloses it.

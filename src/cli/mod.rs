@@ -1,9 +1,13 @@
 //! The subcommands, and the wiring of all other modules: the only module that names them all.
 
 mod args;
+mod certificate;
+mod certificate_files;
 pub mod demo;
 mod descriptors;
+mod file_watch;
 mod host;
+mod join;
 mod log;
 mod memory;
 mod output;

@@ -9,9 +9,10 @@ use super::{
     args::ProxyArgs,
     descriptors, host,
     log::{self, LogDestination},
-    output, signals,
+    output,
+    signals::{self, Hangup},
 };
-use crate::{proxy::Proxy, server::ShutdownSignals, telemetry::LogRing};
+use crate::{config::ProxyConfig, proxy::Proxy, server::ShutdownSignals, telemetry::LogRing};
 
 /// Runs the proxy. The first signal drains it, the second one stops it.
 pub(super) fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
@@ -21,12 +22,12 @@ pub(super) fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
          start where it is",
     )?;
     host::run(&args.workers, async |workers| {
-        let mut config = args.config();
+        let mut config = ProxyConfig { tls: args.tls.resolve()?, ..args.config() };
         descriptors::fit_proxy(&mut config, workers.count())?;
         let drain_timeout = config.drain_timeout;
         let proxy = Proxy::new(config, token, workers);
         let shutdown = ShutdownSignals::default();
-        signals::follow(shutdown.clone(), drain_timeout)?;
+        signals::follow(shutdown.clone(), drain_timeout, Hangup::End)?;
         let follow = async {
             shutdown.drain.cancelled().await;
             proxy.drain();

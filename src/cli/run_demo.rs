@@ -14,10 +14,14 @@ use tokio_util::sync::CancellationToken;
 use super::{
     CORRUPT,
     args::DemoArgs,
+    certificate::ServerCertificate,
     demo::{DemoLoad, DemoOrigin, DemoOriginOptions, DemoSummary},
     descriptors, host,
+    join::{JoinCommand, argument, quote},
     log::{self, LogDestination},
-    output, server, signals, terminal,
+    output,
+    signals::{self, Hangup},
+    terminal,
 };
 use crate::{
     config::{ProxyConfig, ServerConfig},
@@ -26,6 +30,7 @@ use crate::{
     runtime::Workers,
     server::{Server, ShutdownSignals},
     telemetry::{LogRing, Telemetry},
+    tls::{ClientTls, ServerTls, ServerVerification},
     tui::{InProcessSource, Labels, Settings},
     wire::handshake::Token,
 };
@@ -67,11 +72,12 @@ async fn demo(
         LogDestination::Cockpit => args.screen.settings()?,
         LogDestination::Stderr => Settings::default(),
     };
-    let token = Token::random();
+    let (token, certificate) = (Token::random(), ServerCertificate::generate_volatile()?);
     let config = ServerConfig {
         listen: LOOPBACK,
         bind: LOOPBACK.ip(),
         inspect_protocols: !args.screen.no_sniff,
+        tls: Some(ServerTls::new(&certificate.identity)?),
         ..ServerConfig::default()
     };
     let telemetry = Telemetry::new();
@@ -91,7 +97,9 @@ async fn demo(
     let origin = DemoOrigin::bind(LOOPBACK, origin).await.context("cannot open the demo's origin")?;
     let target = origin.addr();
     tasks.spawn(origin.run(stop_rest.clone()));
-    let public = start_proxies(&mut tasks, &workers, (tunnel, target), &token, &stop_rest).await?;
+    let pin = vec![certificate.identity.fingerprint()];
+    let tls = ClientTls::new(ServerVerification::Fingerprints(pin))?;
+    let public = start_proxies(&mut tasks, &workers, (tunnel, target), (&token, tls), &stop_rest).await?;
 
     tracing::info!("add your own download: curl -o /dev/null {}", url(public));
     let load = DemoLoad::new(public, USERS, rand::random());
@@ -106,12 +114,12 @@ async fn demo(
     };
     // The cockpit and signals request the end of the demo here; the server shuts down last.
     let ending = ShutdownSignals::default();
-    signals::follow(ending.clone(), ServerConfig::DEFAULT_DRAIN_TIMEOUT)?;
+    signals::follow(ending.clone(), ServerConfig::DEFAULT_DRAIN_TIMEOUT, Hangup::End)?;
     let labels = Labels {
         title: "demo".to_owned(),
         listen: tunnel.to_string(),
-        join: Some(server::join_command(tunnel, &format!("--token {}", token.reveal()))),
-        secret: Some(token.reveal().to_owned()),
+        join: Some(JoinCommand::new(tunnel, Some(&certificate)).with(&argument("--token", token.reveal()))),
+        secret: Some(quote(token.reveal()).into_owned()),
         curl: Some(format!("curl -o /dev/null {}", url(public))),
         drain: None,
     };
@@ -141,14 +149,14 @@ async fn start_proxies(
     tasks: &mut JoinSet<()>,
     workers: &Workers,
     (tunnel, target): (SocketAddr, SocketAddr),
-    token: &Token,
+    (token, tls): (&Token, ClientTls),
     end: &CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
     let mut service = ServiceKey { port: 0, group: Group::default() };
     for name in PROXY_NAMES {
         let config = ProxyConfig::new(tunnel.to_string(), service.clone(), target.to_string());
-        let proxy =
-            Proxy::new(ProxyConfig { name: name.to_owned(), ..config }, token.clone(), workers.clone());
+        let config = ProxyConfig { name: name.to_owned(), tls: Some(tls.clone()), ..config };
+        let proxy = Proxy::new(config, token.clone(), workers.clone());
         let mut serving = proxy.watch_service();
         let end = end.clone();
         tasks.spawn(async move {

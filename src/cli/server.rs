@@ -2,21 +2,30 @@
 
 use std::{
     io::{IsTerminal, stderr},
-    net::{SocketAddr, UdpSocket},
     process::ExitCode,
 };
 
 use super::{
     args::ServerArgs,
-    descriptors, host,
+    certificate::{self, CertificateOrigin, ServerCertificate},
+    descriptors,
+    file_watch::{self, FileWatch},
+    host,
+    join::{JoinCommand, argument, quote},
     log::{self, LogDestination},
-    output, signals, terminal,
+    output,
+    signals::{self, Hangup},
+    terminal,
     token::{self, TokenOrigin},
     user_id_key,
 };
+use tokio::sync::watch;
+
 use crate::{
+    config::ServerConfig,
     server::{Server, ShutdownSignals},
     telemetry::{LogRing, Telemetry},
+    tls::ServerTls,
     tui::{InProcessSource, Labels, Settings},
     wire::handshake::Token,
 };
@@ -35,28 +44,39 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
         Some(token) => (token, TokenOrigin::Given),
         None => token::generate(args.state_dir.as_deref(), is_shown)?,
     };
+    let certificate = args.tls.certificate(args.state_dir.as_ref())?;
     let telemetry = Telemetry::new();
     host::run(&args.workers, async |workers| {
-        let mut config = args.config();
+        let tls =
+            certificate.as_ref().map(|certificate| ServerTls::new(&certificate.identity)).transpose()?;
+        let mut config = ServerConfig { tls: tls.clone(), ..args.config() };
         config.user_id_key = user_id_key::load(args.state_dir.as_deref());
         descriptors::fit_server(&mut config, workers.count())?;
         let drain_timeout = config.drain_timeout;
         let (server, control) = Server::bind(config, token.clone(), telemetry.clone(), workers)?;
-        log_token(&origin, destination, server.addr(), &token);
+        let join = JoinCommand::new(server.addr(), certificate.as_ref());
+        log_token(&origin, destination, &join, &token);
+        match &certificate {
+            Some(certificate) => certificate.log(),
+            None => tracing::warn!("channels are not encrypted (--plain)"),
+        }
         let labels = Labels {
             listen: server.addr().to_string(),
-            join: Some(join_command(server.addr(), &format!("--token {}", token.reveal()))),
-            secret: Some(token.reveal().to_owned()),
+            join: Some(join.with(&argument("--token", token.reveal()))),
+            secret: Some(quote(token.reveal()).into_owned()),
             drain: Some(drain_timeout),
             ..Labels::default()
         };
         let shutdown = ShutdownSignals::default();
-        signals::follow(shutdown.clone(), drain_timeout)?;
+        let (hangup, reload) = Hangup::of_service();
+        signals::follow(shutdown.clone(), drain_timeout, hangup)?;
+        let reloading = follow_files(certificate, tls, reload);
         let source = InProcessSource::new(telemetry.clone(), control, ring.clone());
         let mut cockpit = host::Cockpit::open(destination, Box::new(source), (labels, settings), &shutdown)?;
         let report = tokio::select! {
             report = server.run(shutdown.clone()) => report,
             () = cockpit.follow(&shutdown) => unreachable!("never completes"),
+            () = reloading => unreachable!("never completes"),
         };
         cockpit.close().await;
         if destination == LogDestination::Cockpit && report.aborted_streams > 0 {
@@ -68,23 +88,39 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Reads the files of the operator again when they change.
+async fn follow_files(
+    certificate: Option<ServerCertificate>,
+    tls: Option<ServerTls>,
+    reload: watch::Receiver<()>,
+) {
+    if let (Some(ServerCertificate { identity, origin: CertificateOrigin::Given(files) }), Some(tls)) =
+        (certificate, tls)
+    {
+        let paths = vec![files.chain.clone(), files.key.clone()];
+        let watch = FileWatch::new(paths, reload, file_watch::POLL_INTERVAL);
+        certificate::follow(files, tls, identity.fingerprint(), watch).await;
+    }
+    std::future::pending().await
+}
+
 /// Logs where the token is that the server has generated. The token itself is logged only to a terminal: a log in a file
 /// or in the journal has other readers than the operator.
-fn log_token(origin: &TokenOrigin, destination: LogDestination, listen: SocketAddr, token: &Token) {
+fn log_token(origin: &TokenOrigin, destination: LogDestination, join: &JoinCommand, token: &Token) {
     let is_terminal = destination == LogDestination::Stderr && stderr().is_terminal();
-    let join = || join_command(listen, &format!("--token {}", token.reveal()));
+    let shown = || join.with(&argument("--token", token.reveal()));
     match origin {
         TokenOrigin::Given => {}
         TokenOrigin::Kept(path) if is_terminal => {
             tracing::info!(
                 "generated token, kept in {}. On the other machine run:\n  {}",
                 path.display(),
-                join()
+                shown()
             );
         }
         TokenOrigin::Kept(path) => tracing::info!(
             "generated token, kept in {path}. Copy that file to the other machine and run there:\n  {}",
-            join_command(listen, "--token-file token"),
+            join.with("--token-file token"),
             path = path.display()
         ),
         TokenOrigin::Volatile(why) => {
@@ -92,25 +128,8 @@ fn log_token(origin: &TokenOrigin, destination: LogDestination, listen: SocketAd
                 "the generated token changes with the next start (set --token-file or --state-dir): {why}"
             );
             if is_terminal {
-                tracing::info!("on the other machine run:\n  {}", join());
+                tracing::info!("on the other machine run:\n  {}", shown());
             }
         }
     }
-}
-
-/// Returns the command line that makes another machine a proxy of this server, with the argument that gives the token.
-pub(super) fn join_command(listen: SocketAddr, token: &str) -> String {
-    let server = match listen.ip() {
-        ip if ip.is_unspecified() => outgoing_addr().map_or(listen, |ip| SocketAddr::new(ip, listen.port())),
-        _ => listen,
-    };
-    format!("underpass proxy --server {server} {token} --port 8080 --to 127.0.0.1:80")
-}
-
-/// Returns the source address that the kernel would choose for a packet to the internet. Nothing is sent.
-fn outgoing_addr() -> Option<std::net::IpAddr> {
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    // An address reserved for documentation (RFC 5737): any address outside of this machine would do.
-    socket.connect("192.0.2.1:9").ok()?;
-    socket.local_addr().ok().map(|addr| addr.ip())
 }

@@ -1,9 +1,15 @@
-//! The signals that ask the process to end: SIGINT, SIGTERM and SIGHUP.
+//! The signals that ask the process to end, SIGINT, SIGTERM and SIGHUP; and SIGHUP where it asks for something else.
 //!
-//! They are handled by a thread of their own. Whatever blocks a worker thread, the cockpit or the main thread, the second
+//! SIGHUP has two meanings: the terminal is gone, and, for a service, "read your files again". A server without a controlling
+//! terminal cannot lose one, so that only the second meaning is left. With one, the first is more likely, and it would be
+//! wrong to continue: a shell that ends sends the signal before the terminal is gone, so that looking for the terminal then
+//! would not tell. Under `nohup` SIGHUP stays ignored; changed files are found without it.
+//!
+//! The signals that end the process are handled by a thread of their own. Whatever blocks a worker thread, the cockpit or the main thread, the second
 //! signal ends the process.
 
 use std::{
+    fs::File,
     io::{self, Read},
     os::unix::net::UnixStream,
     sync::{
@@ -21,6 +27,7 @@ use signal_hook::{
     flag,
     low_level::{emulate_default_handler, pipe, signal_name},
 };
+use tokio::sync::watch;
 
 use super::{host::RESTORE_TIMEOUT, output};
 use crate::{config::ServerConfig, runtime::is_signal_ignored, server::ShutdownSignals, tui};
@@ -34,6 +41,25 @@ const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
 /// [`RESTORE_TIMEOUT`] this is less than the 10 s after which `docker stop` kills.
 const CLEANUP_TIMEOUT: Duration = Duration::from_millis(1700);
 
+/// What SIGHUP means for this process.
+#[derive(Debug)]
+pub(super) enum Hangup {
+    /// The terminal is gone: a drain, as by SIGTERM.
+    End,
+    /// The files of the operator are to be read again: this changes.
+    Reload(watch::Sender<()>),
+}
+
+impl Hangup {
+    /// Returns what SIGHUP means for a process that has files to read again: [`Reload`](Self::Reload) without a controlling
+    /// terminal. Returns what changes then, too.
+    pub(super) fn of_service() -> (Self, watch::Receiver<()>) {
+        let (sender, receiver) = watch::channel(());
+        let has_terminal = File::open("/dev/tty").is_ok();
+        (if has_terminal { Self::End } else { Self::Reload(sender) }, receiver)
+    }
+}
+
 /// Installs handlers for the signals that ask the process to end, from now on until it ends, and turns them into a
 /// shutdown: the first one starts a drain, the second one aborts. If the process has not ended [`CLEANUP_TIMEOUT`] after
 /// `drain_timeout`, or the default one if that is longer, which began with the first one, or [`ABORT_TIMEOUT`] after the second one, or if there is a third one, it
@@ -43,10 +69,23 @@ const CLEANUP_TIMEOUT: Duration = Duration::from_millis(1700);
 /// background command of a shell without job control.
 ///
 /// # Errors
-/// The handlers or their thread cannot be created.
-pub(super) fn follow(shutdown: ShutdownSignals, drain_timeout: Duration) -> anyhow::Result<()> {
-    let signals =
-        ReceivedSignals::listen().context("cannot install the handlers of SIGINT, SIGTERM and SIGHUP")?;
+/// The handlers or their threads cannot be created.
+pub(super) fn follow(
+    shutdown: ShutdownSignals,
+    drain_timeout: Duration,
+    hangup: Hangup,
+) -> anyhow::Result<()> {
+    let failed = "cannot install the handlers of SIGINT, SIGTERM and SIGHUP";
+    let ending: &[_] = match hangup {
+        Hangup::End => &[SIGINT, SIGTERM, SIGHUP],
+        Hangup::Reload(reload) => {
+            let signals = ReceivedSignals::listen(&[SIGHUP]).context(failed)?;
+            // Signals are not counted: files that are read once have their newest content.
+            spawn("reload", move || signals.for_each(|_| _ = reload.send(()))).context(failed)?;
+            &[SIGINT, SIGTERM]
+        }
+    };
+    let signals = ReceivedSignals::listen(ending).context(failed)?;
     // The thread is not joined: it has to watch the end of everything else, also of the process itself.
     spawn("signals", move || dispatch(signals, &shutdown, drain_timeout))
         .context("cannot start the thread of the signals")
@@ -62,11 +101,11 @@ struct ReceivedSignals {
 }
 
 impl ReceivedSignals {
-    /// Installs the handlers of those signals that are not ignored.
-    fn listen() -> io::Result<Self> {
+    /// Installs the handlers of those of `signals` that are not ignored.
+    fn listen(signals: &[i32]) -> io::Result<Self> {
         let (bytes, write) = UnixStream::pair()?;
         let last = Arc::<AtomicUsize>::default();
-        for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| !is_signal_ignored(signal)) {
+        for &signal in signals.iter().filter(|&&signal| !is_signal_ignored(signal)) {
             // Before the byte, so that it is set when the thread reads that.
             flag::register_usize(signal, last.clone(), signal.unsigned_abs() as usize)?;
             pipe::register(signal, write.try_clone()?)?;

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use rustix::process::geteuid;
 
 use super::text_file;
@@ -118,10 +118,18 @@ impl KeptFile {
     /// # Errors
     /// It cannot be read, or another user may have written it.
     fn read(self, path: &Path) -> anyhow::Result<Option<String>> {
+        use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
         let (name, content) = (path.display(), self.content);
         let failed = || format!("cannot read the kept {content} from {name}");
         let file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),
+            Err(error) if error.kind() == PermissionDenied => {
+                let user = geteuid().as_raw();
+                bail!(
+                    "{}: {error}; give it to this user (sudo chown {user} {name}), or choose --state-dir",
+                    failed()
+                )
+            }
             opened => opened.with_context(failed)?,
         };
         let metadata = file.metadata().with_context(failed)?;

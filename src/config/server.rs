@@ -36,6 +36,8 @@ pub struct ServerConfig {
     pub tls: Option<ServerTls>,
     /// From where proxies may register in the text format.
     pub text_proxies: TextProxies,
+    /// Whether a text proxy on another machine may send the token without TLS.
+    pub insecure: bool,
     /// Whether a text proxy on a loopback address may register without the token, as proxies that predate the token do.
     pub text_without_token: bool,
     /// The load-balancing policy of a new service, until the operator changes it.
@@ -111,6 +113,7 @@ impl Default for ServerConfig {
             allowed_ports: PortRange::default(),
             tls: None,
             text_proxies: TextProxies::Loopback,
+            insecure: false,
             text_without_token: false,
             default_policy: Policy::default(),
             proxy_wait_timeout: Duration::from_secs(5),

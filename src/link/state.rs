@@ -275,7 +275,10 @@ impl LinkState {
         if matches!(
             self.last_end_reason,
             Some(
-                DisconnectReason::Closed | DisconnectReason::KeepaliveTimeout | DisconnectReason::IoError(_)
+                DisconnectReason::Closed
+                    | DisconnectReason::Truncated
+                    | DisconnectReason::KeepaliveTimeout
+                    | DisconnectReason::IoError(_)
             )
         ) {
             self.last_end_without_reset = Some(now);

@@ -79,6 +79,9 @@ pub enum NegotiationError {
     /// The binary handshake failed, or one side refused the other.
     #[error(transparent)]
     Refused(#[from] HandshakeError),
+    /// The peer speaks a protocol that belongs to a public port.
+    #[error("the client speaks {0}: this is the tunnel port, and users connect to the public ports")]
+    OtherProtocol(&'static str),
     /// This side refused a peer of the text format, for this reason.
     #[error("{0}")]
     TextRefused(&'static str),
@@ -153,6 +156,11 @@ impl Negotiation {
     /// Returns whether the connection uses TLS.
     pub fn is_tls(&self) -> bool {
         self.socket.is_tls()
+    }
+
+    /// Returns the bytes that were received and not consumed yet.
+    pub fn received(&self) -> &[u8] {
+        &self.buffer
     }
 
     /// Returns the keying material of the TLS session to which the proofs of the handshake are bound; empty without TLS.

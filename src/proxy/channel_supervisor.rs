@@ -117,7 +117,12 @@ impl ChannelSupervisor {
                 // The link ended during the handshake.
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::debug!("cannot establish a channel to the server: {error}");
+                    if error.is_certificate_refused() {
+                        // The other channels continue, and the operator has to know why there are no more.
+                        tracing::warn!("cannot establish another channel to the server: {error}");
+                    } else {
+                        tracing::debug!("cannot establish a channel to the server: {error}");
+                    }
                     if self.is_link_unknown(&error) {
                         return self.link.close(&DisconnectReason::Closed);
                     }

@@ -4,6 +4,7 @@ use std::{io, time::Duration};
 
 use crate::{
     net::{ConnectError, NegotiationError},
+    tls::TlsError,
     wire::{ErrorCode, handshake::HandshakeError},
 };
 
@@ -18,6 +19,14 @@ pub enum ProxyError {
         server: String,
         /// The error of the handshake.
         source: HandshakeError,
+    },
+    /// The certificate of the server does not verify.
+    #[error("TLS handshake with {server} failed: {source}")]
+    Tls {
+        /// The address of the server, `HOST:PORT`.
+        server: String,
+        /// What is wrong with the certificate, and what to do.
+        source: TlsError,
     },
     /// The server refused the registration for the public port.
     #[error("{server} refused public port {port}: {reason}")]
@@ -84,6 +93,11 @@ impl ServerLinkError {
         matches!(self, Self::Negotiation(NegotiationError::Refused(error)) if error.is_unknown_link())
     }
 
+    /// Returns whether the proxy does not accept the certificate of the server.
+    pub(super) fn is_certificate_refused(&self) -> bool {
+        matches!(self, Self::Negotiation(NegotiationError::Tls(error)) if error.concerns_certificate())
+    }
+
     /// Converts a refusal by `server` that only an operator can remove to the error with which the proxy ends.
     ///
     /// A refusal without a known code is not taken for one: corruption in transit looks like it. A server of another program,
@@ -96,6 +110,9 @@ impl ServerLinkError {
         match self {
             Self::Negotiation(NegotiationError::Refused(source)) if source.is_permanent() => {
                 Ok(ProxyError::Refused { server, source })
+            }
+            Self::Negotiation(NegotiationError::Tls(source)) if source.is_permanent() => {
+                Ok(ProxyError::Tls { server, source })
             }
             Self::Registration { code: Some(code), reason } if code.is_permanent() => {
                 Ok(ProxyError::Registration { server, port, reason })

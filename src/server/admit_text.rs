@@ -5,7 +5,8 @@ use std::{net::SocketAddr, sync::Arc};
 use bytes::BytesMut;
 
 use super::{
-    admission::PendingConnection, admitted_channel::AdmittedChannel, core::Core, proxy_task::start_proxy,
+    admission::PendingConnection, admitted_channel::AdmittedChannel, core::Core,
+    other_protocol::OtherProtocol, proxy_task::start_proxy,
 };
 use crate::{
     config::TextProxies,
@@ -24,7 +25,14 @@ pub(super) async fn admit_text(
     mut negotiation: Negotiation,
     addr: SocketAddr,
 ) -> Result<AdmittedChannel, NegotiationError> {
-    let (mut line, fields, length) = negotiation.peek_line().await?;
+    let (mut line, fields, length) = match negotiation.peek_line().await {
+        Err(error @ NegotiationError::Line(_)) => {
+            let Some(other) = OtherProtocol::detect(negotiation.received()) else { return Err(error) };
+            negotiation.send_and_close(other.answer().into()).await?;
+            return Err(NegotiationError::OtherProtocol(other.name()));
+        }
+        first => first?,
+    };
     pending.identify(None);
     let is_loopback = addr.ip().to_canonical().is_loopback();
     let is_allowed = match core.config.text_proxies {
@@ -33,13 +41,13 @@ pub(super) async fn admit_text(
         TextProxies::Anywhere => true,
     };
     if !is_allowed {
-        return refuse(
-            negotiation,
-            fields,
-            ErrorCode::TextNotAllowed,
-            "text-format proxies are not allowed from this address (server option --text)",
-        )
-        .await;
+        let reason = "text-format proxies are not allowed from this address (server option --text)";
+        return refuse(negotiation, fields, ErrorCode::TextNotAllowed, reason).await;
+    }
+    // The token is in the next line.
+    if !(negotiation.is_tls() || is_loopback || core.config.insecure) {
+        let reason = "text-format proxies need TLS from another machine (server option --insecure)";
+        return refuse(negotiation, fields, ErrorCode::TextNotAllowed, reason).await;
     }
     if line.action == TunnelAction::Auth {
         if !core.token.matches(&line.data) {

@@ -32,6 +32,7 @@ mod departed_users;
 mod latency_recorder;
 mod lifecycle;
 mod operator_handle;
+mod other_protocol;
 mod pending_table;
 mod proxy;
 mod proxy_events;

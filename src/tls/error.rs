@@ -17,6 +17,11 @@ const MAX_NAME_CHARS: usize = 253;
 pub struct TlsError(#[from] Error);
 
 impl TlsError {
+    /// Returns whether this side does not accept the certificate of the other one.
+    pub fn concerns_certificate(&self) -> bool {
+        matches!(self.0, Error::InvalidCertificate(_))
+    }
+
     /// Returns whether only an operator can remove the reason: another key, another issuer, another name. What the clock
     /// may cure is not: a machine without a battery starts in 1970, and learns the time later.
     pub fn is_permanent(&self) -> bool {
@@ -41,10 +46,9 @@ impl fmt::Display for TlsError {
                 "the peer does not speak TLS: it is another program, or was started with --plain, which both sides need \
                  or neither",
             ),
-            Error::AlertReceived(AlertDescription::ProtocolVersion) => f.write_str(
-                "the peer refused TLS 1.3: it is another program, or was started with --plain, which both sides need or \
-                 neither",
-            ),
+            Error::AlertReceived(AlertDescription::ProtocolVersion) => {
+                f.write_str("the peer does not speak TLS 1.3: it is another program")
+            }
             Error::AlertReceived(
                 AlertDescription::CertificateUnknown | AlertDescription::UnknownCA | AlertDescription::DecryptError,
             ) => f.write_str("the peer does not trust the certificate: it verifies another issuer or fingerprint"),
@@ -58,7 +62,7 @@ impl fmt::Display for TlsError {
                 "the client asked for another protocol (ALPN), as a browser does: this is the tunnel port, and users \
                  connect to the public ports",
             ),
-            error => write!(f, "TLS error: {error}"),
+            error => write!(f, "{error}"),
         }
     }
 }

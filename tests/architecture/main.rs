@@ -32,7 +32,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("net", &["mux", "telemetry", "tls", "wire"]),
     ("link", &["ids", "inspect", "mux", "net", "runtime", "telemetry", "wire"]),
     ("server", &["ids", "config", "wire", "mux", "link", "net", "runtime", "telemetry", "control"]),
-    ("proxy", &["ids", "config", "wire", "mux", "link", "net", "runtime", "telemetry"]),
+    ("proxy", &["ids", "config", "wire", "mux", "link", "net", "runtime", "telemetry", "tls"]),
     ("tui", &["ids", "telemetry", "control"]),
 ];
 

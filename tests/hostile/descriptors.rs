@@ -153,8 +153,9 @@ async fn a_proxy_without_a_descriptor_does_not_blame_the_target() {
     let (server, to, token) = (tunnel.addr, echo.addr, tunnel.token.reveal().to_owned());
     let server = server.to_string();
     let to = to.to_string();
-    let mut process =
-        Process::underpass(&["proxy", "--server", &server, "--port", "0", "--to", &to, "--token", &token]);
+    let mut process = Process::underpass(&[
+        "proxy", "--plain", "--server", &server, "--port", "0", "--to", &to, "--token", &token,
+    ]);
     let line = process.line("serving ").await;
     let port = line.split_once("serving ").unwrap().1.split(':').next().unwrap().parse().unwrap();
     let public = SocketAddr::new(LOOPBACK.ip(), port);

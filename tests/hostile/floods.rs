@@ -36,7 +36,8 @@ struct Program {
 
 impl Program {
     async fn start() -> Self {
-        let (process, addr) = Process::server(TOKEN, &[]).await;
+        // Its peers here speak frames without TLS.
+        let (process, addr) = Process::server(TOKEN, &["--plain"]).await;
         let echo = target::echo().await;
         let token = Token::new(TOKEN);
         let config = ProxyConfig::new(addr.to_string(), "0".parse().unwrap(), echo.addr.to_string());

@@ -25,7 +25,9 @@ use crate::{
 };
 
 /// Command line of the server.
-pub const SERVER: &str = "server --listen 127.0.0.1:0 --bind 127.0.0.1 --token vK8dR2xQ9mWz4LpT7cYb --no-tui";
+/// Its proxies here are in the process of the test, without TLS.
+pub const SERVER: &str =
+    "server --plain --listen 127.0.0.1:0 --bind 127.0.0.1 --token vK8dR2xQ9mWz4LpT7cYb --no-tui";
 
 /// Runs the program under a shell, which can limit its resources first.
 pub fn program(shell: &str) -> Process {

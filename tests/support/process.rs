@@ -18,6 +18,9 @@ use tokio::{
 /// The token of servers and proxies that tests start as programs, which refuse one that can be guessed.
 pub const TOKEN: &str = "vK8dR2xQ9mWz4LpT7cYb";
 
+/// The state directory of the servers: the tests must not use that of the user who runs them.
+pub const STATE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/state");
+
 /// A process whose output is read line by line. Dropping it kills it.
 pub struct Process {
     name: String,
@@ -55,7 +58,7 @@ impl Process {
     pub fn underpass_with(args: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_underpass"));
         // The environment of the tests may contain a token.
-        command.args(args).env_remove("UNDERPASS_TOKEN").env("NO_COLOR", "1");
+        command.args(args).env_remove("UNDERPASS_TOKEN").env("NO_COLOR", "1").env("STATE_DIRECTORY", STATE);
         change(&mut command);
         Self::spawn(command)
     }

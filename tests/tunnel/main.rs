@@ -48,6 +48,7 @@ mod support_checks;
 mod text_format;
 mod tls;
 mod tls_attacks;
+mod tls_identity;
 mod transfers;
 mod transparency;
 mod zero_downtime_restart;

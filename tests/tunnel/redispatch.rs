@@ -178,8 +178,10 @@ async fn an_unresponsive_proxy_keeps_only_users_that_sent_data() {
 async fn process(tunnel: &Tunnel, port: u16, target: SocketAddr, format: &str) -> (Process, SocketAddr) {
     let (server, port, to) = (tunnel.addr.to_string(), port.to_string(), target.to_string());
     let token = tunnel.token.reveal().to_owned();
-    let args =
-        ["proxy", "--server", &server, "--port", &port, "--to", &to, "--token", &token, "--format", format];
+    let args = [
+        "proxy", "--plain", "--server", &server, "--port", &port, "--to", &to, "--token", &token, "--format",
+        format,
+    ];
     let mut process = Process::underpass(&args);
     let line = process.line("serving ").await;
     let port = line.split("serving ").nth(1).unwrap().split(':').next().unwrap().parse().unwrap();

@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::support::{
     LONG, preload,
-    process::{Process, Signal, TOKEN},
+    process::{Process, STATE, Signal, TOKEN},
     promised_second, within,
 };
 
@@ -131,7 +131,7 @@ async fn signals_that_the_parent_ignored_stay_ignored() {
         "trap '' HUP INT; exec '{program}' server --listen 127.0.0.1:0 --bind 127.0.0.1 --no-tui --token {TOKEN}"
     );
     let mut command = tokio::process::Command::new("sh");
-    command.args(["-c", &server]);
+    command.args(["-c", &server]).env("STATE_DIRECTORY", STATE);
     let mut server = Process::spawn(command);
     server.listens().await;
     for signal in [Signal::Hup, Signal::Int] {

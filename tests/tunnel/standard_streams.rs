@@ -1,6 +1,6 @@
 //! A stdout or stderr that is closed, a full device or a pipe without a reader changes neither exit status nor behaviour.
 
-use crate::support::process::Process;
+use crate::support::process::{Process, STATE};
 
 /// The redirections of both outputs that make writing to them fail, as bash understands them.
 const BROKEN: [&str; 4] = [">&- 2>&-", ">/dev/full 2>/dev/full", ">/dev/full 2>&-", "> >(exit) 2> >(exit)"];
@@ -10,7 +10,10 @@ async fn status(arguments: &str, redirections: &str) -> Option<i32> {
     let program = env!("CARGO_BIN_EXE_underpass");
     let mut command = tokio::process::Command::new("bash");
     command.args(["-c", &format!("'{program}' {arguments} {redirections}")]);
-    command.env_remove("UNDERPASS_TOKEN").env("XDG_CONFIG_HOME", "/nonexistent");
+    command
+        .env_remove("UNDERPASS_TOKEN")
+        .env("XDG_CONFIG_HOME", "/nonexistent")
+        .env("STATE_DIRECTORY", STATE);
     let mut process = Process::spawn(command);
     let status = process.exit().await.code();
     assert_eq!(process.output(), "");

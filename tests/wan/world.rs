@@ -17,7 +17,7 @@ use crate::{
         namespace::Namespace,
     },
     support::{
-        process::{Process, TOKEN},
+        process::{Process, STATE, TOKEN},
         target::{self, Target},
     },
 };
@@ -164,7 +164,7 @@ fn underpass(namespace: &Namespace, args: &[&str]) -> Process {
     command.args(["netns", "exec", &namespace.name, env!("CARGO_BIN_EXE_underpass")]).args(args);
     command.args(["--log", "debug"]);
     // The environment of the tests may contain a token.
-    command.env_remove("UNDERPASS_TOKEN").env("NO_COLOR", "1");
+    command.env_remove("UNDERPASS_TOKEN").env("NO_COLOR", "1").env("STATE_DIRECTORY", STATE);
     Process::spawn(command)
 }
 

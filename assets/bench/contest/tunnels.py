@@ -36,11 +36,11 @@ class Underpass:
         if self.steered:
             stage.server = stage.steering = stage.start(built("examples/steer"), *common, talk=True)
         else:
-            stage.server = stage.start(built("underpass"), "server", *common, "--no-tui")
+            stage.server = stage.start(built("underpass"), "server", *common, "--plain", "--no-tui")
         stage.wait_for(listen, "the server does not listen")
         stage.start(
             built("underpass"), "proxy", "--server", f"{HOST}:{stage.reach(listen)}", "--port", stage.public, "--to",
-            f"{HOST}:{stage.target}", "--token", TOKEN, "--channels", 2, "--format", self.wire)
+            f"{HOST}:{stage.target}", "--token", TOKEN, "--plain", "--channels", 2, "--format", self.wire)
         stage.wait_for(stage.public, "the proxy has no public port")
 
     def version(self):

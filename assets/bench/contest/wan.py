@@ -139,6 +139,10 @@ class Bore:
         return HOST, PUBLIC_PORT
 
 
+# As the other tunnels here, without encryption.
+CLEAR = "--plain", "--insecure"
+
+
 class Underpass:
     """underpass with options of its proxy, at first its defaults."""
 
@@ -147,7 +151,8 @@ class Underpass:
 
     def start(self, rig):
         self.server = rig.near(
-            self.command, "server", "--listen", f"{NEAR}:{TUNNEL_PORT}", "--bind", HOST, "--token", TOKEN, "--no-tui")
+            self.command, "server", "--listen", f"{NEAR}:{TUNNEL_PORT}", "--bind", HOST, "--token", TOKEN, "--no-tui",
+            *CLEAR)
         rig.wait_for(self.server, TUNNEL_PORT, "the server does not listen")
         self.proxy(rig, PUBLIC_PORT, *self.options)
         return HOST, PUBLIC_PORT
@@ -155,7 +160,7 @@ class Underpass:
     def proxy(self, rig, port, *options):
         rig.far(
             self.command, "proxy", "--server", f"{NEAR}:{TUNNEL_PORT}", "--port", port, "--to", f"{HOST}:{TARGET_PORT}",
-            "--token", TOKEN, *options)
+            "--token", TOKEN, *CLEAR, *options)
         rig.wait_for(self.server, port, "the proxy has no public port")
 
 

@@ -6,6 +6,7 @@ mod host_port;
 mod limits;
 mod networks;
 mod shared;
+mod tls;
 mod values;
 
 #[cfg(test)]
@@ -33,13 +34,14 @@ use limits::LimitArgs;
 use networks::NetworkArgs;
 use shared::{CongestionArgs, MemoryArgs};
 pub(super) use shared::{LogArgs, ScreenArgs, TokenArgs, WorkerArgs};
+use tls::{ProxyTlsArgs, ServerTlsArgs};
 
 use host_port::{bind_address, host_port, listen_address};
 use values::{OnOff, channels, chunk, display_name, number, public_port, seconds, window};
 
 /// The meaning of each exit status, shown below the help.
 const EXIT_STATUS: &str = "Exit status: 0 success, also after SIGTERM, SIGINT or SIGHUP; 1 failure; 2 invalid command line; \
-    3 refused by the server for good (token, version, port not allowed; a port in use is retried); 4 the demo detected \
+    3 refused by the server for good (token, certificate, version, port not allowed; a port in use is retried); 4 the demo detected \
     corrupted data. The first signal drains, the second one aborts the open streams; with a third one, or if the process \
     has not ended two seconds after the second one or after the drain timeout (at least 8 s), it dies of that signal (128 plus its \
     number in a shell).";
@@ -85,8 +87,12 @@ pub(super) struct ServerArgs {
     /// The token, and where it is read from
     #[command(flatten)]
     pub(super) token: TokenArgs,
-    /// Directory of what outlasts a restart: the key from which user ids are derived, and the token that the server generates
-    /// if none is given [default: $STATE_DIRECTORY, for root /var/lib/underpass, else ~/.local/state/underpass]
+    /// Certificate and key of the server
+    #[command(flatten)]
+    pub(super) tls: ServerTlsArgs,
+    /// Directory of what outlasts a restart: the key from which user ids are derived, and the token and the TLS certificate
+    /// that the server generates if none are given [default: $STATE_DIRECTORY, for root /var/lib/underpass, else
+    /// ~/.local/state/underpass]
     #[arg(long, value_name = "DIR")]
     pub(super) state_dir: Option<PathBuf>,
     /// Load-balancing policy: how new streams are assigned to the proxies of a service
@@ -111,7 +117,8 @@ pub(super) struct ServerArgs {
     /// the old one with SIGTERM
     #[arg(long)]
     reuse_port: bool,
-    /// Address that proxies reconnect to when this server ends [default: the address they are connected to]
+    /// Address that proxies reconnect to when this server ends, and whose certificate they verify as they verified this one's
+    /// [default: the address they are connected to]
     #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
     successor: Option<String>,
     /// First flow-control window of each stream, such as 512K or 256KiB; it grows to the bandwidth-delay product of the path,
@@ -206,6 +213,9 @@ pub(super) struct ProxyArgs {
     /// The token, and where it is read from
     #[command(flatten)]
     pub(super) token: TokenArgs,
+    /// How the server is verified
+    #[command(flatten)]
+    pub(super) tls: ProxyTlsArgs,
     /// The number of worker threads
     #[command(flatten)]
     pub(super) workers: WorkerArgs,
@@ -319,7 +329,13 @@ impl CliArgs {
                     "--text off refuses the proxies that --text-without-token lets in: leave one of them out",
                 )
             }
-            _ => None,
+            CliCommand::Server(args) => {
+                args.tls.conflict(args.listen, args.text).and_then(|text| conflict(&text))
+            }
+            CliCommand::Proxy(args) => {
+                args.tls.conflict(&args.server, args.format).and_then(|text| conflict(&text))
+            }
+            CliCommand::Demo(_) | CliCommand::Token => None,
         }
     }
 }
@@ -332,6 +348,7 @@ impl ServerArgs {
             bind: self.bind,
             allowed_ports: self.ports,
             text_proxies: self.text,
+            insecure: self.tls.insecure,
             text_without_token: self.text_without_token,
             default_policy: self.policy,
             proxy_wait_timeout: self.wait,

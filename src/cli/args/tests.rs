@@ -59,13 +59,41 @@ fn an_error_names_the_option_and_what_to_write_instead() {
             "too short, with 6 characters it can be guessed: let `underpass token`",
         ),
         (&format!("{PROXY} --token underpass_9pX2kQvLr7TzM4b"), "--token", "it has 25 of 46 characters"),
+        ("server --plain", "--plain", "give --insecure too if the network is private"),
+        ("server --listen [::ffff:192.0.2.1]:1 --plain", "--plain", "in clear text"),
+        (
+            "server --listen 127.0.0.1:1 --plain --text any",
+            "--text any",
+            "text proxies send the token itself",
+        ),
+        ("server --plain --cert f", "--cert", "cannot be used with"),
+        ("server --key f", "--cert", "required"),
+        (&format!("{PROXY} --plain"), "--plain to h:1", "give --insecure too if the network is private"),
+        ("proxy --server 192.0.2.1:1 --port 1 --to t:2 --plain", "--plain", "in clear text"),
+        (&format!("{PROXY} --format text"), "--format text", "--fingerprint, --ca or --verify system"),
+        (&format!("{PROXY} --fingerprint abc"), "--fingerprint", "sha256: and 43 characters"),
+        (&format!("{PROXY} --ca f --verify system"), "--ca", "cannot be used with"),
+        (&format!("{PROXY} --plain --ca f"), "--plain", "cannot be used with"),
+        (&format!("{PROXY} --verify host"), "--verify", "token, system"),
     ] {
         let error = parse(line).unwrap_err();
         assert!(error.contains(option) && error.contains(advice), "{line}\n{error}");
         // The name of the program and of the subcommand, for the usage.
         assert!(error.contains("--help"), "{line}\n{error}");
     }
-    parse(&format!("{PROXY} --format text --channels 1")).unwrap();
+    for line in [
+        &format!("{PROXY} --format text --channels 1 --verify system"),
+        &format!("{PROXY} --format text --insecure"),
+        &format!("{PROXY} --plain --insecure"),
+        &format!("{PROXY} --fingerprint {pin},{pin}", pin = "00".repeat(32)),
+        "proxy --server localhost:1 --port 1 --to t:2 --plain --format text",
+        "proxy --server [::1]:1 --port 1 --to t:2 --plain",
+        "server --plain --listen [::1]:1",
+        "server --plain --insecure --text any",
+        "server --text any",
+    ] {
+        parse(line).unwrap();
+    }
     parse("server --log lifecycle=warn,underpass::proxy=debug,panic=OFF,info --text-without-token").unwrap();
 }
 

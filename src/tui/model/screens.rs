@@ -28,7 +28,7 @@ impl ScreenId {
         match self {
             Self::Streams => "Streams",
             Self::Proxies => "Proxies",
-            Self::Sessions => "Users",
+            Self::Sessions => "Sessions",
             Self::Logs => "Logs",
         }
     }

@@ -4,7 +4,6 @@ mod accidents;
 mod endings;
 mod fixture;
 mod interaction;
-mod labels;
 mod names;
 mod reducer;
 mod returning_users;

@@ -157,11 +157,7 @@ fn in_join_command(model: &mut Model, intent: JoinCommandIntent) -> Vec<Effect> 
     if let (JoinCommandIntent::ToggleSecret, Some(Overlay::AddProxy { is_secret_shown })) =
         (intent, &mut model.overlay)
     {
-        if model.labels.secret.is_some() {
-            *is_secret_shown = !*is_secret_shown;
-        } else {
-            model.notify(NoticeLevel::Info, "the command contains no token");
-        }
+        *is_secret_shown = !*is_secret_shown;
         return Vec::new();
     }
     model.overlay = None;

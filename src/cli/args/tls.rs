@@ -1,0 +1,174 @@
+//! The arguments of TLS on channels.
+
+use std::{
+    fs::File,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+
+use crate::{
+    cli::{certificate::ServerCertificate, text_file},
+    config::{ProxyFormat, TextProxies},
+    tls::{ClientTls, Fingerprint, ServerVerification},
+};
+
+/// The longest file of authorities in bytes: that of all public ones has a quarter of it.
+const MAX_AUTHORITIES_BYTES: usize = 1024 * 1024;
+
+/// The TLS arguments of the server.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ServerTlsArgs {
+    /// Certificate chain in PEM, or a directory that an ACME client maintains (fullchain.pem and privkey.pem, tls.crt and
+    /// tls.key, …). Read again when a file changes, and on SIGHUP where the server has no terminal [default: a self-signed
+    /// certificate that the server generates and keeps in --state-dir]
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "plain")]
+    cert: Option<PathBuf>,
+    /// Private key of the certificate in PEM [default: in the file of --cert]
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Turn TLS off: channels are authenticated, but in clear text, so that anybody on the path can read and change what
+    /// users send and receive. Proxies need --plain too
+    #[arg(long)]
+    plain: bool,
+    /// Allow clear text from other machines: --plain on an address that is not a loopback address, and with --text any
+    /// proxies of the text format without TLS, which send the token in clear text
+    #[arg(long)]
+    pub(super) insecure: bool,
+}
+
+impl ServerTlsArgs {
+    /// Returns the server's certificate, reading or generating it; `None` without TLS.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub(in crate::cli) fn certificate(
+        &self,
+        state_dir: Option<&PathBuf>,
+    ) -> anyhow::Result<Option<ServerCertificate>> {
+        match &self.cert {
+            _ if self.plain => Ok(None),
+            Some(cert) => ServerCertificate::read(cert, self.key.as_deref()).map(Some),
+            None => ServerCertificate::generate(state_dir.map(PathBuf::as_path)).map(Some),
+        }
+    }
+
+    /// Returns what is wrong with the arguments together with the address that the server listens on and the text proxies
+    /// that it admits.
+    pub(super) fn conflict(&self, listen: SocketAddr, text: TextProxies) -> Option<String> {
+        if !self.plain || self.insecure {
+            return None;
+        }
+        if !listen.ip().to_canonical().is_loopback() {
+            return Some(format!(
+                "--plain with --listen {listen}: everything that users send and receive would cross the network in clear \
+                 text, to be read and changed by anybody on the path. Leave --plain out, listen on a loopback address, or \
+                 give --insecure too if the network is private (a VPN)"
+            ));
+        }
+        (text == TextProxies::Anywhere).then(|| {
+            "--text any needs TLS, because text proxies send the token itself: leave --plain out, or give --insecure too"
+                .to_owned()
+        })
+    }
+}
+
+/// How a proxy verifies the server's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Verify {
+    /// By the token: the server proves that it knows the token, and that nobody else is between, with a proof that covers
+    /// the TLS connection
+    Token,
+    /// By the certificate authorities that this machine trusts, and by the host name in --server
+    System,
+}
+
+/// The TLS arguments of a proxy.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ProxyTlsArgs {
+    /// Fingerprint of the server's key, as the server shows it; connections to any other key are refused. Several, separated
+    /// by commas, allow for a change of the key
+    #[arg(long, value_name = "sha256:…", value_delimiter = ',', conflicts_with_all = ["verify", "ca"])]
+    fingerprint: Vec<Fingerprint>,
+    /// How the server's certificate is verified, beside the proof of the token
+    #[arg(long, value_enum, default_value_t = Verify::Token)]
+    verify: Verify,
+    /// Certificate authorities in PEM to verify the server's certificate and the host name with, in place of those of the
+    /// system
+    #[arg(long, value_name = "FILE", conflicts_with = "verify")]
+    ca: Option<PathBuf>,
+    /// Turn TLS off, for a server with --plain: anybody on the path can read and change what users send and receive
+    #[arg(long, conflicts_with_all = ["fingerprint", "verify", "ca"])]
+    plain: bool,
+    /// Allow --plain to another machine, and --format text to a server whose certificate is not verified
+    #[arg(long)]
+    insecure: bool,
+}
+
+impl ProxyTlsArgs {
+    /// Resolves the arguments into the TLS setting; `None` without TLS.
+    ///
+    /// # Errors
+    /// The certificate authorities cannot be read.
+    pub(in crate::cli) fn resolve(&self) -> anyhow::Result<Option<ClientTls>> {
+        if self.plain {
+            return Ok(None);
+        }
+        let (verification, failure) = match (&self.ca, self.verify) {
+            (Some(path), _) => {
+                let failure = format!("cannot use the certificate authorities in {} (--ca)", path.display());
+                let pem = File::open(path).and_then(|file| text_file::read(file, MAX_AUTHORITIES_BYTES));
+                (ServerVerification::Authorities(pem.with_context(|| failure.clone())?), failure)
+            }
+            (None, Verify::System) => (
+                ServerVerification::System,
+                "cannot use the certificate authorities of this machine (--verify system); install ca-certificates, or \
+                 name a file with --ca or SSL_CERT_FILE"
+                    .to_owned(),
+            ),
+            (None, Verify::Token) if self.fingerprint.is_empty() => {
+                (ServerVerification::Token, "cannot use TLS".to_owned())
+            }
+            (None, Verify::Token) => {
+                (ServerVerification::Fingerprints(self.fingerprint.clone()), "cannot use TLS".to_owned())
+            }
+        };
+        ClientTls::new(verification).context(failure).map(Some)
+    }
+
+    /// Returns what is wrong with the arguments together with the address of the server and the format.
+    pub(super) fn conflict(&self, server: &str, format: ProxyFormat) -> Option<String> {
+        if self.insecure || is_this_machine(server) {
+            return None;
+        }
+        if self.plain {
+            return Some(format!(
+                "--plain to {server}: everything that users send and receive would cross the network in clear text, to be \
+                 read and changed by anybody on the path. Leave --plain out here and at the server, or give --insecure too \
+                 if the network is private (a VPN)"
+            ));
+        }
+        let is_unverified = self.fingerprint.is_empty() && self.ca.is_none() && self.verify == Verify::Token;
+        (format == ProxyFormat::Text && is_unverified).then(|| {
+            "--format text sends the token itself, and anybody who intercepts the connection would learn it: verify the \
+             server with --fingerprint, --ca or --verify system, or give --insecure too"
+                .to_owned()
+        })
+    }
+}
+
+/// Returns whether `HOST:PORT` is certainly on this machine: a loopback address, or a name of `localhost`, which resolves to
+/// one (RFC 6761).
+fn is_this_machine(server: &str) -> bool {
+    let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => {
+            let name = host.trim_end_matches('.').to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
+        }
+    }
+}
