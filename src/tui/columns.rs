@@ -146,19 +146,19 @@ table_columns! {
             .help("see States below");
         Service = text("SERVICE", 8, 14).drop_rank(13).setting("service").sort_name("service").filter_prefix("service:")
             .help("public port, and the group of proxies behind it if that is not the default group");
-        Proxy = text("PROXY", 10, 20).drop_rank(4).setting("proxy").sort_name("proxy").filter_prefix("proxy:")
+        Proxy = text("PROXY", 10, 20).drop_rank(5).setting("proxy").sort_name("proxy").filter_prefix("proxy:")
             .help("proxy that connected to the target");
         Channel = text("CHANNEL", 7, 7).drop_rank(11).setting("channel").sort_name("channel")
             .help("primary channel of the stream: proxy and number of the connection");
-        Address = text("USER ADDRESS", 21, 47).drop_rank(8).setting("address").sort_name("user").filter_prefix("user:")
+        Address = text("USER ADDRESS", 21, 47).drop_rank(9).setting("address").sort_name("user").filter_prefix("user:")
             .help("IP address and port of the user's connection");
-        Content = text("CONTENT", 16, 60).preferred_width(26).drop_rank(9).setting("content").sort_name("content")
+        Content = text("CONTENT", 16, 60).preferred_width(26).drop_rank(4).setting("content").sort_name("content")
             .filter_prefix("content:").help("protocol and name detected in the first bytes; nothing is altered");
-        Priority = text("PRIO", 6, 6).drop_rank(7).setting("priority").sort_name("priority").filter_prefix("pri:")
-            .help("each step up doubles the stream's share of a congested channel");
+        Priority = text("PRIO", 6, 6).drop_rank(8).setting("priority").sort_name("priority").filter_prefix("pri:")
+            .help("priority: urgent, high, normal, low or backgr(ound); each step up doubles the share of a congested channel");
         Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(15).setting("limit")
             .help("rate limits of the stream in bytes per second");
-        UpRate = figure("UP/s", 6, 7).drop_rank(5).setting("up").sort_name("up")
+        UpRate = figure("UP/s", 6, 7).drop_rank(7).setting("up").sort_name("up")
             .help("upload, from the user, over the last second; in the warning colour if it is limited");
         DownRate = figure("DOWN/s", 7, 8).drop_rank(1).setting("down").sort_name("down")
             .help("download, to the user, over the last second; in the warning colour if it is limited");

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     control::MAX_WEIGHT,
-    ids::{Direction, Policy, Rate},
+    ids::{Direction, Policy, Rate, parse_bytes},
 };
 
 /// The words that an operator can type for the time spans of [`CHART_WINDOWS`].
@@ -205,10 +205,14 @@ fn parse_direction(word: &str) -> Option<Direction> {
     }
 }
 
-/// Parses a rate in bytes per second, such as `1M`, `1MB/s` or `500kB/s`; `None` is no limit.
+/// Parses a rate in bytes per second, such as `1M`, `1MB/s` or `500kB/s`; `None` is no limit. 0 is an error: some take it
+/// for no limit, and some for no traffic.
 fn parse_rate(word: &str) -> Result<Option<Rate>, String> {
-    if ["off", "none", "0"].contains(&word.to_ascii_lowercase().as_str()) {
+    if ["off", "none"].contains(&word.to_ascii_lowercase().as_str()) {
         return Ok(None);
+    }
+    if parse_bytes(word.strip_suffix("/s").unwrap_or(word)) == Some(0.0) {
+        return Err("0 is no rate: off removes the limit, p pauses a stream".to_owned());
     }
     let rate = word.parse::<Rate>();
     rate.map(Some).map_err(|why| format!("{why} (down|up RATE, RATE, or off)"))

@@ -149,16 +149,21 @@ pub(crate) fn fit_middle(name: &str, width: usize) -> String {
     fit(&truncate_middle(name, width), width)
 }
 
-/// Breaks text between its words into lines of at most `width` characters; a longer word gets a line of its own.
+/// Breaks text between its words into lines of at most `width` characters. A longer word is broken too: what the operator
+/// has to copy, such as a token, must be complete on the screen.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
+    let whole_or_parts = |word: &str| -> Vec<String> {
+        let chars: Vec<char> = word.chars().collect();
+        chars.chunks(width.max(1)).map(|part| part.iter().collect()).collect()
+    };
+    for word in text.split_whitespace().flat_map(whole_or_parts) {
         match lines.last_mut() {
             Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
                 line.push(' ');
-                line.push_str(word);
+                line.push_str(&word);
             }
-            _ => lines.push(word.to_owned()),
+            _ => lines.push(word),
         }
     }
     lines

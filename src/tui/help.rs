@@ -15,7 +15,7 @@ use super::{
 };
 
 /// The states of a stream and what they mean.
-const STATES: [(&str, &str); 10] = [
+const STATES: [(&str, &str); 11] = [
     ("WAIT", "the stream waits for a proxy, or its proxy has lost all channels and may resume"),
     ("DIAL", "the proxy connects to the target"),
     ("OPEN", "both directions are open"),
@@ -28,11 +28,53 @@ const STATES: [(&str, &str); 10] = [
         "reset, aborted",
         "the user reset the connection; or ended it within a transfer, or while it waited for a proxy",
     ),
+    ("idle", "no byte in either direction for the idle timeout (--idle-timeout)"),
     ("killed", "the operator killed the stream"),
 ];
 
+/// What the cockpit calls the parts of a tunnel.
+const TERMS: [(&str, &str); 8] = [
+    ("tunnel :7000", "tunnel port: where proxies connect to the server; not for users"),
+    ("users on :8080", "public port: where users connect; what to test with curl. +2: there are two more"),
+    ("proxy", "underpass on a machine behind NAT: connects to the server, and to the target for each stream"),
+    ("target", "what a proxy connects to (--to)"),
+    ("stream", "one connection of a user. Its key, 3F9A1C:2, is the user's id and a number"),
+    ("user", "one client address on one public port. Its id is the same whenever it returns"),
+    (
+        "channel, link",
+        "a connection from a proxy to the server; a proxy has several, ×2. Together they are its link",
+    ),
+    ("service", "a public port and the proxies that serve it: 8080:default is port 8080, group default"),
+];
+
+/// Load-balancing policies.
+const POLICIES: [(&str, &str); 4] = [
+    ("round-robin", "each proxy of a service in turn"),
+    ("weighted", "in turn, as often as the weight of each proxy says"),
+    ("least-streams", "the proxy with the fewest open streams for its weight"),
+    ("peak-ewma", "the proxy with the lowest recent latency, times its open streams"),
+];
+
+/// Figures of a channel, below an unfolded proxy.
+const CHANNEL_FIGURES: [(&str, &str); 11] = [
+    ("up", "it accepts new streams"),
+    (
+        "stalled",
+        "its socket has accepted no data, or its peer answered no ping, for seconds: it gets no new streams",
+    ),
+    ("closing", "the proxy is about to close it: open streams continue, and none is added"),
+    ("RTT", "round-trip time of pings; traffic: its share of the traffic of the proxy"),
+    ("bbr, cubic", "congestion control of the connection, in the kernel"),
+    ("retransmits", "TCP segments that were sent again: packets were lost"),
+    ("queue", "bytes queued in the server; unsent: in the kernel"),
+    ("chunk", "largest piece of one stream that is sent at a time"),
+    ("delivery rate", "rate that TCP measured lately"),
+    ("cwnd", "congestion window: how many bytes TCP lets be in flight"),
+    ("in flight ↑", "bytes that TCP has sent to the proxy and that are not acknowledged yet"),
+];
+
 /// Figures and terms on the screens that are not columns, and what they mean.
-const FIGURES: [(&str, &str); 11] = [
+const FIGURES: [(&str, &str); 17] = [
     (
         "down ↓, up ↑",
         "download is towards the user, upload is from the user; /s is a rate, without it a total",
@@ -44,8 +86,27 @@ const FIGURES: [(&str, &str); 11] = [
     ("in flight ↑", "bytes that the server has sent towards the target and that are not acknowledged yet"),
     ("imbalance", "the largest load of a proxy divided by the mean: 1 is even"),
     (
+        "Proxy load",
+        "name, public port, channels (×2), open streams, and share of the streams or of the traffic (b)",
+    ),
+    (
+        "reconnecting",
+        "the proxy has lost all channels; its streams continue if it resumes in the time shown (resume 21s)",
+    ),
+    (
+        "failed, refused",
+        "streams that ended early, and users that a limit refused, since the start; the log says why",
+    ),
+    (
+        "empty",
+        "streams without a byte, such as health checks; in a loop: the target leads back to the public port",
+    ),
+    ("older dropped", "ended streams beyond the last 1,000 of the last 5 minutes"),
+    ("events missed", "the cockpit was too slow for these; rows and figures are right all the same"),
+    (
         "bottleneck",
-        "what limits a stream now: target, user, limit, channel, window or operator; none if nothing does",
+        "what limits a stream now: target, user, limit, channel, window, budget (of memory) or operator; none if nothing \
+         does. limited by: for how long each did",
     ),
     ("window", "flow-control window of the stream: bytes that may be buffered or in flight"),
     ("window used", "buffered and in-flight bytes in percent of the window"),
@@ -54,7 +115,10 @@ const FIGURES: [(&str, &str); 11] = [
         "how often the stream moved to another channel; resent: bytes retransmitted because of that",
     ),
     ("connect", "time until the target accepts the connection; TTFB: time to the target's first byte"),
-    ("p50, p99", "half of the measurements took at most p50, 99% at most p99"),
+    (
+        "p50, p99",
+        "half of the measurements took at most p50, 99% at most p99. The bars count them from 128 µs to 2 s",
+    ),
     ("queue wait", "time that data waits in the send queue of the server"),
 ];
 
@@ -63,7 +127,7 @@ const CONTEXTS: [(InputContext, &str); 11] = [
     (InputContext::Streams, "Streams"),
     (InputContext::Detail, "Stream detail"),
     (InputContext::Proxies, "Proxies"),
-    (InputContext::Sessions, "Sessions"),
+    (InputContext::Sessions, "Users"),
     (InputContext::Logs, "Logs"),
     (InputContext::List, "In every table"),
     (InputContext::Screens, "On every screen"),
@@ -163,8 +227,11 @@ fn sections(model: &Model) -> Vec<(&'static str, Vec<Entry>)> {
         }
     }
     let entries = |list: &[(&str, &str)]| list.iter().map(|(name, text)| Entry::new(name, text)).collect();
+    sections.push(("Terms", entries(&TERMS)));
     sections.push(("States", entries(&STATES)));
     sections.push(("Figures", entries(&FIGURES)));
+    sections.push(("Figures of a channel", entries(&CHANNEL_FIGURES)));
+    sections.push(("Policies", entries(&POLICIES)));
     sections
 }
 

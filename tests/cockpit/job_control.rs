@@ -98,6 +98,29 @@ fn bg_continues_the_server_without_the_cockpit_and_fg_brings_it_back() {
     assert_eq!(terminal.exit().0, 7);
 }
 
+/// A process that is stopped with SIGSTOP cannot restore the terminal. Continued in the background, it must not try to at
+/// its end: the kernel would stop it (SIGTTOU) with its ports open.
+#[test]
+fn a_server_that_was_stopped_and_continued_in_the_background_ends_at_sigterm() {
+    let _exclusive = exclusive();
+    let terminal = shell();
+    run(&terminal, SERVER);
+    terminal.until("the cockpit", |screen| {
+        (screen.alternate_screen() && screen.contents().contains("open")).then_some(())
+    });
+    // The shell is the parent, and the only process whose child this is.
+    let children = format!("/proc/{0}/task/{0}/children", terminal.pid());
+    let pid = std::fs::read_to_string(children).unwrap();
+    let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    terminal.until_shows("Stopped");
+    terminal.press("bg\n");
+    terminal.press("kill %1; wait %1; echo ended with $?\n");
+    terminal.until_shows("ended with 0");
+    terminal.press("exit 7\n");
+    assert_eq!(terminal.exit().0, 7);
+}
+
 /// Closing the terminal drained and ended the server.
 #[test]
 fn under_nohup_the_server_outlives_its_terminal() {

@@ -38,7 +38,7 @@ fn the_token_is_on_the_screen_while_no_proxy_is_connected_and_then_on_demand() {
     terminal.until_shows(token);
     // On this screen nothing but the window shows the command. One key after the other: a burst of keys acts on nothing.
     terminal.press("4");
-    terminal.until_shows("target");
+    terminal.until_shows("source");
     terminal.press("a");
     terminal.until_shows("--token ***");
     assert!(!terminal.text().contains(token), "{}", terminal.text());

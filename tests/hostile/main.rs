@@ -18,6 +18,7 @@ mod registers;
 #[path = "../support/mod.rs"]
 mod support;
 mod text;
+mod tls;
 mod users;
 
 use std::{io, net::SocketAddr, time::Duration};

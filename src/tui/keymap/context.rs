@@ -38,7 +38,7 @@ impl InputContext {
             Self::Streams => "1 Streams",
             Self::Detail => "detail of a stream",
             Self::Proxies => "2 Proxies",
-            Self::Sessions => "3 Sessions",
+            Self::Sessions => "3 Users",
             Self::Logs => "4 Logs",
             _ => return None,
         })

@@ -109,14 +109,14 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Sessions: [code(Enter), code(Right)] "⏎" "open" Intent::Open, "unfold" "show or hide the user's streams; show all details of a stream";
     Sessions: [char('x'), char('K'), code(Delete), code(F(9))] "x" "kill-user" Intent::AskToKill(KillScope::User), "kill" "kill all streams of the user, or the selected stream, after confirmation" Kill;
     Sessions: [char('l')] "l" "limit" Intent::AskForLimit, "limit" "limit the rate of the user's streams together, or of one stream" Limit;
-    Sessions: [char('f')] "f" "streams-of" Intent::ShowStreamsOfSelected, "filter" "streams of the selected user in the table";
+    Sessions: [char('f')] "f" "streams-of" Intent::ShowStreamsOfSelected, "streams" "streams of the selected user in the table, open and ended";
     Sessions: [char('L')] "L" "log-of" Intent::ShowLogOfSelected, "" "log records about the selected user";
 
     Logs: [char('/')] "/" "log-filter" Intent::AskForLogFilter, "find" "only records that contain this text";
-    Logs: [char('j'), code(Down)] "j ↓" "down" DOWN, "target" "next target";
-    Logs: [char('k'), code(Up)] "k ↑" "up" UP, "" "previous target";
-    Logs: [char('l'), code(Right)] "l →" "more" Intent::ChangeLogLevels { more: true }, "more" "show more levels of the selected target";
-    Logs: [char('h'), code(Left)] "h ←" "less" Intent::ChangeLogLevels { more: false }, "less" "show fewer levels of the selected target";
+    Logs: [char('j'), code(Down)] "j ↓" "down" DOWN, "source" "next source of records";
+    Logs: [char('k'), code(Up)] "k ↑" "up" UP, "" "previous source of records";
+    Logs: [char('l'), code(Right)] "l →" "more" Intent::ChangeLogLevels { more: true }, "more" "show more levels of the selected source";
+    Logs: [char('h'), code(Left)] "h ←" "less" Intent::ChangeLogLevels { more: false }, "less" "show fewer levels of the selected source";
     Logs: [code(PageUp), Key::ctrl('b')] "PgUp" "page-up" PAGE_UP, "" "scroll to older records";
     Logs: [code(PageDown), Key::ctrl('f')] "PgDn" "page-down" PAGE_DOWN, "" "scroll to newer records";
     Logs: [char('G'), code(End)] "G" "last" LAST, "" "follow the newest records again";
@@ -132,7 +132,7 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
 
     Screens: [char('1')] "1" "show-streams" Intent::ShowScreen(ScreenId::Streams), "" "streams";
     Screens: [char('2')] "2" "show-proxies" Intent::ShowScreen(ScreenId::Proxies), "" "proxies, their channels, and services";
-    Screens: [char('3')] "3" "show-sessions" Intent::ShowScreen(ScreenId::Sessions), "" "users, and links over time";
+    Screens: [char('3')] "3" "show-sessions" Intent::ShowScreen(ScreenId::Sessions), "" "users, and the links of proxies over time";
     Screens: [char('4')] "4" "show-logs" Intent::ShowScreen(ScreenId::Logs), "" "log";
     Screens: [code(Tab)] "⇥" "next-screen" Intent::NextScreen, "" "next screen";
     Screens: [SHIFT_TAB] "⇧⇥" "previous-screen" Intent::PreviousScreen, "" "previous screen";

@@ -17,8 +17,12 @@ use super::{
 use crate::{
     ids::{ChannelId, Policy, ProxyId, RateLimits, ServiceKey, clean},
     telemetry::{ChannelState, DisconnectReason, Latencies, ProxySnapshot},
+    tui::format::truncate_middle,
 };
 
+/// The largest width in cells of the name of a proxy in a notice or a dialog: a name may have 255 characters, and must not
+/// push what happened to the proxy off the screen.
+const SENTENCE_NAME_WIDTH: usize = 26;
 /// The largest number of disconnected proxies that are listed.
 const MAX_DISCONNECTED: usize = 16;
 /// The time for which a disconnected proxy is listed.
@@ -134,6 +138,11 @@ impl ProxyRows {
         let listed = self.get(id).map(|proxy| &proxy.label);
         let past = || self.past_names.iter().find(|(past, _)| *past == id).map(|(_, label)| label);
         listed.or_else(past).cloned().unwrap_or_else(|| id.to_string())
+    }
+
+    /// Returns the label of a proxy for a sentence, in at most [`SENTENCE_NAME_WIDTH`] cells.
+    pub(crate) fn short_name(&self, id: ProxyId) -> String {
+        truncate_middle(&self.name(id), SENTENCE_NAME_WIDTH)
     }
 
     /// Returns the largest number that a proxy has had; 0 before the first one.

@@ -28,7 +28,7 @@ impl ScreenId {
         match self {
             Self::Streams => "Streams",
             Self::Proxies => "Proxies",
-            Self::Sessions => "Sessions",
+            Self::Sessions => "Users",
             Self::Logs => "Logs",
         }
     }

@@ -81,9 +81,11 @@ impl Tty {
         (&self.output).write_all(ENTER)
     }
 
-    /// Restores the terminal to its state before [`open`](Self::open). Does nothing if it is restored already.
+    /// Restores the terminal to its state before [`open`](Self::open). Does nothing if it is restored already, nor in the
+    /// background: there the kernel would stop this process (SIGTTOU) where it is about to end, with its ports open, and
+    /// the terminal belongs to another program, which has set it up for itself.
     pub(crate) fn leave(&self) {
-        if self.is_entered.swap(false, SeqCst) {
+        if self.is_entered.swap(false, SeqCst) && self.is_in_foreground() {
             // An error means that the terminal has disappeared; there is nothing left to restore. The attributes first:
             // writing to a terminal that takes no output blocks.
             _ = tcsetattr(&self.input, OptionalActions::Now, &self.original_attributes);

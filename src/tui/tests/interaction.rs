@@ -139,7 +139,7 @@ fn the_detail_screen_shows_a_stream_and_can_kill_it() {
     }
     let text = fixture.text();
     for part in
-        [victim.to_string().as_str(), "PEAK", "opened by", "assigned to", "round-robin over", "Throughput"]
+        [victim.to_string().as_str(), "PEAK", "opened by", "assigned to", "round-robin among", "Throughput"]
     {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -215,7 +215,7 @@ fn the_help_can_be_searched() {
     let text = fixture.text();
     assert!(text.contains("freeze the display") && !text.contains("kill the selected"), "{text}");
     // A column is found by what it means, and a search without a result says so.
-    fixture.press("/doubles the stream>");
+    fixture.press("/doubles the share>");
     assert!(fixture.text().contains("PRIO"), "{}", fixture.text());
     fixture.press("/xyzzy>");
     assert!(fixture.text().contains("No entry contains «xyzzy»."), "{}", fixture.text());
@@ -243,7 +243,7 @@ fn users_are_listed_and_killed_and_links_have_timelines() {
     let mut fixture = Fixture::busy(120, 36);
     fixture.press("3j");
     let text = fixture.text();
-    assert!(text.contains("▎ Links") && text.contains("╳") && text.contains("7 active"), "{text}");
+    assert!(text.contains("▎ Proxy links") && text.contains("╳") && text.contains("7 active"), "{text}");
     let user = fixture.model.sessions_screen.cursor.selected().unwrap().user();
     fixture.press("x");
     assert!(fixture.text().contains("Kill this user?") && fixture.text().contains(&user.to_string()));

@@ -4,6 +4,7 @@ mod accidents;
 mod endings;
 mod fixture;
 mod interaction;
+mod labels;
 mod names;
 mod reducer;
 mod returning_users;

@@ -350,14 +350,17 @@ fn a_missed_end_event_leaves_no_open_row() {
     fixture.assign(opened, 0);
     fixture.lose_events();
     fixture.send(Msg::Missed(3));
-    assert_eq!(fixture.notice(), "3 lifecycle events missed; the next snapshot contains their effects");
+    assert_eq!(
+        fixture.notice(),
+        "3 events missed: they came too fast; rows and figures are right all the same"
+    );
     for _ in 0..3 {
         fixture.tick(TICK);
     }
     assert_eq!(fixture.model.live.streams.open_count(), 3);
     let text = fixture.text();
     assert!(text.contains("ABC123:9") && text.contains("end unknown"), "{text}");
-    assert!(text.contains("! 3 lifecycle events missed"), "{text}");
+    assert!(text.contains("! 3 events missed"), "{text}");
 }
 
 #[test]
@@ -438,7 +441,7 @@ fn the_help_scrolls_and_closes() {
     assert!(fixture.text().contains("kill the selected or the marked streams"));
     fixture.press("G");
     assert!(
-        fixture.text().contains("imbalance")
+        fixture.text().contains("peak-ewma")
             && !fixture.text().contains("kill the selected or the marked streams")
     );
     assert_eq!(fixture.press("xjk"), []);

@@ -57,7 +57,7 @@ fn a_user_that_returns_has_its_row_again() {
     // It has no limits that could be set, and nothing to kill.
     fixture.press("l");
     assert_eq!(fixture.notice(), "user AA0001 has left: it has no limits");
-    assert_eq!(fixture.press("xy"), []);
+    assert_eq!(fixture.press("x"), []);
     assert_eq!(fixture.notice(), "user AA0001 has no open stream");
 
     let again = fixture.open(FIRST, 2);

@@ -152,7 +152,7 @@ fn the_detail_screen_shows_bottleneck_and_policy() {
     let text = fixture.text();
     assert_eq!(text.matches("operator:").count(), 1, "an action on another stream is not shown: {text}");
     for part in [
-        "weighted over 3, weight 3 = 75%",
+        "weighted among 3, weight 3 = 75%",
         "bottleneck     limit     none",
         "limited by   user 1.3s ",
         "failovers 2 · resent 131KB",

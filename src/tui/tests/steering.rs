@@ -258,7 +258,7 @@ fn the_load_is_measured_by_streams_or_by_bytes() {
     assert!(text.contains("by streams  round-robin") && text.contains(" 67%"), "{text}");
     fixture.press("b");
     let text = fixture.text();
-    assert!(text.contains("by bytes  round-robin") && text.contains("100%"), "{text}");
+    assert!(text.contains("by traffic  round-robin") && text.contains("100%"), "{text}");
     fixture.press(":load str_>");
     assert_eq!(fixture.model.display.load_measure, LoadMeasure::Streams);
 }

@@ -68,9 +68,14 @@ fn limits_are_understood_as_people_write_them() {
     }
     assert_eq!(fixture.notice(), format!("{key} limited to 1M bytes/s in each direction"));
     let mut fixture = Fixture::busy(120, 36);
-    for line in ["limit off", "limit none", "limit down off", "limit down 0"] {
+    for line in ["limit off", "limit none", "limit down off"] {
         assert_eq!(run(&mut fixture, line), [], "{line}: nothing is limited");
         assert_eq!(fixture.notice(), "no rate limit to remove: none was set");
+    }
+    // Some take 0 for no limit, others for no traffic.
+    for line in ["limit 0", "limit down 0", "limit up 0 down 1M", "limit 0M", "limit 0/s", "limit 0.0"] {
+        assert_eq!(run(&mut fixture, line), [], "{line}");
+        assert!(fixture.notice().contains("off removes the limit, p pauses"), "{line}: {}", fixture.notice());
     }
     for line in ["limit fast", "limit down", "down down", "limit 1X"] {
         assert_eq!(run(&mut fixture, line), [], "{line}");
@@ -106,7 +111,7 @@ fn a_key_or_command_without_effect_says_where_it_works() {
         ("3m", "m has no effect here; it works on: 1 Streams (mark)"),
         (
             "4x",
-            "x has no effect here; it works on: 1 Streams (kill), detail of a stream (kill), 2 Proxies (kick), 3 Sessions (kill-user)",
+            "x has no effect here; it works on: 1 Streams (kill), detail of a stream (kill), 2 Proxies (kick), 3 Users (kill-user)",
         ),
         ("1:weight 5>", "weight has no effect here; it works on: 2 Proxies"),
         (":wieght 5>", "unknown command «wieght»"),

@@ -70,7 +70,7 @@ fn cancelled_text(model: &Model, question: &Confirmation) -> String {
         },
         Confirmation::KillUser { user, .. } => format!("cancelled: user {user} was not killed"),
         Confirmation::Kick { proxy, .. } => {
-            format!("cancelled: {} was not kicked", model.live.proxies.name(*proxy))
+            format!("cancelled: {} was not kicked", model.live.proxies.short_name(*proxy))
         }
         Confirmation::Quit { .. } => "cancelled: the server continues".to_owned(),
     }

@@ -157,7 +157,11 @@ fn in_join_command(model: &mut Model, intent: JoinCommandIntent) -> Vec<Effect> 
     if let (JoinCommandIntent::ToggleSecret, Some(Overlay::AddProxy { is_secret_shown })) =
         (intent, &mut model.overlay)
     {
-        *is_secret_shown = !*is_secret_shown;
+        if model.labels.secret.is_some() {
+            *is_secret_shown = !*is_secret_shown;
+        } else {
+            model.notify(NoticeLevel::Info, "the command contains no token");
+        }
         return Vec::new();
     }
     model.overlay = None;

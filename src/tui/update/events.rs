@@ -41,7 +41,7 @@ pub(super) fn apply(model: &mut Model, event: &EventKind) {
         EventKind::ProxyRegistered { proxy, .. } => live.proxies.registered(*proxy),
         EventKind::RegistrationRefused { proxy, reason } => {
             live.proxies.registration_refused(*proxy, reason);
-            let text = format!("registration of {} refused: {reason}", live.proxies.name(*proxy));
+            let text = format!("registration of {} refused: {reason}", live.proxies.short_name(*proxy));
             let text = format::truncate(&clean(&text, MAX_NOTICE_WIDTH), MAX_NOTICE_WIDTH);
             model.notify(NoticeLevel::Warning, text);
         }

@@ -110,7 +110,7 @@ fn format_limits(limits: RateLimits) -> String {
 /// Returns the name by which notices call the object that a rate limit applies to.
 fn scope_name(model: &Model, scope: &LimitScope) -> String {
     match scope {
-        LimitScope::Proxy(id) => model.live.proxies.name(*id),
+        LimitScope::Proxy(id) => model.live.proxies.short_name(*id),
         other => other.to_string(),
     }
 }

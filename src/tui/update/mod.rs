@@ -55,10 +55,10 @@ pub(crate) fn update(model: &mut Model, msg: Msg, now: Instant) -> Vec<Effect> {
         }
         Msg::Missed(count) => {
             model.server_status.missed_events += count;
-            let events = format::counted(count, "lifecycle event");
+            let events = format::counted(count, "event");
             model.notify(
                 NoticeLevel::Warning,
-                format!("{events} missed; the next snapshot contains their effects"),
+                format!("{events} missed: they came too fast; rows and figures are right all the same"),
             );
         }
         Msg::Replied(id, reply) => return batch::handle_reply(model, id, reply),

@@ -21,7 +21,7 @@ pub(super) fn ask_to_kick(model: &mut Model) {
 
 /// Returns the effects that make the server close all channels of this proxy, which may reconnect.
 pub(super) fn kick(model: &mut Model, proxy: ProxyId) -> Vec<Effect> {
-    let name = model.live.proxies.name(proxy);
+    let name = model.live.proxies.short_name(proxy);
     batch::send_one(model, name, "kicked", Command::KickProxy(proxy))
 }
 
@@ -35,7 +35,7 @@ pub(super) fn drain(model: &mut Model, change: DrainChange) -> Vec<Effect> {
         DrainChange::Stop => false,
         DrainChange::Toggle => !is_draining,
     };
-    let name = model.live.proxies.name(id);
+    let name = model.live.proxies.short_name(id);
     if drain == is_draining {
         let text = if drain { "is already draining" } else { "is not draining" };
         model.notify(NoticeLevel::Info, format!("{name} {text}"));
@@ -64,7 +64,7 @@ pub(super) fn ask_for_weight(model: &mut Model) {
 pub(super) fn set_weight(model: &mut Model, proxy: Option<ProxyId>, weight: u32) -> Vec<Effect> {
     let proxy = proxy.or_else(|| selection::connected_proxy(model).map(|proxy| proxy.id));
     let Some(proxy) = proxy else { return Vec::new() };
-    let name = model.live.proxies.name(proxy);
+    let name = model.live.proxies.short_name(proxy);
     batch::send_one(model, name, "changed", Command::SetWeight(proxy, weight))
 }
 

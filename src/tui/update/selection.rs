@@ -109,7 +109,7 @@ pub(super) fn connected_proxy(model: &mut Model) -> Option<&ProxyRow> {
         return None;
     };
     if model.live.proxies.connected().all(|proxy| proxy.id != id) {
-        let name = model.live.proxies.name(id);
+        let name = model.live.proxies.short_name(id);
         model.notify(NoticeLevel::Info, format!("{name} has already disconnected"));
         return None;
     }

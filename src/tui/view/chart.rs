@@ -27,7 +27,7 @@ pub(crate) fn draw_panel(model: &Model, area: Rect, buf: &mut Buffer) {
     let title = [
         rate("↓", model.shown().throughput.down_rate, theme.down),
         rate("↑", model.shown().throughput.up_rate, theme.up),
-        Span::styled(format!("  last {}  [ ]", window_name(model)), theme.dim),
+        Span::styled(format!("  last {}  [ ] zoom", window_name(model)), theme.dim),
     ];
     draw_section_title(model, area, buf, "Throughput", title);
     draw_plot(model, &model.shown().throughput.history, area, buf);

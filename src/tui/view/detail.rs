@@ -208,7 +208,7 @@ fn draw_chart_and_lifecycle(
     let curve = left.saturating_sub(below + 1);
     if curve >= MIN_CHART_HEIGHT && area.width >= 40 && !detail.history.is_empty() {
         let plot = Rect { y: y + 1, height: curve, ..area };
-        let rest = [Span::styled(format!("  last {}  [ ]", chart::window_name(model)), model.theme.dim)];
+        let rest = [Span::styled(format!("  last {}  [ ] zoom", chart::window_name(model)), model.theme.dim)];
         draw_section_title(model, plot, buf, "Throughput", rest);
         chart::draw_plot(model, &detail.history, plot, buf);
         y += curve + 1;
@@ -224,13 +224,7 @@ fn draw_chart_and_lifecycle(
 /// ones.
 fn draw_lifecycle(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    draw_section_title(
-        model,
-        area,
-        buf,
-        "Lifecycle and log",
-        [Span::styled("  L: show in the log", theme.dim)],
-    );
+    draw_section_title(model, area, buf, "Events and log", [Span::styled("  L: show in the log", theme.dim)]);
     let events = model.journal.of(row.key);
     let first = events.first().map(|event| event.epoch_ms);
     let line = |at: u64, text: String, style| {
@@ -248,7 +242,7 @@ fn draw_lifecycle(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area
             let text = match &event.kind {
                 EventKind::StreamOpened { addr, .. } => format!("opened by {addr}"),
                 EventKind::StreamAssigned { proxy, .. } => {
-                    format!("assigned to {} ({proxy})", model.shown().proxies.name(*proxy))
+                    format!("assigned to {} ({proxy})", model.shown().proxies.short_name(*proxy))
                 }
                 EventKind::StreamEnded { reason, shortfall, down, up, .. } => {
                     let reason = reason.describe(shortfall.as_ref());

@@ -75,7 +75,8 @@ pub(crate) fn draw_join_command(model: &Model, is_secret_shown: bool, buf: &mut 
     push("Run this on the machine behind NAT, with the name, port and target you want:", theme.dim);
     if is_secret_shown || model.labels.secret.is_none() {
         push(&join, theme.accent);
-        push("y copies it. The token in it is a secret.", theme.dim);
+        let secret = if is_secret_shown { " The token in it is a secret." } else { "" };
+        push(&format!("y copies it.{secret}"), theme.dim);
     } else {
         push(&model.labels.mask(&join), theme.accent);
         push("y copies it with the token, which is a secret; t shows it.", theme.dim);
@@ -181,7 +182,7 @@ fn kill_user_text(model: &Model, user: UserChannelId) -> Vec<Line<'static>> {
 /// Returns the text of the dialog that confirms closing all channels of a proxy.
 fn kick_text(model: &Model, id: ProxyId) -> Vec<Line<'static>> {
     let theme = &model.theme;
-    let name = Span::styled(model.live.proxies.name(id), theme.accent.patch(theme.strong));
+    let name = Span::styled(model.live.proxies.short_name(id), theme.accent.patch(theme.strong));
     let Some(proxy) = model.live.proxies.connected().find(|proxy| proxy.id == id) else {
         return vec![Line::from(vec![name, Span::styled(" has already disconnected.", theme.text)])];
     };
@@ -199,7 +200,7 @@ fn kick_text(model: &Model, id: ProxyId) -> Vec<Line<'static>> {
 /// Formats the public port of a stream and the name of its proxy: the path from the user to the target.
 fn route(model: &Model, row: StreamRow<'_>) -> String {
     match row.proxy {
-        Some(proxy) => format!(":{} → {}", row.service.port, model.live.proxies.name(proxy)),
+        Some(proxy) => format!(":{} → {}", row.service.port, model.live.proxies.short_name(proxy)),
         None => format!(":{}", row.service.port),
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     ids::RateLimits,
     telemetry::{Content, EndReason, EndedBy, StreamPhase},
     tui::{
-        format::{self, fit, fit_right, truncate_middle},
+        format::{self, fit, fit_right},
         model::{Model, StreamRow},
     },
 };
@@ -52,9 +52,9 @@ pub(super) fn facts(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<Ranked
         && let (Some(reason), Some(text)) = (&ended.reason, ended.describe())
     {
         let style = if ended.is_failure() { theme.error } else { theme.text };
-        // The text names the user and the operator itself.
+        // The text names the user and the operator itself, and nobody ended a stream that finished.
         let by = match reason.by() {
-            EndedBy::User | EndedBy::Operator => String::new(),
+            EndedBy::User | EndedBy::Operator | EndedBy::Both => String::new(),
             by => format!("  by {by}"),
         };
         lines.push((
@@ -74,8 +74,7 @@ fn proxy_line(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'
         let why = if row.is_live() { "  waiting for a proxy" } else { "" };
         return Line::from(vec![label, Span::styled("none", theme.text), Span::styled(why, theme.warn)]);
     };
-    // Truncated, so that the id and the policy fit behind it.
-    let name = truncate_middle(&shown.proxies.name(id), 26);
+    let name = shown.proxies.short_name(id);
     let mut line = vec![label, Span::styled(format!("{name}  {id}"), theme.text)];
     let known = shown.proxies.get(id).filter(|proxy| proxy.disconnection.is_none());
     if let (Some(proxy), Some(service)) = (known, shown.services.find(&row.service)) {

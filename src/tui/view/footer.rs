@@ -13,7 +13,7 @@ use crate::control::LimitScope;
 use crate::tui::{
     completion::Completion,
     format::{self, truncate, truncate_start},
-    intent::{DialogIntent, Intent, KillScope, PauseChange, PriorityChange},
+    intent::{DialogIntent, Intent, JoinCommandIntent, KillScope, PauseChange, PriorityChange},
     keymap::{Binding, InputContext},
     model::{CursorStep, LimitTarget, Model, NoticeLevel, Overlay, Prompt, PromptKind},
 };
@@ -87,6 +87,10 @@ fn key_word(model: &Model, binding: &'static Binding) -> Option<&'static str> {
             }
             _ => true,
         },
+        (InputContext::AddProxy, _) => {
+            model.labels.secret.is_some()
+                || !matches!(intent, Intent::JoinCommand(JoinCommandIntent::ToggleSecret))
+        }
         (InputContext::Logs, _) => {
             model.shows_log_targets()
                 || !matches!(intent, Intent::Move(CursorStep::By(_)) | Intent::ChangeLogLevels { .. })
@@ -115,10 +119,12 @@ fn prompt_label(model: &Model, asked: &PromptKind, width: usize) -> String {
         PromptKind::Filter { .. } | PromptKind::LogFilter { .. } | PromptKind::Help => return "/".to_owned(),
         PromptKind::Weight(proxy) => {
             let now = proxies.get(*proxy).map_or(String::new(), |proxy| format!(", now {}", proxy.weight));
-            ("weight of", proxies.name(*proxy) + &now)
+            ("weight of", proxies.short_name(*proxy) + &now)
         }
         PromptKind::Policy(service) => ("policy of", format!(":{service}")),
-        PromptKind::Limit(LimitTarget::Scope(LimitScope::Proxy(proxy))) => ("limit", proxies.name(*proxy)),
+        PromptKind::Limit(LimitTarget::Scope(LimitScope::Proxy(proxy))) => {
+            ("limit", proxies.short_name(*proxy))
+        }
         PromptKind::Limit(LimitTarget::Scope(scope)) => ("limit", scope.to_string()),
         PromptKind::Limit(LimitTarget::Streams(rows)) => match rows.as_slice() {
             [only] => {

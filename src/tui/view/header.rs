@@ -1,5 +1,7 @@
 //! The header: the program, the screens, and the state and totals of the server in one line.
 
+use std::net::SocketAddr;
+
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -10,6 +12,7 @@ use ratatui::{
 use super::{draw_line, draw_line_right};
 use crate::tui::{
     format,
+    layout::OverviewLayout,
     model::{Model, Overlay, ScreenId},
 };
 
@@ -33,20 +36,24 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let taken = u16::try_from(name.width()).unwrap_or(u16::MAX);
     draw_line(buf, area.x, area.y, area, name);
 
-    let facts = facts(model, area.width);
+    // Of the address of the tunnel port, the IP address is dropped before any fact.
+    let [with_ip, port_only] = [true, false].map(|has_ip| facts(model, area.width, has_ip));
     // Facts of the highest rank are dropped until the others fit.
-    for limit in (0..=facts.len()).rev() {
-        let mut spans = Vec::new();
-        let named = |(rank, fact): &&Fact| *rank < limit && fact.iter().any(|span| !span.content.is_empty());
-        for (_, fact) in facts.iter().filter(named) {
-            if !spans.is_empty() {
-                spans.push(Span::raw("  "));
+    for limit in (0..=with_ip.len()).rev() {
+        for facts in [&with_ip, &port_only] {
+            let mut spans = Vec::new();
+            let named =
+                |(rank, fact): &&Fact| *rank < limit && fact.iter().any(|span| !span.content.is_empty());
+            for (_, fact) in facts.iter().filter(named) {
+                if !spans.is_empty() {
+                    spans.push(Span::raw("  "));
+                }
+                spans.extend(fact.iter().cloned());
             }
-            spans.extend(fact.iter().cloned());
-        }
-        spans.push(Span::raw(" "));
-        if draw_line_right(buf, area, taken + 2, Line::from(spans)) {
-            return;
+            spans.push(Span::raw(" "));
+            if draw_line_right(buf, area, taken + 2, Line::from(spans)) {
+                return;
+            }
         }
     }
 }
@@ -107,9 +114,28 @@ pub(crate) fn draw_tab_underline(model: &Model, rule: Rect, buf: &mut Buffer) {
 /// A fact of the header: the rank by which it is dropped, and its text.
 type Fact = (usize, Vec<Span<'static>>);
 
-/// Returns the facts at the right end of the header: state of the server, uptime, proxies, channels, open streams,
-/// users and rates.
-fn facts(model: &Model, width: u16) -> Vec<Fact> {
+/// Returns the address of the tunnel port for the header: with its IP address, or the port alone (`:7000`).
+fn tunnel_port(model: &Model, has_ip: bool) -> String {
+    match model.labels.listen.parse::<SocketAddr>() {
+        Ok(addr) if !has_ip => format!("tunnel :{}", addr.port()),
+        _ => format!("tunnel {}", model.labels.listen),
+    }
+}
+
+/// Returns how the header names the public ports, at which users connect: ` on :8080`, or ` on :8080 +2` for three of them;
+/// empty while none is open.
+fn public_ports(model: &Model) -> String {
+    let mut open = model.shown().services.all().iter().filter(|service| service.closed.is_none());
+    let Some(first) = open.next() else { return String::new() };
+    match open.count() {
+        0 => format!(" on :{}", first.key.port),
+        more => format!(" on :{} +{more}", first.key.port),
+    }
+}
+
+/// Returns the facts at the right end of the header: state of the server with its tunnel port, uptime, proxies, channels,
+/// open streams, users with their public ports, and rates.
+fn facts(model: &Model, width: u16, has_ip: bool) -> Vec<Fact> {
     let theme = &model.theme;
     let number = |n: u64, label: &str| {
         let style = if n == 0 { theme.dim } else { theme.strong };
@@ -119,9 +145,13 @@ fn facts(model: &Model, width: u16) -> Vec<Fact> {
     let (proxies, away) = model.shown().proxies.connected_and_in_grace_period();
     let plural = |n: u64, one: &'static str, many: &'static str| if n == 1 { one } else { many };
     let mut lost = model.shown().services.closed_services();
-    // A problem is shown before uptime, users and channels.
+    // A problem, and that there is no proxy, is shown before everything but the open streams.
     const PROBLEM: usize = 1;
-    const NO_PROBLEM: usize = 4;
+    const NO_PROBLEM: usize = 3;
+    // The overview below the header has the rates, too.
+    let rates_rank = if model.layout().overview == OverviewLayout::Hidden { 1 } else { 4 };
+    let users = model.shown().totals.users_current;
+    let users_label = format!("{}{}", plural(users, "user", "users"), public_ports(model));
     let (rank, light, state) = if let (Some(first), false) = (lost.next(), model.server_status.is_draining) {
         let more = lost.count();
         let more = if more > 0 { format!(" +{more}") } else { String::new() };
@@ -131,39 +161,33 @@ fn facts(model: &Model, width: u16) -> Vec<Fact> {
     } else if away > 0 {
         (PROBLEM, theme.warn, format!("{away} {} reconnecting", plural(away, "proxy", "proxies")))
     } else if model.server_status.has_sample && proxies == 0 {
-        (NO_PROBLEM, theme.warn, model.labels.listen.clone())
+        (NO_PROBLEM, theme.warn, tunnel_port(model, has_ip))
     } else {
-        (NO_PROBLEM, theme.ok, model.labels.listen.clone())
+        (NO_PROBLEM, theme.ok, tunnel_port(model, has_ip))
     };
     let frozen = frozen(model).filter(|_| width >= MIN_TABS_WIDTH).unwrap_or_default();
     vec![
         (0, vec![Span::styled(frozen, theme.warn.patch(theme.strong))]),
-        (7, vec![Span::styled(model.labels.title.clone(), theme.dim)]),
+        (8, vec![Span::styled(model.labels.title.clone(), theme.dim)]),
         (rank, vec![Span::styled("● ", light), Span::styled(state, theme.text)]),
         (
-            5,
+            6,
             vec![
                 Span::styled("uptime ", theme.dim),
                 Span::styled(format::age(model.shown().uptime), theme.text),
             ],
         ),
-        (2, number(proxies, plural(proxies, "proxy", "proxies"))),
+        (if proxies == 0 { 1 } else { 5 }, number(proxies, plural(proxies, "proxy", "proxies"))),
         (
-            6,
+            7,
             number(
                 model.shown().proxies.channels() as u64,
                 plural(model.shown().proxies.channels() as u64, "channel", "channels"),
             ),
         ),
         (0, number(open, "open")),
-        (
-            3,
-            number(
-                model.shown().totals.users_current,
-                plural(model.shown().totals.users_current, "user", "users"),
-            ),
-        ),
-        (1, rates(model, theme.down, theme.up)),
+        (2, number(users, &users_label)),
+        (rates_rank, rates(model, theme.down, theme.up)),
     ]
 }
 

@@ -50,15 +50,12 @@ pub(crate) fn draw_screen(model: &Model, area: Rect, buf: &mut Buffer) {
         return draw_filtered(model, lines, buf);
     }
     let has_targets = model.shows_log_targets();
-    let how = if has_targets {
-        "  ↑↓ target  ←→ level ≥ (Error Warn Info Debug Trace)  PgUp PgDn scroll"
-    } else {
-        "  PgUp PgDn scroll"
-    };
+    let how =
+        if has_targets { "  ↑↓ source  ←→ level  PgUp PgDn scroll" } else { "  PgUp PgDn scroll" };
     draw_section_title(model, area, buf, "Log", [Span::styled(how, theme.dim)]);
     if has_targets {
-        let targets = Rect { x: lines.x + 2, width: 25, ..lines };
-        lines = Rect { x: lines.x + 27, width: lines.width - 27, ..lines };
+        let targets = Rect { x: lines.x + 2, width: 27, ..lines };
+        lines = Rect { x: lines.x + 29, width: lines.width - 29, ..lines };
         let levels = TuiLoggerTargetWidget::default()
             .state(&model.log_screen.widget.0)
             .style(theme.text)
@@ -67,9 +64,47 @@ pub(crate) fn draw_screen(model: &Model, area: Rect, buf: &mut Buffer) {
             .style_off(theme.faint)
             .highlight_style(theme.selected);
         levels.render(targets, buf);
+        name_levels(targets, theme.ok, buf);
     }
     let formatter = Box::new(RecordFormatter::new(theme));
     TuiLoggerWidget::default().state(&model.log_screen.widget.0).formatter(formatter).render(lines, buf);
+}
+
+/// The letters with which tui-logger shows the levels of a log target, and the names of the levels.
+const LEVELS: [(&str, &str); 5] =
+    [("E", "ERROR"), ("W", "WARN"), ("I", "INFO"), ("D", "DEBUG"), ("T", "TRACE")];
+
+/// Replaces the letters `EWIDT:` before each target that tui-logger has drawn in `area` by the lowest level that is
+/// shown, `≥ INFO`. Letters of shown levels have the colour of `shown`.
+fn name_levels(area: Rect, shown: Style, buf: &mut Buffer) {
+    let letters = LEVELS.len() as u16;
+    for y in area.top()..area.bottom() {
+        let is_shown = |at: u16| {
+            let cell = &buf[(area.x + at, y)];
+            cell.symbol() == LEVELS[usize::from(at)].0 && Some(cell.fg) == shown.fg
+        };
+        if area.width <= letters || buf[(area.x + letters, y)].symbol() != ":" {
+            continue;
+        }
+        let lowest = (0..letters).filter(|at| is_shown(*at)).last();
+        let text = match lowest {
+            Some(at) => format!("≥ {:<5} ", LEVELS[usize::from(at)].1),
+            None => format!("{:<8}", "off"),
+        };
+        let name_begin = area.x + letters + 1;
+        let style = buf[(name_begin, y)].style();
+        let name: String = (name_begin..area.right()).map(|x| buf[(x, y)].symbol()).collect();
+        buf.set_stringn(
+            area.x,
+            y,
+            text,
+            area.width.into(),
+            if lowest.is_some() { shown } else { Style::new() },
+        );
+        let name_begin = area.x + 8;
+        let room = area.right().saturating_sub(name_begin);
+        buf.set_stringn(name_begin, y, truncate(name.trim_end(), room.into()), room.into(), style);
+    }
 }
 
 /// Draws the log records that contain the filter of the log screen, the newest one last.

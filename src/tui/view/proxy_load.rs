@@ -20,7 +20,7 @@ pub(crate) fn draw_panel(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let shown = model.shown();
     let policy = shown.services.policy();
-    let measure = if model.display.load_measure == LoadMeasure::Streams { "streams" } else { "bytes" };
+    let measure = if model.display.load_measure == LoadMeasure::Streams { "streams" } else { "traffic" };
     let rest = [
         Span::styled(format!("  by {measure}"), theme.dim),
         Span::styled(
@@ -91,7 +91,7 @@ pub(super) fn warning(model: &Model) -> Option<String> {
     let refused = shown.proxies.connected().filter(|proxy| proxy.services.is_empty());
     let mut refused = refused.filter_map(|proxy| Some((proxy, proxy.registration_error.as_ref()?)));
     if let Some((proxy, why)) = refused.next() {
-        return Some(format!("{} has no public port: {why}", proxy.label));
+        return Some(format!("{} has no public port: {why}", shown.proxies.short_name(proxy.id)));
     }
     let served =
         |service: &ServiceRow| shown.proxies.connected().any(|proxy| proxy.services.contains(&service.key));
@@ -249,6 +249,7 @@ pub(super) fn no_proxy_text(model: &Model) -> String {
     let spans = links.flat_map(|link| link.spans.iter().map(move |span| (&link.name, span)));
     let went = spans.filter_map(|(name, span)| Some((span.end?.at, name)));
     went.max_by_key(|(at, _)| *at).map_or("No proxy yet".to_owned(), |(at, name)| {
+        let name = truncate_middle(name, 26);
         format!("No proxy: {name} disconnected {} ago", format::age(shown.now.saturating_duration_since(at)))
     })
 }

@@ -27,8 +27,8 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
 fn draw_timelines(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let signs = "   ━ up  ▒ draining  ┄ reconnecting  ┤ closed  ╳ lost";
-    let rest = [Text::styled(format!("  last {}  [ ]{signs}", chart::window_name(model)), theme.dim)];
-    draw_section_title(model, area, buf, "Links", rest);
+    let rest = [Text::styled(format!("  last {}  [ ] zoom{signs}", chart::window_name(model)), theme.dim)];
+    draw_section_title(model, area, buf, "Proxy links", rest);
     let links = model.shown().proxies.links();
     let rows = area.top() + 1..area.bottom();
     // The newest links, where not all fit.

@@ -6,7 +6,7 @@
 /// HELLO, WELCOME and GOAWAY, and added CHANNELS, RETIRE and LOST.
 pub const VERSION: u16 = 2;
 
-/// Feature bit: frames carry checksums, see [`binary`](super). Useful on channels without TLS, which has its own.
+/// Feature bit: frames carry checksums, see [`binary`](super). For channels without TLS, which has its own.
 pub const CHECKSUMS: u32 = 1;
 
 /// Feature bit: OPEN carries the address that the user connected to as well, see [`binary`](super).

@@ -26,8 +26,9 @@
 //!   which only that link's proxy was given. Without TLS an eavesdropper can read that secret in WELCOME.
 //! - *Guessing is possible:* an attacker who records a handshake, or poses as the server once, can test tokens against the
 //!   proof offline. A generated token is out of reach, and a text that looks guessable is refused ([`Token::parse`]).
-//! - *A man in the middle* can relay the handshake unchanged and then controls the connection. Only TLS on the channel
-//!   prevents that, best with its exporter value included: see [`Transcript::exporter`].
+//! - *A man in the middle* can relay the handshake unchanged, and without TLS he then controls the connection. Over TLS the
+//!   proofs cover keying material of the session ([`Transcript::exporter`]), which differs on his two sides: neither of his
+//!   peers accepts the proof of the other, whatever certificate he has. He has seen a proof then, and can test tokens.
 
 mod client;
 mod error;

@@ -31,8 +31,7 @@ fn a_narrow_screen_keeps_the_columns_that_commands_need() {
         names(38),
         [StreamColumn::Stream, StreamColumn::State, StreamColumn::DownRate, StreamColumn::Age]
     );
-    for column in [StreamColumn::Proxy, StreamColumn::UpRate, StreamColumn::Priority, StreamColumn::Progress]
-    {
+    for column in [StreamColumn::Proxy, StreamColumn::Content, StreamColumn::Progress, StreamColumn::Age] {
         assert!(names(78).contains(&column), "{column:?}");
     }
     assert!(names(118).contains(&StreamColumn::Address) && names(118).contains(&StreamColumn::Content));

@@ -25,7 +25,7 @@ pub(super) fn channel_row(
     let (state, style) = match channel.state {
         ChannelState::Up => ("up", theme.ok),
         ChannelState::Stalled => ("stalled", theme.error),
-        ChannelState::GoingAway => ("goaway", theme.warn),
+        ChannelState::GoingAway => ("closing", theme.warn),
     };
     let figure = |name: &'static str, text: String, width, style| {
         vec![Span::styled(name, theme.dim), Span::styled(format::fit_right(&text, width), style)]

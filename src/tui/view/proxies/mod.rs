@@ -160,8 +160,8 @@ pub(super) fn policy(model: &Model, proxy: &ProxyRow, policy: Policy, proxies: u
     match policy {
         Policy::Weighted | Policy::LeastStreams => {
             let share = model.shown().proxies.fair_share(proxy, policy).unwrap_or(0.0) * 100.0;
-            format!("{policy} over {proxies}, weight {} = {share:.0}%", proxy.weight)
+            format!("{policy} among {proxies}, weight {} = {share:.0}%", proxy.weight)
         }
-        Policy::RoundRobin | Policy::PeakEwma => format!("{policy} over {proxies}"),
+        Policy::RoundRobin | Policy::PeakEwma => format!("{policy} among {proxies}"),
     }
 }

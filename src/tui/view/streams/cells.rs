@@ -115,9 +115,9 @@ fn priority(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
         _ if !row.is_live() => ("", theme.faint),
         Priority::Urgent => ("urgent", theme.warn),
         Priority::High => ("high", theme.accent),
-        Priority::Normal => ("norm", theme.dim),
+        Priority::Normal => ("normal", theme.dim),
         Priority::Low => ("low", theme.faint),
-        Priority::Background => ("back", theme.faint),
+        Priority::Background => ("backgr", theme.faint),
     };
     (text.to_owned(), style)
 }

@@ -57,8 +57,7 @@ pub(crate) fn draw_title(model: &Model, area: Rect, buf: &mut Buffer) {
         rest.push(Span::styled(format!("  no room for column {}", names.join(", ")), theme.warn));
     }
     if model.server_status.missed_events > 0 {
-        let missed =
-            format!("  ! {} missed", format::counted(model.server_status.missed_events, "lifecycle event"));
+        let missed = format!("  ! {} missed", format::counted(model.server_status.missed_events, "event"));
         rest.push(Span::styled(missed, theme.warn));
     }
     let totals = model.shown().totals;
