@@ -112,7 +112,7 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Sessions: [char('f')] "f" "streams-of" Intent::ShowStreamsOfSelected, "streams" "streams of the selected user in the table, open and ended";
     Sessions: [char('L')] "L" "log-of" Intent::ShowLogOfSelected, "" "log records about the selected user";
 
-    Logs: [char('/')] "/" "log-filter" Intent::AskForLogFilter, "find" "only records that contain this text";
+    Logs: [char('/')] "/" "log-filter" Intent::AskForLogFilter, "find" "only records with all of these words, such as refused; warn: records of this level";
     Logs: [char('j'), code(Down)] "j ↓" "down" DOWN, "source" "next source of records";
     Logs: [char('k'), code(Up)] "k ↑" "up" UP, "" "previous source of records";
     Logs: [char('l'), code(Right)] "l →" "more" Intent::ChangeLogLevels { more: true }, "more" "show more levels of the selected source";

@@ -5,7 +5,11 @@ use std::collections::VecDeque;
 use crate::{
     ids::StreamKey,
     telemetry::{LogRecord, LogRing},
+    tui::format::wrap_all,
 };
+
+/// The cells of a record's line before its message: time and level.
+pub(crate) const MESSAGE_INDENT: usize = 18;
 
 /// The log target of records that repeat lifecycle events.
 const LIFECYCLE_TARGET: &str = "lifecycle";
@@ -13,7 +17,7 @@ const LIFECYCLE_TARGET: &str = "lifecycle";
 /// The log screen: the records of the log, their filter and how far they are scrolled.
 #[derive(Debug, Default)]
 pub(crate) struct LogScreen {
-    /// The text that shown records contain; empty shows all records.
+    /// What shown records contain: words in any order, or one name; empty shows all records.
     filter: String,
     /// Whether `filter` is the name of one object, such as a stream key, which must not match the beginning of a
     /// longer name.
@@ -24,6 +28,29 @@ pub(crate) struct LogScreen {
     records: VecDeque<LogRecord>,
     /// tui-logger's own state: which targets and levels are shown, and its scroll position.
     pub(crate) widget: LoggerWidgetState,
+}
+
+/// The size of a page of the log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PageSize {
+    /// The lines of a page.
+    pub(crate) lines: usize,
+    /// The cells that a message has in a line.
+    pub(crate) message_width: usize,
+}
+
+impl PageSize {
+    /// Returns how many of these records, the first ones, fit on a page; at least one, so that scrolling gets on.
+    fn records<'a>(self, records: impl Iterator<Item = &'a LogRecord>) -> usize {
+        let mut left = self.lines;
+        let fitting = records.take_while(|record| {
+            let lines = wrap_all(&record.text, self.message_width).len();
+            let fits = lines <= left;
+            left = left.saturating_sub(lines);
+            fits
+        });
+        fitting.count().max(1)
+    }
 }
 
 impl LogScreen {
@@ -43,7 +70,8 @@ impl LogScreen {
         &self.filter
     }
 
-    /// Shows only log records that contain this text, from the newest one on; an empty text shows all.
+    /// Shows only log records that contain each word of this text, from the newest one on, in upper or lower case; the name of
+    /// a level (`warn`) stands for all records of that level, too. An empty text shows all.
     pub(crate) fn set_filter(&mut self, text: String) {
         (self.filter, self.filter_is_name, self.scrolled_back) = (text, false, 0);
     }
@@ -56,22 +84,45 @@ impl LogScreen {
     /// Returns whether the log record passes the filter.
     fn passes(&self, record: &LogRecord) -> bool {
         if self.filter_is_name {
-            contains_name(&record.text, &self.filter)
-        } else {
-            record.text.contains(&self.filter)
+            return contains_name(&record.text, &self.filter);
         }
+        let text = record.text.to_lowercase();
+        let is_level = |word: &str| record.level.as_str().eq_ignore_ascii_case(word);
+        self.filter.to_lowercase().split_whitespace().all(|word| is_level(word) || text.contains(word))
     }
 
     /// Returns the log records that pass the filter, the newest first, from the scroll position on.
     pub(crate) fn shown(&self) -> impl Iterator<Item = &LogRecord> {
-        self.records.iter().rev().filter(|record| self.passes(record)).skip(self.scrolled_back)
+        self.passing().skip(self.scrolled_back)
     }
 
-    /// Scrolls the filtered records by `lines`, positive towards older ones. The last `page` records stay reachable
-    /// as a full page.
-    pub(crate) fn scroll(&mut self, lines: isize, page: usize) {
-        let all = self.records.iter().filter(|record| self.passes(record)).count();
-        self.scrolled_back = self.scrolled_back.saturating_add_signed(lines).min(all.saturating_sub(page));
+    /// Scrolls the filtered records by `count` records, positive towards older ones. The oldest ones stay reachable as a full
+    /// page of `size`.
+    pub(crate) fn scroll(&mut self, count: isize, size: PageSize) {
+        let to = self.scrolled_back.saturating_add_signed(count);
+        let all = self.passing().count();
+        let oldest = self.records.iter().filter(|record| self.passes(record));
+        self.scrolled_back = to.min(all.saturating_sub(size.records(oldest)));
+    }
+
+    /// Scrolls the filtered records by pages of `size`, positive towards older ones, so that each line is on one page.
+    pub(crate) fn scroll_pages(&mut self, pages: isize, size: PageSize) {
+        for _ in 0..pages.unsigned_abs().min(LogRing::CAPACITY) {
+            let count = if pages > 0 {
+                size.records(self.shown())
+            } else {
+                // From the newest record on the page to the ones after it, the next one first.
+                let newer: Vec<&LogRecord> = self.passing().take(self.scrolled_back).collect();
+                size.records(newer.into_iter().rev())
+            };
+            let count = isize::try_from(count).unwrap_or(isize::MAX);
+            self.scroll(count * pages.signum(), size);
+        }
+    }
+
+    /// Returns the log records that pass the filter, the newest first.
+    fn passing(&self) -> impl Iterator<Item = &LogRecord> {
+        self.records.iter().rev().filter(|record| self.passes(record))
     }
 
     /// Returns the log records that name this stream, the oldest first, without those that repeat lifecycle events.

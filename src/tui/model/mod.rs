@@ -45,7 +45,7 @@ pub(crate) use line_history::LineHistory;
 pub(crate) use link_span::{LinkCondition, LinkOutcome, LinkSpan};
 pub(crate) use link_timelines::LinkTimelines;
 pub(crate) use load_balance::LoadBalance;
-pub(crate) use log_screen::LogScreen;
+pub(crate) use log_screen::{LogScreen, MESSAGE_INDENT, PageSize};
 pub(crate) use overlay::{Notice, NoticeLevel, Overlay};
 pub(crate) use pending_commands::PendingCommands;
 pub(crate) use prompt::{LimitTarget, Prompt, PromptKind};
@@ -69,6 +69,7 @@ use super::{
     labels::Labels,
     layout::Layout,
     settings::Settings,
+    terminal::Key,
     theme::Theme,
 };
 use crate::control::Capabilities;
@@ -131,6 +132,8 @@ pub(crate) struct Model {
     pub(crate) selection_moved_at: Option<Instant>,
     /// Until when a key belongs to a burst of keys that has just arrived; `None` before the first burst.
     pub(crate) burst_until: Option<Instant>,
+    /// The key that was pressed last outside of a burst, and when; `None` before the first one.
+    pub(crate) last_key: Option<(Key, Instant)>,
     /// Commands that are queued for the server, or sent and not yet answered.
     pub(crate) pending_commands: PendingCommands,
     /// Whether the server drains, and what the cockpit has missed of its events.
@@ -161,6 +164,7 @@ impl Model {
             line_history: LineHistory::default(),
             selection_moved_at: None,
             burst_until: None,
+            last_key: None,
             pending_commands: PendingCommands::default(),
             server_status: ServerStatus::default(),
         }

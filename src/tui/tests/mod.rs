@@ -5,6 +5,7 @@ mod endings;
 mod fixture;
 mod interaction;
 mod labels;
+mod log;
 mod names;
 mod reducer;
 mod returning_users;

@@ -3,8 +3,8 @@
 use crate::{
     ids::ProxyId,
     tui::model::{
-        Cursor, CursorStep, Model, NoticeLevel, Overlay, ProxyLine, ProxyRows, RowId, ScreenId, Sort,
-        StreamFilter, UserLine,
+        Cursor, CursorStep, MESSAGE_INDENT, Model, NoticeLevel, Overlay, PageSize, ProxyLine, ProxyRows,
+        RowId, ScreenId, Sort, StreamFilter, UserLine,
     },
 };
 
@@ -71,17 +71,18 @@ fn follow_with_detail(model: &mut Model) {
 fn scroll_log(model: &mut Model, step: CursorStep) {
     use tui_logger::TuiWidgetEvent as Event;
     if !model.log_screen.filter().is_empty() {
-        let page = usize::from(model.layout().body.height.saturating_sub(1)).max(1);
-        let pages = |count: isize| count.saturating_mul(page as isize);
-        // Positive scrolls to older records, which stand above.
-        let lines = match step {
-            CursorStep::By(rows) => -rows,
-            CursorStep::Pages(count) => -pages(count),
-            CursorStep::HalfPages(_) => 0,
-            CursorStep::First => isize::MAX,
-            CursorStep::Last => isize::MIN,
+        let size = PageSize {
+            lines: usize::from(model.layout().body.height.saturating_sub(1)).max(1),
+            message_width: usize::from(model.size.width).saturating_sub(MESSAGE_INDENT),
         };
-        return model.log_screen.scroll(lines, page);
+        // Positive scrolls to older records, which stand above.
+        return match step {
+            CursorStep::By(rows) => model.log_screen.scroll(-rows, size),
+            CursorStep::Pages(count) => model.log_screen.scroll_pages(-count, size),
+            CursorStep::HalfPages(_) => {}
+            CursorStep::First => model.log_screen.scroll(isize::MAX, size),
+            CursorStep::Last => model.log_screen.scroll(isize::MIN, size),
+        };
     }
     let (event, times) = match step {
         CursorStep::By(_) if !model.shows_log_targets() => return,

@@ -14,8 +14,8 @@ use super::{draw_line, draw_section_title};
 use crate::{
     ids::clean,
     tui::{
-        format::{self, truncate},
-        model::Model,
+        format::{self, truncate, wrap_all},
+        model::{MESSAGE_INDENT, Model},
         theme::Theme,
     },
 };
@@ -66,7 +66,7 @@ pub(crate) fn draw_screen(model: &Model, area: Rect, buf: &mut Buffer) {
         levels.render(targets, buf);
         name_levels(targets, theme.ok, buf);
     }
-    let formatter = Box::new(RecordFormatter::new(theme));
+    let formatter = Box::new(RecordFormatter::wrapping(theme));
     TuiLoggerWidget::default().state(&model.log_screen.widget.0).formatter(formatter).render(lines, buf);
 }
 
@@ -109,8 +109,18 @@ fn name_levels(area: Rect, shown: Style, buf: &mut Buffer) {
 
 /// Draws the log records that contain the filter of the log screen, the newest one last.
 fn draw_filtered(model: &Model, area: Rect, buf: &mut Buffer) {
-    let formatter = RecordFormatter::new(&model.theme);
-    let mut found: Vec<_> = model.log_screen.shown().take(area.height.into()).collect();
+    let formatter = RecordFormatter::wrapping(&model.theme);
+    let height = usize::from(area.height);
+    let mut found: Vec<Line<'static>> = Vec::new();
+    for record in model.log_screen.shown() {
+        let time = format::time_of_day(record.epoch_ms);
+        let lines = formatter.lines(record.level.as_str(), &time, &record.text, area.width.into());
+        found.extend(lines.into_iter().rev());
+        if found.len() >= height {
+            break;
+        }
+    }
+    found.truncate(height);
     found.reverse();
     if found.is_empty() && area.height > 0 {
         draw_line(
@@ -118,22 +128,22 @@ fn draw_filtered(model: &Model, area: Rect, buf: &mut Buffer) {
             area.x,
             area.y,
             area,
-            Line::styled("  No record contains this text.", model.theme.dim),
+            Line::styled("  No record contains these words.", model.theme.dim),
         );
     }
-    for (y, record) in (area.top()..area.bottom()).zip(found) {
-        let line = formatter.line(
-            record.level.as_str(),
-            &format::time_of_day(record.epoch_ms),
-            &record.text,
-            area.width.into(),
-        );
+    for (y, line) in (area.top()..area.bottom()).zip(found) {
         draw_line(buf, area.x, y, area, line);
     }
 }
 
-/// Formats a record as one line that is truncated and never wrapped, so that five rows of log are five records.
+/// The longest message that the log screen shows, in characters: no record of the program is longer.
+const MAX_MESSAGE_CHARS: usize = 4000;
+
+/// Formats a record as one line that is truncated, so that five rows of log are five records; or wrapped, so that all of it
+/// can be read.
 struct RecordFormatter {
+    /// Whether messages that are too long are wrapped.
+    wraps: bool,
     /// The style of the time of day.
     time: Style,
     /// The style of the message of records of the levels INFO and WARN.
@@ -147,12 +157,25 @@ struct RecordFormatter {
 }
 
 impl RecordFormatter {
+    /// Creates the formatter of the records below a table, which takes one line for each.
     fn new(theme: &Theme) -> Self {
-        Self { time: theme.faint, text: theme.text, error: theme.error, warn: theme.warn, quiet: theme.dim }
+        Self {
+            wraps: false,
+            time: theme.faint,
+            text: theme.text,
+            error: theme.error,
+            warn: theme.warn,
+            quiet: theme.dim,
+        }
     }
 
-    /// Returns a log record as one line of at most `width` cells: time, level, message.
-    fn line(&self, level: &str, time: &str, message: &str, width: usize) -> Line<'static> {
+    /// Creates the formatter of the log screen.
+    fn wrapping(theme: &Theme) -> Self {
+        Self { wraps: true, ..Self::new(theme) }
+    }
+
+    /// Returns a log record as lines of at most `width` cells: time, level, message.
+    fn lines(&self, level: &str, time: &str, message: &str, width: usize) -> Vec<Line<'static>> {
         let (style, text) = match level {
             "ERROR" => (self.error, self.error),
             "WARN" => (self.warn, self.text),
@@ -160,12 +183,21 @@ impl RecordFormatter {
             _ => (self.quiet, self.quiet),
         };
         // A message may contain text from a peer.
-        let message = clean(message, width.max(1) * 2);
-        Line::from(vec![
-            Span::styled(format!("  {time} "), self.time),
-            Span::styled(format!("{level:<5} "), style),
-            Span::styled(truncate(message.trim(), width.saturating_sub(18)), text),
-        ])
+        let message = clean(message, MAX_MESSAGE_CHARS);
+        let room = width.saturating_sub(MESSAGE_INDENT);
+        let parts = match self.wraps {
+            true => wrap_all(message.trim(), room),
+            false => vec![truncate(message.trim(), room)],
+        };
+        let head =
+            vec![Span::styled(format!("  {time} "), self.time), Span::styled(format!("{level:<5} "), style)];
+        let indent = vec![Span::raw(" ".repeat(MESSAGE_INDENT.min(width)))];
+        let heads = std::iter::once(head).chain(std::iter::repeat(indent));
+        let line = |(mut spans, part): (Vec<Span<'static>>, String)| {
+            spans.push(Span::styled(part, text));
+            Line::from(spans)
+        };
+        heads.zip(parts).map(line).collect()
     }
 }
 
@@ -175,10 +207,10 @@ impl LogFormatter for RecordFormatter {
         0
     }
 
-    /// Formats a record of tui-logger as one line of at most `width` cells.
+    /// Formats a record of tui-logger as lines of at most `width` cells.
     fn format(&self, width: usize, record: &ExtLogRecord) -> Vec<Line<'_>> {
         let epoch_ms = record.timestamp.timestamp().as_second().max(0).unsigned_abs().saturating_mul(1000);
         // The level is compared as text: its type belongs to the `log` crate, which is not a dependency here.
-        vec![self.line(record.level.as_str(), &format::time_of_day(epoch_ms), record.msg(), width)]
+        self.lines(record.level.as_str(), &format::time_of_day(epoch_ms), record.msg(), width)
     }
 }
