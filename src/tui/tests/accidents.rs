@@ -59,6 +59,34 @@ fn pasted_text_in_a_prompt_is_one_line_of_text() {
     assert_eq!(fixture.press(">"), [Effect::Exit(Exit::Quit)], "the operator has seen the text");
 }
 
+/// A terminal without bracketed paste, over a slow connection: the letters come one by one.
+#[test]
+fn of_a_paste_that_arrives_letter_by_letter_at_most_the_first_acts() {
+    for gap in [1, 5, 30] {
+        for text in ["jxylophone", "jp+-D", "jKylie", JOIN] {
+            for screen in ["1", "2", "3", "4", "1>"] {
+                let mut fixture = Fixture::busy(120, 36);
+                fixture.press(screen);
+                fixture.model.last_key = None;
+                for (index, c) in text.chars().enumerate() {
+                    let effects = fixture.send(Msg::Key(Key::char(c)));
+                    assert!(index == 0 || effects.is_empty(), "{c} of {text:?} on {screen}: {effects:?}");
+                    fixture.now += Duration::from_millis(gap);
+                }
+                assert!(fixture.notice().contains("as in a paste"), "{text:?}: {}", fixture.notice());
+            }
+        }
+    }
+    // A person types more slowly, and a key that is held repeats.
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.send(Msg::Key(Key::char('j')));
+    fixture.now += Duration::from_millis(80);
+    assert_eq!(fixture.send(Msg::Key(Key::char('+'))).len(), 1);
+    fixture.now += Duration::from_millis(30);
+    fixture.send(Msg::Key(Key::char('+')));
+    assert!(!fixture.notice().contains("as in a paste"), "{}", fixture.notice());
+}
+
 #[test]
 fn keys_that_arrive_at_once_confirm_nothing_and_change_nothing() {
     for text in ["xy", "xylophone", "Kylie", JOIN, "X12y", "x_>", "q_>", "q__>", "^^", ":quit!>", "p+", "eE"]

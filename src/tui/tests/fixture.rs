@@ -296,6 +296,8 @@ impl Fixture {
                 if matches!(self.model.overlay, Some(Overlay::Dialog(_))) {
                     self.now += Duration::from_millis(100);
                 }
+                // As slowly as a person does.
+                self.model.last_key = None;
                 self.send(Msg::Key(key_of(c)))
             })
             .collect()

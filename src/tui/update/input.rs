@@ -9,16 +9,30 @@ use crate::tui::{
     intent::{ColumnListIntent, DialogIntent, HelpIntent, Intent, PromptIntent},
     model::{LineEditOp, Model, NoticeLevel, Overlay},
     msg::Effect,
-    terminal::{Key, KeyCode},
+    terminal::{Key, KeyCode, KeyModifiers},
 };
 
 /// The time after a burst during which further keys belong to it: the rest of a paste that did not arrive in one piece.
 /// Shorter than the time that a person needs for another key, once it is seen that a burst was ignored.
 const BURST_GAP: Duration = Duration::from_millis(60);
 
+/// The time between two different keys below which the second one is part of a paste that arrives letter by letter, as over a
+/// slow connection. A fast typist needs 80 ms on average. A key that is held repeats sooner, and is the same one.
+const SLOW_PASTE_GAP: Duration = Duration::from_millis(40);
+
 /// Performs what a key stands for in the present context. Returns the effects.
 pub(super) fn press(model: &mut Model, key: Key) -> Vec<Effect> {
     if model.burst_until.is_some_and(|until| model.live.now < until) {
+        return burst(model, &[key]);
+    }
+    let now = model.live.now;
+    let last = model.last_key.replace((key, now));
+    let is_too_soon = last.is_some_and(|(last, at)| {
+        last != key && is_text(last) && is_text(key) && now.saturating_duration_since(at) < SLOW_PASTE_GAP
+    });
+    // Text that is typed into an overlay may be as fast as it likes; a dialog has its own pause. Of a slow paste the first
+    // letter cannot be told from a key: only a delay of every action could.
+    if is_too_soon && model.overlay.is_none() {
         return burst(model, &[key]);
     }
     match intent_of(model, key) {
@@ -30,6 +44,12 @@ pub(super) fn press(model: &mut Model, key: Key) -> Vec<Effect> {
         None => {}
     }
     Vec::new()
+}
+
+/// Returns whether pasted text may contain the character of this key.
+fn is_text(key: Key) -> bool {
+    let is_plain = !key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
+    is_plain && matches!(key.code, KeyCode::Char(_) | KeyCode::Enter | KeyCode::Tab)
 }
 
 /// Performs a burst of keys as far as it cannot do harm: a prompt takes them as text, but is not accepted by them, and
