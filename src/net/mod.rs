@@ -4,6 +4,7 @@
 mod buffer_pool;
 mod congestion_control;
 mod connector;
+mod foreign_protocol;
 mod happy_eyeballs;
 mod listener;
 mod name_cache;
@@ -24,6 +25,7 @@ mod vectored;
 pub use buffer_pool::BufferPool;
 pub use congestion_control::{CongestionControlError, check_congestion_control};
 pub use connector::{ConnectError, ConnectPolicy, Connector};
+pub use foreign_protocol::ForeignProtocol;
 pub use happy_eyeballs::FailedAddress;
 pub use listener::Listener;
 pub use negotiation::{DetectedFormat, MaxChannelsAndPorts, Negotiation, NegotiationError};

@@ -6,7 +6,7 @@ use std::{io, time::Duration};
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout_at};
 
-use super::socket::ChannelSocket;
+use super::{foreign_protocol::ForeignProtocol, socket::ChannelSocket};
 use crate::{
     tls::TlsError,
     wire::{
@@ -53,11 +53,23 @@ pub enum NegotiationError {
     /// The peer's next message was not complete within this time.
     #[error("handshake timeout: no complete message within {0:.1?}")]
     StepTimeout(Duration),
-    /// The received bytes are no frame of the binary format.
-    #[error("not an underpass peer: {0}")]
+    /// The peer of this server is no proxy.
+    #[error(
+        "this is the tunnel port, where proxies connect, and it received {0}: users connect to the public ports of the \
+         services"
+    )]
+    NotProxy(ForeignProtocol),
+    /// The peer of this proxy is no server.
+    #[error(
+        "this address is no tunnel port of an underpass server, it answered with {0}: check the option --server; public \
+         ports are for users"
+    )]
+    NotServer(ForeignProtocol),
+    /// The received bytes are no frame of the binary format, although the peer began with its preface.
+    #[error("the handshake was damaged, or the peer is of another version ({0})")]
     Frame(#[from] binary::FrameError),
     /// The received bytes are no line of the text format.
-    #[error("not an underpass peer: {0}")]
+    #[error("the message is not one of the text format: {0}")]
     Line(#[from] LineError),
     /// This side has no descriptor for the channel. The peer is told, and tries again.
     #[error(transparent)]
@@ -73,7 +85,8 @@ pub enum NegotiationError {
     NoTls,
     /// A peer begins with TLS, which this server was told not to speak.
     #[error(
-        "the peer speaks TLS, but this server was started with --plain: give that to the proxy, too, or remove it here"
+        "the peer speaks TLS, but this server was started with --plain: give that to the proxy, too, or remove it here; \
+         users connect to the public ports, and not to the tunnel port"
     )]
     TlsDisabled,
     /// The binary handshake failed, or one side refused the other.
@@ -263,7 +276,15 @@ impl Negotiation {
         let mut lines = LineDecoder::new(UNAUTHENTICATED_READ);
         let mut rest = self.buffer.clone();
         loop {
-            if let Some((message, fields)) = lines.decode(&mut rest)? {
+            let decoded = lines.decode(&mut rest).map_err(|error| {
+                let first = self.buffer[..].split(|byte| *byte == b'\n').next().unwrap_or_default();
+                match ForeignProtocol::of(&self.buffer) {
+                    // A line with separators comes from a text proxy.
+                    ForeignProtocol::Unknown if first.contains(&b'|') => error.into(),
+                    foreign => NegotiationError::NotProxy(foreign),
+                }
+            })?;
+            if let Some((message, fields)) = decoded {
                 self.start_step();
                 return Ok((message, fields, self.buffer.len() - rest.len()));
             }
@@ -348,8 +369,15 @@ impl Negotiation {
         binary::encode(&hello, &mut first);
         self.send_bytes(first.freeze()).await?;
         let mut client = client;
+        let mut is_first = true;
         loop {
-            let frame = self.recv_frame().await?;
+            let frame = self.recv_frame().await.map_err(|error| match error {
+                NegotiationError::Frame(_) if is_first => {
+                    NegotiationError::NotServer(ForeignProtocol::of(&self.buffer))
+                }
+                error => error,
+            })?;
+            is_first = false;
             match client.on_frame(frame)? {
                 ClientStep::Done(welcome) => {
                     self.set_features(welcome.features);

@@ -204,6 +204,11 @@ impl RemoteProxy {
         self.stats.mark_closing();
     }
 
+    /// Returns whether the operator has kicked the proxy.
+    pub(super) fn is_kicked(&self) -> bool {
+        self.closing.get() == Some(&DisconnectReason::Kicked)
+    }
+
     /// Closes the link to the proxy because the server shuts down.
     pub(super) fn close_for_shutdown(&self) {
         self.start_closing(DisconnectReason::Shutdown);

@@ -106,7 +106,7 @@ impl LinkEvents for RemoteProxyEvents {
             TunnelAction::Error => {
                 let reason = clean(&String::from_utf8_lossy(&message.data), MAX_LOGGED_CHARS);
                 self.core.proxy_error_log.log(|| {
-                    tracing::warn!("proxy {} sent ERROR on channel {channel}: {reason}", proxy.id);
+                    tracing::warn!("proxy {} {} reports an error: {reason}", proxy.id, proxy.stats.name);
                 });
             }
             // A repeated AUTH has no effect. The remaining actions are answers, and the server has asked nothing.
@@ -182,7 +182,11 @@ fn answer_registration(
         Err(refusal) => {
             let reason = refusal.to_string();
             let answer = TunnelMessage::error(refusal.code(), &reason);
-            core.telemetry.emit(EventKind::RegistrationRefused { proxy: proxy.id, reason });
+            core.telemetry.emit(EventKind::RegistrationRefused {
+                proxy: proxy.id,
+                name: proxy.stats.name.clone(),
+                reason,
+            });
             answer
         }
     };

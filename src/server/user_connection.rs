@@ -265,6 +265,9 @@ impl UserConnection<'_> {
                 ResetCode::TargetIoError => (EndReason::TargetSocketError, None),
                 // A stream fails over to another channel while there is one. So the loss of its channel ends it only
                 // when that was the proxy's last one and the grace period is over.
+                ResetCode::ChannelLost | ResetCode::Shutdown if proxy.is_kicked() => {
+                    (EndReason::ProxyKicked, retryable)
+                }
                 ResetCode::ChannelLost | ResetCode::Shutdown => (EndReason::ProxyGone, retryable),
                 ResetCode::ForwardingLoop => {
                     proxy.load.record_failure();
@@ -304,7 +307,9 @@ impl UserConnection<'_> {
                 Err(NoStream::ProxiesFull) => return Err(AssignError::ProxiesFull),
                 Err(NoStream::NotNow) => {}
             }
-            if last_failure.is_some_and(|failure| *failure != EndReason::ProxyGone) {
+            let has_left =
+                |failure: &EndReason| matches!(failure, EndReason::ProxyGone | EndReason::ProxyKicked);
+            if last_failure.is_some_and(|failure| !has_left(failure)) {
                 return Err(AssignError::NoProxy);
             }
             // The proxies may have changed since the user was admitted, or there was none.

@@ -119,8 +119,7 @@ fn capital_x_kicks_the_proxy_of_the_selected_stream() {
     terminal.until("the toast and the row", |screen| {
         let text = screen.contents();
         let row = text.lines().find(|line| line.contains(&key) && line.contains("127.0.0.77:"))?;
-        (text.contains(&format!("kicked {name}")) && (row.contains("failed") || row.contains("short")))
-            .then_some(())
+        (text.contains(&format!("kicked {name}")) && row.contains("killed")).then_some(())
     });
     terminal.quit();
     assert_eq!(terminal.exit().0, 0);

@@ -135,11 +135,22 @@ async fn pending_connections_are_closed_with_the_reason() {
             Waits,
             "the peer speaks TLS",
         ),
-        ("HTTP", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".into(), Waits, "not an underpass peer"),
-        ("a line that never ends", vec![b'A'; 5000], Waits, "a line is too long"),
+        (
+            "HTTP",
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".into(),
+            Waits,
+            "the tunnel port, where proxies connect, and it received an HTTP request",
+        ),
+        (
+            "SSH",
+            b"SSH-2.0-OpenSSH_9.6\r\n".into(),
+            Waits,
+            "it received an SSH identification string: users connect",
+        ),
+        ("a line that never ends", vec![b'A'; 5000], Waits, "it received data of an unknown protocol"),
         ("half a line, and gone", b"|0|AU".into(), Closes, "closed during the handshake"),
         ("half a line, and silence", b"|0|AU".into(), Waits, "handshake timeout"),
-        ("escapes", b"\x1b]0;owned\x07\x1b[2J\n".into(), Waits, "not an underpass peer"),
+        ("escapes", b"\x1b]0;owned\x07\x1b[2J\n".into(), Waits, "it received data of an unknown protocol"),
     ];
     let deadline = SECOND;
     let server = Server::with(|config| config.handshake_timeout = deadline).await;

@@ -12,7 +12,7 @@ pub struct Tally(BTreeMap<String, u64>);
 
 /// Events of the servers that show that the faults took effect; that a script contains a fault proves nothing. A permanently
 /// dead connection is nearly always detected by the proxy first, which then replaces or closes it.
-const EXPECTED_EVENTS: [&str; 15] = [
+const EXPECTED_EVENTS: [&str; 16] = [
     "channel Reset",
     "channel Closed",
     "channel ChecksumMismatch",
@@ -25,6 +25,7 @@ const EXPECTED_EVENTS: [&str; 15] = [
     "stream Finished",
     "stream Killed",
     "stream ProxyGone",
+    "stream ProxyKicked",
     "stream Shutdown",
     "stream TargetSocketError",
     "stream UserSocketError",

@@ -124,7 +124,7 @@ async fn a_kicked_proxy_loses_its_streams_and_registers_its_port_again() {
         assert_eq!(tunnel.order(Command::KickProxy(id)).await, Ok(Executed { affected_streams: 1 }));
         is_reset(endless).await;
         origins[0].when_open(0, promised_second()).await;
-        assert_eq!(tunnel.ended(kicked.key).await.0, EndReason::ProxyGone);
+        assert_eq!(tunnel.ended(kicked.key).await.0, EndReason::ProxyKicked);
         let gone = |event: &EventKind| matches!(event, EventKind::ProxyDisconnected { proxy, reason: DisconnectReason::Kicked, .. } if *proxy == id);
         tunnel.event("the proxy is gone", gone).await;
         assert_eq!(short.end("the other download").await, Ok(Fetched::from(SHORT)));

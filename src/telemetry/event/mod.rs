@@ -70,6 +70,8 @@ pub enum EventKind {
     RegistrationRefused {
         /// The proxy.
         proxy: ProxyId,
+        /// The name it announced, without control characters.
+        name: Arc<str>,
         /// Why, in the words of the refusal that the proxy received.
         reason: String,
     },
@@ -146,6 +148,8 @@ pub enum EventKind {
         key: StreamKey,
         /// The proxy.
         proxy: ProxyId,
+        /// The name that the proxy announced, without control characters.
+        name: Arc<str>,
     },
     /// A stream ended.
     StreamEnded {
@@ -165,6 +169,8 @@ pub enum EventKind {
         service: ServiceKey,
         /// The proxy that the stream was assigned to last; `None` if it got none.
         proxy: Option<ProxyId>,
+        /// The name that this proxy announced, without control characters.
+        proxy_name: Option<Arc<str>>,
         /// The time from the acceptance of the user's connection to its end.
         lasted: Duration,
         /// The detected protocol and request. A sampler has never seen a stream that lived between two samples.
@@ -290,13 +296,13 @@ impl fmt::Display for EventKind {
             Self::ServiceOpened { service } => write!(f, "service {service} opened"),
             Self::ServiceClosed { service } => write!(f, "service {service} closed"),
             Self::ProxyConnected { proxy, name, addr } => {
-                write!(f, "proxy {proxy} {name} connected from {addr}")
+                write!(f, "proxy {proxy} {name} authenticated from {addr}")
             }
             Self::ProxyRegistered { proxy, name, addr, service } => {
                 write!(f, "proxy {proxy} {name} registered for service {service} from {addr}")
             }
-            Self::RegistrationRefused { proxy, reason } => {
-                write!(f, "registration of proxy {proxy} refused: {reason}")
+            Self::RegistrationRefused { proxy, name, reason } => {
+                write!(f, "registration of proxy {proxy} {name} refused: {reason}")
             }
             Self::ProxyDisconnected { proxy, name, reason } => {
                 write!(f, "proxy {proxy} {name} disconnected: {reason}")
@@ -319,7 +325,9 @@ impl fmt::Display for EventKind {
             Self::StreamOpened { key, addr, service } => {
                 write!(f, "stream {key} opened from {addr} to service {service}")
             }
-            Self::StreamAssigned { key, proxy } => write!(f, "stream {key} assigned to proxy {proxy}"),
+            Self::StreamAssigned { key, proxy, name } => {
+                write!(f, "stream {key} assigned to proxy {proxy} {name}")
+            }
             // The content is not logged: request paths are for the operator's screen, while logs are kept and shared.
             Self::StreamEnded {
                 key,
@@ -330,6 +338,7 @@ impl fmt::Display for EventKind {
                 addr,
                 service,
                 proxy,
+                proxy_name,
                 lasted,
                 content: _,
             } => {
@@ -340,12 +349,20 @@ impl fmt::Display for EventKind {
                     Some(proxy) => write!(f, "{proxy}")?,
                     None => f.write_str("none")?,
                 }
+                match proxy_name.as_deref() {
+                    // In quotes where blanks would end the value.
+                    Some(name) if name.contains([' ', '"']) => write!(f, " proxy_name={name:?}")?,
+                    Some(name) => write!(f, " proxy_name={name}")?,
+                    None => {}
+                }
                 write!(f, " seconds={:.3}", lasted.as_secs_f64())
             }
             Self::UserRejected { addr, service, reason } => {
-                write!(f, "user connection from {addr} to service {service} rejected: {reason}")
+                write!(f, "user connection from {addr} to service {service} refused: {reason}")
             }
-            Self::HandshakeFailed { addr, reason } => write!(f, "handshake with {addr} failed: {reason}"),
+            Self::HandshakeFailed { addr, reason } => {
+                write!(f, "connection from {addr} to the tunnel port refused: {reason}")
+            }
             Self::UnknownStream { channel, key } => {
                 write!(f, "no session for stream {key} on channel {channel}: frame discarded")
             }

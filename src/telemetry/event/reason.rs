@@ -66,6 +66,8 @@ pub enum EndReason {
     ProxyGone,
     /// The stream carried no byte in either direction for the idle timeout.
     IdleTimeout,
+    /// The operator kicked the proxy of the stream.
+    ProxyKicked,
     /// The operator killed the stream or its user.
     Killed,
     /// The server shut down before the stream had ended.
@@ -85,7 +87,7 @@ impl EndReason {
             Self::Finished => EndedBy::Both,
             Self::UserSocketError | Self::UserAborted | Self::UserClosed => EndedBy::User,
             Self::Short | Self::TargetSocketError | Self::TargetConnectFailed(_) => EndedBy::Target,
-            Self::Killed => EndedBy::Operator,
+            Self::Killed | Self::ProxyKicked => EndedBy::Operator,
             Self::ProxyGone
             | Self::ProxyTimeout
             | Self::ForwardingLoop
@@ -111,7 +113,11 @@ impl EndReason {
     fn follows_upload(&self) -> bool {
         !matches!(
             self,
-            Self::TargetConnectFailed(_) | Self::ProxyTimeout | Self::ForwardingLoop | Self::NoProxy
+            Self::TargetConnectFailed(_)
+                | Self::ProxyTimeout
+                | Self::ForwardingLoop
+                | Self::NoProxy
+                | Self::ProxiesFull
         )
     }
 
@@ -153,6 +159,7 @@ impl EndReason {
             Self::ProxiesFull => "proxies full",
             Self::ProxyGone => "proxy lost",
             Self::IdleTimeout => "idle timeout",
+            Self::ProxyKicked => "proxy kicked",
             Self::Killed => "by operator",
             Self::Shutdown => "shutdown",
             Self::Protocol(_) => "protocol error",
@@ -182,6 +189,7 @@ impl fmt::Display for EndReason {
             ),
             Self::ProxyGone => f.write_str("link to the proxy lost"),
             Self::IdleTimeout => f.write_str("idle timeout (option --idle-timeout)"),
+            Self::ProxyKicked => f.write_str("proxy kicked by the operator"),
             Self::Killed => f.write_str("killed by the operator"),
             Self::Shutdown => f.write_str("server shutdown"),
             Self::Protocol(why) => write!(f, "protocol error: {why}"),

@@ -13,6 +13,7 @@ fn ended(reason: EndReason, down: u64, up: u64) -> EventKind {
         addr: "192.0.2.7:51000".parse().unwrap(),
         service: "8080".parse().unwrap(),
         proxy: Some(ProxyId(1)),
+        proxy_name: Some("lab".into()),
         lasted: Duration::from_millis(1_234),
         shortfall: None,
         content: None,
@@ -43,7 +44,7 @@ fn the_end_of_a_stream_names_all_that_its_only_line_in_the_log_must_tell() {
     assert_eq!(
         ended(EndReason::Finished, 20, 7).to_string(),
         "stream 3F9A1C:1 ended: finished (down 20 bytes, up 7 bytes) user=192.0.2.7:51000 service=8080:default \
-         proxy=P1 seconds=1.234"
+         proxy=P1 proxy_name=lab seconds=1.234"
     );
 }
 

@@ -287,7 +287,8 @@ impl StreamGuard {
         self.stats.set_channel(Some(channel.clone()));
         self.stats.set_phase(StreamPhase::Opening);
         if self.is_announced {
-            self.telemetry.emit(EventKind::StreamAssigned { key: self.stats.key, proxy: proxy.id });
+            let name = proxy.name.clone();
+            self.telemetry.emit(EventKind::StreamAssigned { key: self.stats.key, proxy: proxy.id, name });
         }
     }
 
@@ -333,7 +334,8 @@ impl Drop for StreamGuard {
             up,
             addr: stats.addr,
             service: stats.user.service.key.clone(),
-            proxy: proxy.map(|proxy| proxy.id),
+            proxy: proxy.as_ref().map(|proxy| proxy.id),
+            proxy_name: proxy.map(|proxy| proxy.name.clone()),
             lasted: self.telemetry.started.elapsed().saturating_sub(stats.info.opened_at),
             content: stats.content(),
         };

@@ -273,7 +273,8 @@ impl ProxyRows {
         let (id, since, condition) = (proxy.id, proxy.since, proxy.link_condition());
         let name = if proxy.name.is_empty() { id.to_string() } else { proxy.name.clone() };
         let last = self.links.open_span(id).map(|span| span.condition);
-        if last == Some(condition) {
+        // A proxy that serves no port has never been up.
+        if last == Some(condition) || (last.is_none() && proxy.services.is_empty()) {
             return;
         }
         let continues_previous = last.is_some();

@@ -45,7 +45,7 @@ impl StreamEnd {
     pub(crate) fn state_name(&self) -> &'static str {
         match (&self.reason, self.shortfall) {
             (None | Some(EndReason::Finished | EndReason::Shutdown), _) => "ended",
-            (Some(EndReason::Killed), _) => "killed",
+            (Some(EndReason::Killed | EndReason::ProxyKicked), _) => "killed",
             (Some(EndReason::IdleTimeout), _) => "idle",
             (Some(EndReason::UserClosed | EndReason::UserAborted), _) => "aborted",
             (Some(EndReason::UserSocketError), Some(_)) => "aborted",

@@ -239,7 +239,7 @@ fn lost(width: u16, height: u16) -> Fixture {
     let late = fixture.hub.proxy_up(ProxyId(9), "late".into(), addr("192.0.2.9:4000"));
     fixture.tick(TICK);
     let reason = "port 443 is in use on the server".to_owned();
-    fixture.hub.emit(EventKind::RegistrationRefused { proxy: ProxyId(9), reason });
+    fixture.hub.emit(EventKind::RegistrationRefused { proxy: ProxyId(9), name: "lab".into(), reason });
     fixture.tick(TICK);
     // The proxy stays connected until the test ends.
     std::mem::forget(late);

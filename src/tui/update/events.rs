@@ -31,7 +31,7 @@ pub(super) fn apply(model: &mut Model, event: &EventKind) {
         EventKind::StreamOpened { key, addr, service } => {
             live.streams.apply_opened(*key, *addr, service, now)
         }
-        EventKind::StreamAssigned { key, proxy } => live.streams.apply_assigned(*key, *proxy),
+        EventKind::StreamAssigned { key, proxy, .. } => live.streams.apply_assigned(*key, *proxy),
         EventKind::StreamEnded { key, reason, shortfall, down, up, content, .. } => {
             live.streams.apply_ended(*key, (reason, *shortfall), (*down, *up), content.as_ref(), now);
         }
@@ -39,7 +39,7 @@ pub(super) fn apply(model: &mut Model, event: &EventKind) {
             live.proxies.mark_disconnected(*proxy, reason, now)
         }
         EventKind::ProxyRegistered { proxy, .. } => live.proxies.registered(*proxy),
-        EventKind::RegistrationRefused { proxy, reason } => {
+        EventKind::RegistrationRefused { proxy, reason, .. } => {
             live.proxies.registration_refused(*proxy, reason);
             let text = format!("registration of {} refused: {reason}", live.proxies.short_name(*proxy));
             let text = format::truncate(&clean(&text, MAX_NOTICE_WIDTH), MAX_NOTICE_WIDTH);

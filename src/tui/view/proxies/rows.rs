@@ -102,6 +102,10 @@ fn cell(model: &Model, proxy: &ProxyRow, column: ProxyColumn, width: usize) -> (
     let theme = &model.theme;
     match column {
         ProxyColumn::State if proxy.is_draining() => ("drain".to_owned(), theme.warn),
+        ProxyColumn::State if proxy.services.is_empty() && proxy.registration_error.is_some() => {
+            ("refused".to_owned(), theme.warn)
+        }
+        ProxyColumn::State if proxy.services.is_empty() => ("joining".to_owned(), theme.dim),
         ProxyColumn::State => ("up".to_owned(), theme.ok),
         ProxyColumn::Ports => {
             let ports: Vec<String> =

@@ -128,7 +128,7 @@ fn state(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
         (Some(ended), _) => {
             // That a user disconnects is not a failure of the tunnel.
             let style = match ended.reason {
-                Some(EndReason::Killed) => theme.warn,
+                Some(EndReason::Killed | EndReason::ProxyKicked) => theme.warn,
                 _ if ended.is_failure() => theme.error,
                 _ => theme.faint,
             };
