@@ -13,6 +13,7 @@
 
 mod acting;
 mod download;
+mod endings;
 mod job_control;
 mod leaving;
 mod live;

@@ -87,3 +87,36 @@ fn what_the_user_or_the_operator_ended_is_neither_finished_nor_failed() {
         assert!(fixture.text().contains(text), "{}", fixture.text());
     }
 }
+
+/// The channel goes on with other streams; the figures of the ended one are those at its end.
+#[test]
+fn the_figures_of_an_ended_stream_do_not_change() {
+    for (width, height) in [(120, 36), (80, 24)] {
+        let mut fixture = Fixture::empty(width, height);
+        download(&mut fixture, false);
+        let other = fixture.open(0xABC123, 2);
+        fixture.assign(other, 0);
+        fixture.tick(TICK);
+        fixture.press("g>");
+        fixture.tick(TICK);
+        fixture.end(0, EndReason::Finished);
+        fixture.tick(TICK);
+        let facts = |fixture: &Fixture| {
+            let text = fixture.text();
+            let is_figure = |line: &&str| {
+                let labels = ["channel", "down", "up ", "progress", "ended", "window"];
+                labels.iter().any(|label| line.trim_start().starts_with(label))
+            };
+            text.lines().filter(is_figure).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let at_end = facts(&fixture);
+        assert!(at_end.iter().any(|line| line.contains("161M")), "{}", fixture.text());
+        for _ in 0..30 {
+            fixture.streams[0].stats().add_down(5_000_000);
+            let (_, channel) = &fixture.proxies[0];
+            channel.stats().add_received(5_000_000);
+            fixture.tick(TICK);
+        }
+        assert_eq!(facts(&fixture), at_end, "{}", fixture.text());
+    }
+}
