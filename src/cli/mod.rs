@@ -19,13 +19,12 @@ mod state_dir;
 mod terminal;
 mod text_file;
 mod token;
+mod tokens_file;
 mod user_id_key;
 
 use std::process::ExitCode;
 
 use args::{CliArgs, CliCommand};
-
-use crate::wire::handshake::Token;
 
 /// The exit status for an error of the environment: a port in use, no terminal, a file that cannot be read.
 const FAILED: u8 = 1;
@@ -43,10 +42,7 @@ pub fn run() -> ExitCode {
     let result = match args.command {
         CliCommand::Server(args) => server::run(args),
         CliCommand::Proxy(args) => proxy::run(args),
-        CliCommand::Token => {
-            output::print(format_args!("{}\n", Token::random().reveal()));
-            Ok(ExitCode::SUCCESS)
-        }
+        CliCommand::Token(args) => token::print(&args),
         CliCommand::Demo(args) => run_demo::run(args),
     };
     result.unwrap_or_else(|error| {

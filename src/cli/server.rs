@@ -17,13 +17,14 @@ use super::{
     signals::{self, Hangup},
     terminal,
     token::{self, TokenOrigin},
+    tokens_file::TokensFile,
     user_id_key,
 };
 use tokio::sync::watch;
 
 use crate::{
     config::ServerConfig,
-    server::{Server, ShutdownSignals},
+    server::{Credentials, Server, ShutdownSignals},
     telemetry::{LogRing, Telemetry},
     tls::ServerTls,
     tui::{InProcessSource, Labels, Settings},
@@ -40,10 +41,17 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     };
     let _log = log::init(destination, &args.log.log, &ring)?;
     let is_shown = destination == LogDestination::Cockpit || stderr().is_terminal();
+    let (tokens, entries) = args.tokens.as_deref().map(TokensFile::open).transpose()?.unzip();
     let (token, origin) = match args.token.token()? {
-        Some(token) => (token, TokenOrigin::Given),
-        None => token::generate(args.state_dir.as_deref(), is_shown)?,
+        // One that may do everything would be a surprise beside those that may not.
+        None if tokens.is_some() => (None, TokenOrigin::Given),
+        None => {
+            let (token, origin) = token::generate(args.state_dir.as_deref(), is_shown)?;
+            (Some(token), origin)
+        }
+        token => (token, TokenOrigin::Given),
     };
+    let credentials = Credentials::new(token.clone(), entries.unwrap_or_default());
     let certificate = args.tls.certificate(args.state_dir.as_ref())?;
     let telemetry = Telemetry::new();
     host::run(&args.workers, async |workers| {
@@ -53,30 +61,39 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
         config.user_id_key = user_id_key::load(args.state_dir.as_deref());
         descriptors::fit_server(&mut config, workers.count())?;
         let drain_timeout = config.drain_timeout;
-        let (server, control) = Server::bind(config, token.clone(), telemetry.clone(), workers)?;
+        let (server, control) = Server::bind(config, credentials.clone(), telemetry.clone(), workers)?;
         let join = JoinCommand::new(server.addr(), certificate.as_ref());
-        log_token(&origin, destination, &join, &token);
+        if let Some(token) = &token {
+            log_token(&origin, destination, &join, token);
+        }
         match &certificate {
             Some(certificate) => certificate.log(),
             None => tracing::warn!("channels are not encrypted (--plain)"),
         }
         let labels = Labels {
             listen: server.addr().to_string(),
-            join: Some(join.with(&argument("--token", token.reveal()))),
-            secret: Some(quote(token.reveal()).into_owned()),
+            join: token.as_ref().map(|token| join.with(&argument("--token", token.reveal()))),
+            secret: token.as_ref().map(|token| quote(token.reveal()).into_owned()),
             drain: Some(drain_timeout),
             ..Labels::default()
         };
         let shutdown = ShutdownSignals::default();
         let (hangup, reload) = Hangup::of_service();
         signals::follow(shutdown.clone(), drain_timeout, hangup)?;
-        let reloading = follow_files(certificate, tls, reload);
+        let reloading = follow_files(certificate, tls, reload.clone());
         let source = InProcessSource::new(telemetry.clone(), control, ring.clone());
         let mut cockpit = host::Cockpit::open(destination, Box::new(source), (labels, settings), &shutdown)?;
+        let reload_tokens = async {
+            match tokens {
+                Some(file) => file.follow(credentials, &telemetry, reload).await,
+                None => std::future::pending().await,
+            }
+        };
         let report = tokio::select! {
             report = server.run(shutdown.clone()) => report,
             () = cockpit.follow(&shutdown) => unreachable!("never completes"),
             () = reloading => unreachable!("never completes"),
+            () = reload_tokens => unreachable!("never completes"),
         };
         cockpit.close().await;
         if destination == LogDestination::Cockpit && report.aborted_streams > 0 {

@@ -2,12 +2,16 @@
 
 use std::{
     fs::File,
+    io::{Read, stdin},
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use anyhow::{Context, bail};
 
 use super::{
+    args::NewTokenArgs,
+    output,
     state_dir::{self, KeptFile, KeptIn},
     text_file,
 };
@@ -34,10 +38,32 @@ pub(super) fn read_file(path: &Path) -> anyhow::Result<Token> {
     Token::parse(&text).map_err(|why| anyhow::anyhow!("{} (--token-file): {why}", path.display()))
 }
 
+/// Prints a new token, or the hash of one.
+///
+/// # Errors
+/// There is no token to hash.
+pub(super) fn print(args: &NewTokenArgs) -> anyhow::Result<ExitCode> {
+    let text = match (args.hash, args.token.token()) {
+        (false, _) => Token::random().reveal().to_owned(),
+        (true, Ok(Some(token))) => token.key().reveal_hash(),
+        (true, Err(error)) => return Err(error),
+        (true, Ok(None)) => {
+            let mut text = String::new();
+            stdin()
+                .take(MAX_BYTES as u64 + 8)
+                .read_to_string(&mut text)
+                .context("cannot read a token from stdin")?;
+            Token::parse(&text).context("cannot hash the token on stdin")?.key().reveal_hash()
+        }
+    };
+    output::print(format_args!("{text}\n"));
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Where the server's token is from.
 #[derive(Debug)]
 pub(super) enum TokenOrigin {
-    /// The operator gave it.
+    /// The operator gave it, or none: named proxies have theirs.
     Given,
     /// The server generated it, now or at an earlier start, and keeps it in this file.
     Kept(PathBuf),

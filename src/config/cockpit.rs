@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive, path::PathBuf, time::Duration};
 
+use super::near_miss::UnknownKey;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// The permitted interval between two samples of the cockpit, in seconds.
@@ -56,18 +57,8 @@ pub enum CockpitFileError {
     #[error("{0}")]
     Syntax(String),
     /// A key that does not exist, which is probably a misspelt one.
-    #[error("there is no setting «{name}»{}", hint(.near.as_deref()))]
-    Unknown {
-        /// The unknown key, without control characters.
-        name: String,
-        /// The existing key that it is most similar to, if one is similar.
-        near: Option<String>,
-    },
-}
-
-/// Returns the part of an error message that suggests a similar settings key; empty if there is none.
-fn hint(near: Option<&str>) -> String {
-    near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default()
+    #[error("{0}")]
+    Unknown(UnknownKey),
 }
 
 impl CockpitFile {
@@ -82,14 +73,8 @@ impl CockpitFile {
         let syntax =
             |error: toml::de::Error| CockpitFileError::Syntax(error.to_string().trim_end().to_owned());
         let table: toml::Table = text.parse().map_err(syntax)?;
-        if let Some(name) = table.keys().find(|name| !Self::NAMES.contains(&name.as_str())) {
-            let by_distance =
-                Self::NAMES.iter().map(|known| (strsim::damerau_levenshtein(name, known), known));
-            let near = by_distance.filter(|(distance, _)| *distance <= 2).min();
-            return Err(CockpitFileError::Unknown {
-                name: name.chars().filter(|c| !c.is_control()).collect(),
-                near: near.map(|(_, known)| (*known).to_owned()),
-            });
+        if let Some(key) = UnknownKey::find(&table, &Self::NAMES) {
+            return Err(CockpitFileError::Unknown(key));
         }
         toml::from_str(text).map_err(syntax)
     }

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::ids::{
-    Direction, MAX_WEIGHT, Policy, Priority, ProxyId, Rate, ServiceKey, StreamKey, UserChannelId,
+    AddressBlock, Direction, MAX_WEIGHT, Policy, Priority, ProxyId, Rate, ServiceKey, StreamKey,
+    UserChannelId,
 };
 
 /// A command of the operator. Its `Display` text is the description in the event log.
@@ -31,6 +32,8 @@ pub enum Command {
     SetWeight(ProxyId, u32),
     /// Sets the load-balancing policy of a service. Open streams keep their proxy.
     SetPolicy(ServiceKey, Policy),
+    /// Lets proxies connect again from an address that was blocked because of wrong tokens.
+    Unblock(AddressBlock),
 }
 
 /// The object that a rate limit applies to: all of its streams together.
@@ -74,6 +77,7 @@ impl fmt::Display for Command {
             Self::UndrainProxy(proxy) => write!(f, "undrain proxy {proxy}"),
             Self::SetWeight(proxy, weight) => write!(f, "set weight of proxy {proxy} to {weight}"),
             Self::SetPolicy(service, policy) => write!(f, "set policy of service {service} to {policy}"),
+            Self::Unblock(address) => write!(f, "unblock {address}"),
         }
     }
 }
@@ -97,6 +101,8 @@ pub struct Capabilities {
     pub weight: bool,
     /// Whether the load-balancing policy of services can be set: [`Command::SetPolicy`].
     pub policy: bool,
+    /// Whether blocked addresses can be unblocked: [`Command::Unblock`].
+    pub unblock: bool,
 }
 
 impl Capabilities {
@@ -111,6 +117,7 @@ impl Capabilities {
             drain: true,
             weight: true,
             policy: true,
+            unblock: true,
         }
     }
 
@@ -125,6 +132,7 @@ impl Capabilities {
             drain: false,
             weight: false,
             policy: false,
+            unblock: false,
         }
     }
 }

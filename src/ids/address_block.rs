@@ -3,7 +3,10 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv6Addr},
+    str::FromStr,
 };
+
+use super::error::IdError;
 
 /// The network bits of an IPv6 address that identify a client.
 const IPV6_PREFIX_BITS: u32 = 64;
@@ -24,6 +27,17 @@ impl From<IpAddr> for AddressBlock {
                 IpAddr::V6(Ipv6Addr::from_bits(network))
             }
         })
+    }
+}
+
+impl FromStr for AddressBlock {
+    type Err = IdError;
+
+    /// Parses an address, or a network as [`Display`](fmt::Display) prints it: `2001:db8::/64`.
+    fn from_str(s: &str) -> Result<Self, IdError> {
+        let addr = s.strip_suffix("/64").unwrap_or(s).parse::<IpAddr>().map_err(|_| IdError::Address)?;
+        // Other networks than those of 64 bits are no block.
+        if addr.is_ipv4() && s.contains('/') { Err(IdError::Address) } else { Ok(addr.into()) }
     }
 }
 

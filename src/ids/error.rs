@@ -30,6 +30,9 @@ pub enum IdError {
     /// Not a number of bytes, or too large.
     #[error("invalid size: expected a number of bytes, like 8192, 8K (8,000), 8KiB (8,192) or 1.5M")]
     ByteSize,
+    /// Not an IP address, nor the /64 of one.
+    #[error("invalid address: expected 192.0.2.1, 2001:db8::1 or 2001:db8::/64")]
+    Address,
     /// Not `P` followed by a number.
     #[error("invalid proxy id: expected P and a number, like P3")]
     Proxy,

@@ -152,6 +152,11 @@ impl Link {
         self.state.lock().mux.stream_count()
     }
 
+    /// Returns whether so few stream numbers are left that the link should be replaced by another one.
+    pub fn has_few_numbers(&self) -> bool {
+        self.state.lock().mux.has_few_numbers()
+    }
+
     /// Returns whether this process is the server or the proxy of the link.
     pub(in crate::link) fn role(&self) -> Role {
         self.role

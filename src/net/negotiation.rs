@@ -97,7 +97,7 @@ pub enum NegotiationError {
     OtherProtocol(&'static str),
     /// This side refused a peer of the text format, for this reason.
     #[error("{0}")]
-    TextRefused(&'static str),
+    TextRefused(String),
 }
 
 impl NegotiationError {

@@ -1,11 +1,16 @@
 //! The server's side of the binary handshake: authentication, then a new link, one more channel, or a resumption.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     admission::PendingConnection,
     admitted_channel::AdmittedChannel,
     core::Core,
+    grants::{Grant, GrantRefusal, GrantUse, Resource},
     proxy::ChannelSlot,
     proxy_task::start_proxy,
     ticket_rotation::{IssuedTicket, LinkId},
@@ -13,10 +18,11 @@ use super::{
 use crate::{
     mux::MuxConfig,
     net::{Negotiation, NegotiationError},
+    telemetry::seconds,
     wire::{
         Frame, HelloMode, RefusalCode, Welcome,
         binary::{CHECKSUMS, PUBLIC_ADDRESS, USER_NETWORKS, VERSION},
-        handshake::{HandshakeError, ServerHandshake, ServerStep, VerifiedProxy},
+        handshake::{HandshakeError, ServerHandshake, ServerStep, TokenKey, VerifiedProxy},
     },
 };
 
@@ -28,7 +34,7 @@ pub(super) async fn admit_binary(
     mut negotiation: Negotiation,
     addr: SocketAddr,
 ) -> Result<AdmittedChannel, NegotiationError> {
-    let admitted = match authenticate(core, pending, &mut negotiation).await {
+    let admitted = match authenticate(core, pending, &mut negotiation, addr).await {
         Ok(verified) => join_link(core, &mut negotiation, verified, addr).await,
         Err(error) => Err(error),
     };
@@ -54,21 +60,35 @@ async fn authenticate(
     core: &Core,
     mut pending: PendingConnection,
     negotiation: &mut Negotiation,
+    addr: SocketAddr,
 ) -> Result<VerifiedProxy, NegotiationError> {
     let mut handshake =
-        ServerHandshake::new(core.token.clone(), rand::random()).with_exporter(negotiation.exporter());
+        ServerHandshake::new(core.grants.load().keys(), rand::random()).with_exporter(negotiation.exporter());
+    // A link that exists, with a valid ticket.
+    let mut names_link = false;
     loop {
-        match handshake.on_frame(negotiation.recv_frame().await?)? {
+        let frame = negotiation.recv_frame().await?;
+        // HELLO is looked at first: it may name a link.
+        if matches!(frame, Frame::Proof { .. }) && !names_link {
+            core.check_not_blocked(addr)?;
+        }
+        let step = handshake.on_frame(frame);
+        if matches!(step, Err(HandshakeError::WrongToken)) {
+            // Still one of the `pending` connections.
+            core.penalize_wrong_token(addr).await;
+        }
+        match step? {
             ServerStep::Verified(verified) => return Ok(verified),
             ServerStep::Send(next, challenge) => {
                 let known = next.link().and_then(|(link, epoch)| {
                     let proxy = core.find_link(link)?;
                     let ticket = proxy.tickets.lock().find(epoch)?;
-                    Some((link, ticket))
+                    Some((link, ticket, proxy.grant().key()?.clone()))
                 });
-                pending.identify(known.map(|(link, _)| link));
+                names_link = known.is_some();
+                pending.identify(known.as_ref().map(|(link, ..)| *link));
                 handshake = match known {
-                    Some((_, ticket)) => next.with_secret(ticket.secret),
+                    Some((_, ticket, key)) => next.with_secret(ticket.secret).with_key(key),
                     None => next,
                 };
                 negotiation.send_frame(&challenge).await?;
@@ -93,7 +113,8 @@ async fn join_link(
     let (link, proxy) = match mode {
         HelloMode::New => {
             let link: LinkId = rand::random();
-            (link, start_proxy(core, &hello.name, link, None, addr, reserve()?))
+            let counted = core.admit_proxy(&verified.key)?;
+            (link, start_proxy(core, &hello.name, link, None, addr, (reserve()?, counted)))
         }
         HelloMode::Join | HelloMode::Resume => {
             if mode == HelloMode::Join {
@@ -109,7 +130,11 @@ async fn join_link(
         descriptor = Some(reserve()?);
     }
     let full = HandshakeError::TooManyChannels;
-    let mut slot = proxy.allocate_channel(mode == HelloMode::Resume).ok_or(full)?;
+    let is_resuming = mode == HelloMode::Resume;
+    // A channel that resumes the link replaces all others.
+    let counted = proxy.grant().admit(Resource::Channels, usize::from(is_resuming));
+    let counted = counted.map_err(|refusal| not_permitted(RefusalCode::TooManyChannels, &refusal))?;
+    let mut slot = proxy.allocate_channel(is_resuming, counted).ok_or(full)?;
     slot.descriptor = descriptor;
     let ticket = {
         let mut tickets = proxy.tickets.lock();
@@ -138,6 +163,40 @@ async fn join_link(
         proxy.link.remove_all_channels();
     }
     Ok(slot)
+}
+
+impl Core {
+    /// Checks that a new link may be opened from `addr`. Whoever resumes a link needs its secret as well, which only its proxy
+    /// has; who shares the address with it must not keep it out.
+    fn check_not_blocked(&self, addr: SocketAddr) -> Result<(), HandshakeError> {
+        let Some(time) = self.wrong_tokens.blocked_for(addr.ip().into(), Instant::now()) else {
+            return Ok(());
+        };
+        let reason = format!("its address is blocked for another {} because of wrong tokens", seconds(time));
+        Err(HandshakeError::NotPermitted { code: RefusalCode::AddressBlocked, reason })
+    }
+
+    /// Counts one more proxy of the token with `key`.
+    fn admit_proxy(&self, key: &TokenKey) -> Result<GrantUse, HandshakeError> {
+        // Revoked since the proof was verified.
+        let grant = self.grants.load().find(key).ok_or(HandshakeError::WrongToken)?;
+        let expired = |refusal| not_permitted(RefusalCode::TokenExpired, &refusal);
+        grant.check_valid(self.clock.epoch_ms()).map_err(expired)?;
+        self.admit_proxy_of(&grant).map_err(|refusal| not_permitted(RefusalCode::TooManyProxies, &refusal))
+    }
+
+    /// Counts one more proxy of `grant`. A link whose stream numbers run out does not count beside the one that replaces it.
+    pub(super) fn admit_proxy_of(&self, grant: &Arc<Grant>) -> Result<GrantUse, GrantRefusal> {
+        grant.admit(Resource::Proxies, 0).or_else(|_| {
+            let exempt = self.proxies_of(grant).iter().filter(|proxy| proxy.is_being_replaced()).count();
+            grant.admit(Resource::Proxies, exempt)
+        })
+    }
+}
+
+/// Returns the error for a proxy whose token is right, and does not permit what it asks for.
+fn not_permitted(code: RefusalCode, refusal: &GrantRefusal) -> HandshakeError {
+    HandshakeError::NotPermitted { code, reason: refusal.to_string() }
 }
 
 /// Returns the WELCOME for channel number `channel` of `link`. Its HMAC is added when it is sent.

@@ -1,16 +1,17 @@
 //! The server's side of the text format's handshake: AUTH with the token, where it is required, then ADDPROXY.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use bytes::BytesMut;
 
 use super::{
-    admission::PendingConnection, admitted_channel::AdmittedChannel, core::Core,
+    admission::PendingConnection, admitted_channel::AdmittedChannel, core::Core, grants::Resource,
     other_protocol::OtherProtocol, proxy_task::start_proxy,
 };
 use crate::{
     config::TextProxies,
     net::{Negotiation, NegotiationError},
+    telemetry::seconds,
     wire::{
         ErrorCode, TunnelAction, TunnelMessage,
         text::{self, FieldCount},
@@ -49,10 +50,19 @@ pub(super) async fn admit_text(
         let reason = "text-format proxies need TLS from another machine (server option --insecure)";
         return refuse(negotiation, fields, ErrorCode::TextNotAllowed, reason).await;
     }
+    let mut grant = core.grants.load().unlimited().clone();
     if line.action == TunnelAction::Auth {
-        if !core.token.matches(&line.data) {
-            return refuse(negotiation, fields, ErrorCode::WrongToken, "wrong token").await;
+        if let Some(time) = core.wrong_tokens.blocked_for(addr.ip().into(), Instant::now()) {
+            let reason =
+                format!("this address is blocked for another {} because of wrong tokens", seconds(time));
+            return refuse(negotiation, fields, ErrorCode::AddressBlocked, &reason).await;
         }
+        let found = core.grants.load().find_token(&line.data);
+        let Some(found) = found else {
+            core.penalize_wrong_token(addr).await;
+            return refuse(negotiation, fields, ErrorCode::WrongToken, "wrong token").await;
+        };
+        grant = found;
         negotiation.consume(length);
         (line, _, _) = negotiation.peek_line().await?;
     } else if !(core.config.text_without_token && is_loopback) {
@@ -63,6 +73,15 @@ pub(super) async fn admit_text(
         let reason = "not registered: send ADDPROXY with the port and group first";
         return refuse(negotiation, fields, ErrorCode::NotRegistered, reason).await;
     };
+    let counted = grant
+        .check_valid(core.clock.epoch_ms())
+        .and_then(|()| Ok((core.admit_proxy_of(&grant)?, grant.admit(Resource::Channels, 0)?)));
+    let (counted, counted_channel) = match counted {
+        Ok(counted) => counted,
+        Err(refusal) => {
+            return refuse(negotiation, fields, ErrorCode::NotPermitted, &refusal.to_string()).await;
+        }
+    };
     // ADDPROXY stays in the buffer: the channel's driver processes it like every later line.
     let descriptor = match core.reserve_descriptor() {
         Ok(descriptor) => descriptor,
@@ -71,8 +90,8 @@ pub(super) async fn admit_text(
             return Err(full.into());
         }
     };
-    let proxy = start_proxy(core, "", rand::random(), Some(fields), addr, descriptor);
-    let Some(slot) = proxy.allocate_channel(false) else {
+    let proxy = start_proxy(core, "", rand::random(), Some(fields), addr, (descriptor, counted));
+    let Some(slot) = proxy.allocate_channel(false, counted_channel) else {
         return Err(NegotiationError::Closed);
     };
     Ok(AdmittedChannel::new(slot, negotiation, Some(fields)))
@@ -83,10 +102,10 @@ async fn refuse(
     mut negotiation: Negotiation,
     fields: FieldCount,
     code: ErrorCode,
-    reason: &'static str,
+    reason: &str,
 ) -> Result<AdmittedChannel, NegotiationError> {
     send_error(&mut negotiation, fields, code, reason).await?;
-    Err(NegotiationError::TextRefused(reason))
+    Err(NegotiationError::TextRefused(reason.to_owned()))
 }
 
 /// Sends an ERROR line with `code` and `reason`, and closes the connection.

@@ -50,6 +50,7 @@ impl Core {
                 // Open streams keep their proxy.
                 Some(0)
             }
+            Command::Unblock(address) => self.wrong_tokens.unblock(*address).then_some(0),
         }
     }
 
@@ -98,7 +99,7 @@ impl Core {
     /// Wakes the streams that `applies` selects, so that they read their rate limits again instead of waiting as the
     /// old limit required. Returns their number. Visits all open streams, a hundred thousand at most: an operator
     /// issues this command rarely, and an index by proxy and service would cost every connection something.
-    fn wake_limited_streams(&self, applies: impl Fn(&OperatorHandle) -> bool) -> usize {
+    pub(super) fn wake_limited_streams(&self, applies: impl Fn(&OperatorHandle) -> bool) -> usize {
         let selected = self.streams.iter().filter(|handle| applies(handle));
         // Collected first: a stream that wakes may end and take itself out of the table, whose locks the iterator
         // holds.

@@ -7,26 +7,35 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{Arc, atomic::AtomicU32},
+    time::Instant,
 };
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    admission::Admission, operator_handle::OperatorHandle, proxy::RemoteProxy, service::Service,
-    ticket_rotation::LinkId, user_admission::UserAdmission, users::Users,
+    admission::Admission,
+    credentials::{Credentials, WallClock},
+    grants::Grants,
+    operator_handle::OperatorHandle,
+    proxy::RemoteProxy,
+    service::Service,
+    ticket_rotation::LinkId,
+    user_admission::UserAdmission,
+    users::Users,
+    wrong_tokens::{BLOCK_TIME, MAX_WRONG_TOKENS, WrongTokens},
 };
 use crate::{
     config::ServerConfig,
-    ids::{ProxyId, ServiceKey, StreamKey, clean, next_free_id},
+    ids::{AddressBlock, ProxyId, ServiceKey, StreamKey, clean, next_free_id},
     link::RateLimitCount,
     mux::MemoryBudget,
     net::MaxChannelsAndPorts,
     runtime::{Tasks, Workers},
     telemetry::{EventKind, MAX_REFUSALS_PER_SECOND, TableMutex, Telemetry, Throttle},
-    wire::handshake::Token,
 };
 
 /// The longest error text, in characters, that an event carries: errors may quote bytes that the peer sent.
@@ -37,8 +46,12 @@ const MAX_REASON_CHARS: usize = 200;
 pub(super) struct Core {
     /// The validated configuration of the server.
     pub(super) config: ServerConfig,
-    /// The shared secret that a proxy must know to be admitted.
-    pub(super) token: Token,
+    /// What the proxies of each token may do. A proxy must know one of the tokens to be admitted.
+    pub(super) grants: ArcSwap<Grants>,
+    /// Counts wrong tokens, and blocks the addresses that send many.
+    pub(super) wrong_tokens: Arc<WrongTokens>,
+    /// The clock by which tokens expire.
+    pub(super) clock: WallClock,
     /// The telemetry hub, which receives events and counters for display; no decision reads it.
     pub(super) telemetry: Arc<Telemetry>,
     /// Spawns and joins all tasks of the server.
@@ -90,7 +103,7 @@ impl Core {
     /// Creates the state of a server that has no proxies, services or users yet.
     pub(super) fn new(
         mut config: ServerConfig,
-        token: Token,
+        credentials: &Credentials,
         telemetry: Arc<Telemetry>,
         workers: Workers,
     ) -> Arc<Self> {
@@ -105,8 +118,11 @@ impl Core {
         }
         let abort = CancellationToken::new();
         let limit_count = RateLimitCount::default();
+        let grants = Grants::new(credentials.token.as_ref(), &credentials.entries.borrow(), &limit_count);
         Arc::new(Self {
-            token,
+            grants: ArcSwap::from_pointee(grants),
+            wrong_tokens: Arc::default(),
+            clock: credentials.clock.clone(),
             tasks: Tasks::new(telemetry.clone(), workers),
             admission: Admission::new(config.max_pending_handshakes),
             users: Users::new(telemetry.clone(), abort.clone(), &limit_count, config.user_id_key.clone()),
@@ -159,6 +175,18 @@ impl Core {
     /// Returns the number of user connections that were admitted and have not ended.
     pub(super) fn open_streams(&self) -> u64 {
         self.streams.len() as u64
+    }
+
+    /// Counts a wrong token from `addr`, reports where that blocks the address, and waits for as long as the refusal is to be
+    /// delayed.
+    pub(super) async fn penalize_wrong_token(&self, addr: SocketAddr) {
+        let address = AddressBlock::from(addr.ip());
+        let penalty = self.wrong_tokens.record(address, Instant::now());
+        if penalty.is_newly_blocked {
+            let wrong_tokens = MAX_WRONG_TOKENS;
+            self.telemetry.emit(EventKind::AddressBlocked { address, wrong_tokens, time: BLOCK_TIME });
+        }
+        tokio::time::sleep(penalty.delay).await;
     }
 
     /// Reports that a connection to the tunnel port failed before it became a channel.

@@ -7,20 +7,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     core::Core,
+    credentials::Credentials,
     shutdown::{ShutdownReport, ShutdownSignals},
     tunnel_port,
 };
 use crate::{
-    config::ServerConfig,
+    config::{ProxyEntries, ServerConfig},
     control::{self, CommandRequest, CommandSender},
     net::Listener,
     runtime::Workers,
     telemetry::{EventKind, Telemetry},
-    wire::handshake::Token,
 };
 
 /// The minimum interval between two removals of idle users. Where it is longer, the interval is a fifth of the
@@ -60,18 +60,21 @@ pub struct Server {
     listener: Listener,
     /// The receiving end of the queue of operator commands.
     commands: mpsc::Receiver<CommandRequest>,
+    /// Publishes the entries of named proxies that are to apply.
+    entries: watch::Receiver<ProxyEntries>,
     /// The address of the tunnel port.
     addr: SocketAddr,
 }
 
 impl Server {
-    /// Opens the tunnel port. Returns the server and the sending end of its command queue.
+    /// Opens the tunnel port. `credentials` may be a [`Token`](crate::wire::handshake::Token), which may do everything. Returns
+    /// the server and the sending end of its command queue.
     ///
     /// # Errors
     /// [`BindError`] if the tunnel port cannot be opened, or no public port ever could be.
     pub fn bind(
         config: ServerConfig,
-        token: Token,
+        credentials: impl Into<Credentials>,
         telemetry: Arc<Telemetry>,
         workers: Workers,
     ) -> Result<(Self, CommandSender), BindError> {
@@ -80,8 +83,11 @@ impl Server {
         let addr = listener.local_addr().map_err(failed)?;
         check_public_ports(&config)?;
         let (sender, commands) = control::command_queue();
-        let core = Core::new(config, token, telemetry, workers);
-        Ok((Self { core, listener, commands, addr }, sender))
+        let credentials = credentials.into();
+        let entries = credentials.watch_entries();
+        let core = Core::new(config, &credentials, telemetry, workers);
+        core.apply_rates();
+        Ok((Self { core, listener, commands, entries, addr }, sender))
     }
 
     /// Returns the address of the tunnel port.
@@ -92,7 +98,7 @@ impl Server {
     /// Serves until `shutdown` is signalled, then drains: open streams may finish within the configured drain
     /// timeout. Returns what was left when the server ended.
     pub async fn run(self, shutdown: ShutdownSignals) -> ShutdownReport {
-        let Self { core, listener, mut commands, addr } = self;
+        let Self { core, listener, mut commands, mut entries, addr } = self;
         core.telemetry.emit(EventKind::Listening { addr });
         core.tasks.spawn("tunnel port", tunnel_port::run(core.clone(), listener));
         let retention = core.config.user_retention;
@@ -108,6 +114,12 @@ impl Server {
                 _ = sweep.tick() => {
                     core.users.remove_idle(Instant::now(), retention);
                     core.user_admission.remove_idle(Instant::now());
+                    core.wrong_tokens.remove_old(Instant::now());
+                    core.end_expired();
+                }
+                Ok(()) = entries.changed() => {
+                    let entries = entries.borrow_and_update().clone();
+                    core.replace_entries(&entries);
                 }
                 aborted_streams = &mut drained => break aborted_streams,
             }

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{
     balance::{Candidate, ProxyLoad},
     channel_table::ChannelTable,
+    grants::{Grant, GrantUse},
     latency_recorder::LatencyRecorder,
     service::Service,
     ticket_rotation::TicketRotation,
@@ -33,6 +34,8 @@ pub(super) struct RemoteProxy {
     pub(super) link: Arc<Link>,
     /// The rate limit of all streams of this proxy together.
     pub(super) limit: Arc<RateLimit>,
+    /// Counts the proxy among those of its token.
+    counted: GrantUse,
     /// The number of its open streams and how fast it answers, for the balancer.
     pub(super) load: Arc<ProxyLoad>,
     /// Receives the latencies of its streams. A separate object, because the link's streams hold it and the proxy
@@ -114,6 +117,8 @@ pub(super) struct ChannelSlot {
     /// The reserved descriptor of the channel; `None` for the one that began or resumed the link, which has its own. One
     /// that resumes it beside another unfinished resumption has a reserved one.
     pub(super) descriptor: Option<OwnedSemaphorePermit>,
+    /// Counts the channel among those of the proxy's token.
+    pub(super) _counted: GrantUse,
 }
 
 impl ChannelSlot {
@@ -152,7 +157,13 @@ impl Candidate for RemoteProxy {
 
 impl RemoteProxy {
     /// Creates a proxy that has no channels and serves nothing yet.
-    pub(super) fn new(id: ProxyId, guard: ProxyGuard, link: Arc<Link>, limit: Arc<RateLimit>) -> Arc<Self> {
+    pub(super) fn new(
+        id: ProxyId,
+        guard: ProxyGuard,
+        link: Arc<Link>,
+        limit: Arc<RateLimit>,
+        counted: GrantUse,
+    ) -> Arc<Self> {
         let (load, stats) = (Arc::<ProxyLoad>::default(), guard.stats().clone());
         Arc::new(Self {
             id,
@@ -160,6 +171,7 @@ impl RemoteProxy {
             stats,
             link,
             limit,
+            counted,
             load,
             tickets: Mutex::new(TicketRotation::new()),
             resumption: Semaphore::new(1),
@@ -177,14 +189,30 @@ impl RemoteProxy {
 
     /// Allocates the slot of one more channel. Returns `None` if the proxy has its maximum of channels; a channel
     /// that resumes the link may exceed it by one, because it replaces all others.
-    pub(super) fn allocate_channel(self: &Arc<Self>, is_resuming: bool) -> Option<ChannelSlot> {
+    /// `counted` counts it among those of the proxy's token.
+    pub(super) fn allocate_channel(
+        self: &Arc<Self>,
+        is_resuming: bool,
+        counted: GrantUse,
+    ) -> Option<ChannelSlot> {
         let index = self.channels.lock().allocate(is_resuming)?;
-        Some(ChannelSlot { proxy: self.clone(), id: ChannelId { proxy: self.id, index }, descriptor: None })
+        let id = ChannelId { proxy: self.id, index };
+        Some(ChannelSlot { proxy: self.clone(), id, descriptor: None, _counted: counted })
     }
 
     /// Returns the counters of the primary channel of `stream`; `None` while the proxy has no channel.
     pub(super) fn channel_stats(&self, stream: &Stream) -> Option<Arc<ChannelStats>> {
         self.channels.lock().stats(self.link.primary_channel(stream)?)
+    }
+
+    /// Returns what the proxy may do.
+    pub(super) fn grant(&self) -> &Arc<Grant> {
+        self.counted.grant()
+    }
+
+    /// Returns whether another link replaces this one, or is about to.
+    pub(super) fn is_being_replaced(&self) -> bool {
+        self.is_replaced.load(Relaxed) || self.link.has_few_numbers()
     }
 
     /// Stores `reason`, for which a channel of the proxy has ended, as the reason that telemetry reports when the

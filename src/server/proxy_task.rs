@@ -1,12 +1,15 @@
 //! Creation of an authenticated proxy, and the task that owns it until its link ends.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{core::Core, proxy::RemoteProxy, proxy_events::RemoteProxyEvents, ticket_rotation::LinkId};
+use super::{
+    core::Core, grants::GrantUse, proxy::RemoteProxy, proxy_events::RemoteProxyEvents,
+    ticket_rotation::LinkId,
+};
 use crate::{
-    ids::clean,
+    ids::{ProxyId, clean},
     link::{Link, RateLimit},
     mux::{MuxConfig, Role},
     wire::text::FieldCount,
@@ -17,18 +20,18 @@ const MAX_NAME_CHARS: usize = 255;
 
 /// Creates a proxy with a new link and adds it to the server's tables. Starts the task that removes it when the link
 /// has ended. `text` is the line layout of a text-format proxy, `None` for the binary format; `addr` is the remote
-/// address of the first channel, and `descriptor` the reserved one of that channel.
+/// address of the first channel, whose descriptor is reserved; `counted` counts the proxy among those of its token.
 pub(super) fn start_proxy(
     core: &Arc<Core>,
     name: &str,
     link_id: LinkId,
     text: Option<FieldCount>,
     addr: SocketAddr,
-    descriptor: OwnedSemaphorePermit,
+    (descriptor, counted): (OwnedSemaphorePermit, GrantUse),
 ) -> Arc<RemoteProxy> {
     let id = core.next_proxy_id();
-    let name = Some(clean(name.trim(), MAX_NAME_CHARS)).filter(|name| !name.is_empty());
-    let guard = core.telemetry.proxy_up(id, name.unwrap_or_else(|| id.to_string()), addr);
+    let name = display_name(name, id, &counted.grant().name());
+    let guard = core.telemetry.proxy_up(id, name, addr);
     let config = MuxConfig {
         initial_window: core.config.initial_window,
         last_stream_number: core.config.last_stream_number,
@@ -40,14 +43,15 @@ pub(super) fn start_proxy(
     };
     let events = Arc::new(RemoteProxyEvents::new(core.clone()));
     let link = Link::new(Role::Server, config, text, events.clone());
-    let proxy = RemoteProxy::new(id, guard, link, RateLimit::new(&core.limit_count));
+    let proxy = RemoteProxy::new(id, guard, link, RateLimit::new(&core.limit_count), counted);
     events.set_proxy(&proxy);
     core.links.insert(link_id, proxy.clone());
     core.proxies.insert(id, proxy.clone());
+    let known_address = core.wrong_tokens.proxy_connected(addr.ip().into(), Instant::now());
     let (owner, owned) = (core.clone(), proxy.clone());
     core.tasks.spawn(format!("proxy {id}"), async move {
         // Until here, so that the link can always be resumed.
-        let _descriptor = descriptor;
+        let (_descriptor, _known_address) = (descriptor, known_address);
         owned.link.run_until_ended().await;
         owner.links.remove(&link_id);
         owner.proxies.remove(&id);
@@ -58,5 +62,21 @@ pub(super) fn start_proxy(
     if core.abort.is_cancelled() {
         proxy.close_for_shutdown();
     }
+    // The same for the end of its token.
+    if proxy.grant().has_ended() {
+        core.end_proxy(proxy.clone());
+    }
     proxy
+}
+
+/// Returns the name of a proxy on the screen. That of its entry, which its token proves, comes first; `announced`, which it may
+/// choose, tells several proxies of an entry apart.
+fn display_name(announced: &str, id: ProxyId, entry: &str) -> String {
+    let announced = clean(announced.trim(), MAX_NAME_CHARS);
+    match (entry, &announced[..]) {
+        ("", "") => id.to_string(),
+        ("", announced) => announced.to_owned(),
+        (entry, announced) if announced.is_empty() || announced == entry => entry.to_owned(),
+        (entry, announced) => format!("{entry}/{announced}"),
+    }
 }

@@ -7,6 +7,7 @@ use tokio::{sync::OwnedSemaphorePermit, task::yield_now};
 use super::{
     balance::Member,
     core::Core,
+    grants::GrantRefusal,
     proxy::{MAX_SERVICES_PER_PROXY, PortSearch, RemoteProxy, ServiceRejection},
     public_port,
     service::Service,
@@ -35,6 +36,9 @@ pub(super) enum RegistrationRefusal {
     /// The port is open and belongs to another group of proxies.
     #[error("port {port} is already served by group «{group}»")]
     OtherGroup { port: u16, group: Group },
+    /// The entry of the proxy's token does not allow the port or the group.
+    #[error(transparent)]
+    NotGranted(#[from] GrantRefusal),
     /// The configuration does not allow the port.
     #[error("port {port} is not allowed: the server allows ports {allowed}")]
     PortNotAllowed { port: u16, allowed: PortRange },
@@ -63,7 +67,7 @@ impl RegistrationRefusal {
             Self::TooManyServices => ErrorCode::TooManyServices,
             Self::InvalidNetworks(_) => ErrorCode::InvalidNetworks,
             Self::OtherGroup { .. } => ErrorCode::OtherGroup,
-            Self::PortNotAllowed { .. } => ErrorCode::PortNotAllowed,
+            Self::PortNotAllowed { .. } | Self::NotGranted(_) => ErrorCode::PortNotAllowed,
             Self::PortInUse(_) => ErrorCode::PortInUse,
             Self::PermissionDenied(_) => ErrorCode::PortDenied,
             Self::CannotOpen { .. } | Self::NoLocalAddress(_) => ErrorCode::PortUnavailable,
@@ -89,6 +93,7 @@ pub(super) fn register(
     let proxy = &member.proxy;
     // Before a port is opened for nothing; `add_service` checks again.
     proxy.check_may_register()?;
+    proxy.grant().check_service(&request.service)?;
     if let Some(weight) = request.weight {
         proxy.set_weight(weight);
     }
@@ -104,6 +109,7 @@ pub(super) async fn register_any_port(
     request: &AddProxy,
 ) -> Result<Arc<Service<RemoteProxy>>, RegistrationRefusal> {
     let proxy = &member.proxy;
+    proxy.grant().check_service(&request.service)?;
     if let Some(weight) = request.weight {
         proxy.set_weight(weight);
     }
@@ -272,7 +278,8 @@ async fn open_any_port(
         let listener = open_if_free(core, port)?;
         Some(enter_service(core, group, listener, member))
     };
-    let found = find_port(allowed.candidates(rand::random()), try_port).await;
+    let found =
+        find_port(member.proxy.grant().candidates(allowed, rand::random()).into_iter(), try_port).await;
     let (service, port) = found.unwrap_or(Err(RegistrationRefusal::NoFreePort(allowed)))?;
     Ok(start_service(core, service, port))
 }

@@ -12,6 +12,7 @@ use tokio::{io::Interest, net::TcpStream};
 use super::{
     balance::ActiveStreamGuard,
     core::Core,
+    grants::{GrantRefusal, GrantUse, Resource},
     operator_handle::OperatorHandle,
     proxy::RemoteProxy,
     service::{PendingUser, Service},
@@ -119,16 +120,16 @@ struct Assignment {
     proxy: Arc<RemoteProxy>,
     /// The stream that was opened to that proxy for the user connection.
     stream: Stream,
-    /// Counts the stream in the proxy's load until it ends.
-    _active: ActiveStreamGuard,
+    /// Count the stream in the proxy's load and among those of its token until it ends.
+    _active: (ActiveStreamGuard, GrantUse),
 }
 
 /// Why no stream was opened for a connection.
 enum AssignError {
     /// No proxy took a stream within the wait timeout, or none is left that could reach the target.
     NoProxy,
-    /// Every proxy that could serve the connection has its maximum of streams.
-    ProxiesFull,
+    /// Every proxy that could serve the connection has its maximum of streams; which one, if it is that of a token.
+    ProxiesFull(Option<GrantRefusal>),
     /// No proxy of the service admits the user any more.
     NotAdmitted(UserRefusal),
     /// The connection ended while it waited for a proxy.
@@ -136,12 +137,12 @@ enum AssignError {
 }
 
 /// Why no proxy took a stream now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum NoStream {
     /// No proxy is connected that may serve the connection, or one of them takes no stream for a reason that may pass.
     NotNow,
-    /// Every connected proxy that may serve the connection has its maximum of streams.
-    ProxiesFull,
+    /// Every connected proxy that may serve the connection has its maximum of streams; which one, if it is that of a token.
+    ProxiesFull(Option<GrantRefusal>),
 }
 
 impl UserConnection<'_> {
@@ -176,12 +177,14 @@ impl UserConnection<'_> {
                         self.report_rejected(core, refusal.to_string(), EndReason::NoProxy)
                     });
                 }
-                Err(AssignError::ProxiesFull) => {
+                Err(AssignError::ProxiesFull(refusal)) => {
                     return last_failure.unwrap_or_else(|| {
                         let max = core.config.max_streams_per_proxy();
-                        let reason = format!(
-                            "each proxy of the service has its maximum of {max} streams (option --max-streams-per-proxy)"
-                        );
+                        let reason = refusal.map(|refusal| refusal.to_string()).unwrap_or_else(|| {
+                            format!(
+                                "each proxy of the service has its maximum of {max} streams (option --max-streams-per-proxy)"
+                            )
+                        });
                         self.report_rejected(core, reason, EndReason::ProxiesFull)
                     });
                 }
@@ -304,7 +307,7 @@ impl UserConnection<'_> {
             pool_changes.mark_unchanged();
             match self.open_stream(core, failed_proxies) {
                 Ok(assignment) => return Ok(assignment),
-                Err(NoStream::ProxiesFull) => return Err(AssignError::ProxiesFull),
+                Err(NoStream::ProxiesFull(refusal)) => return Err(AssignError::ProxiesFull(refusal)),
                 Err(NoStream::NotNow) => {}
             }
             let has_left =
@@ -336,18 +339,26 @@ impl UserConnection<'_> {
     /// to close, opens none.
     fn open_stream(&self, core: &Core, failed_proxies: &[Arc<RemoteProxy>]) -> Result<Assignment, NoStream> {
         let mut tried = failed_proxies.to_vec();
-        let mut are_all_full = true;
+        let (mut are_all_full, mut refused) = (true, None);
         let max_tried = failed_proxies.len() + MAX_PROXIES_PER_ATTEMPT;
         while tried.len() < max_tried {
             let user = self.addresses.map(|user| user.client.ip());
             let Some(proxy) = self.service.pool.pick(&tried, user) else {
                 let is_any_full = are_all_full && tried.len() > failed_proxies.len();
-                return Err(if is_any_full { NoStream::ProxiesFull } else { NoStream::NotNow });
+                return Err(if is_any_full { NoStream::ProxiesFull(refused) } else { NoStream::NotNow });
             };
             // Counted before the stream is open, so that a simultaneous pick already sees the load.
             let active = proxy.load.begin_stream();
+            let counted = match proxy.grant().admit(Resource::Streams, 0) {
+                Ok(counted) => counted,
+                Err(refusal) => {
+                    refused = Some(refusal);
+                    tried.push(proxy);
+                    continue;
+                }
+            };
             match proxy.link.open(self.new_stream(core, &proxy)) {
-                Ok(stream) => return Ok(Assignment { proxy, stream, _active: active }),
+                Ok(stream) => return Ok(Assignment { proxy, stream, _active: (active, counted) }),
                 Err(error) => {
                     tracing::debug!("proxy {} takes no new stream: {error}", proxy.id);
                     are_all_full &= error == OpenError::TooManyStreams;
@@ -361,7 +372,8 @@ impl UserConnection<'_> {
 
     /// Returns the parameters of a stream through `proxy`.
     fn new_stream(&self, core: &Core, proxy: &RemoteProxy) -> NewStream {
-        let limits = [self.handle.limit(), self.lease.limit(), &proxy.limit, &self.service.limit];
+        let (user, of_token) = (self.lease.limit(), &proxy.grant().limit);
+        let limits = [self.handle.limit(), user, &proxy.limit, &self.service.limit, of_token];
         NewStream {
             stats: self.guard.stats().clone(),
             port: self.service.key.port,

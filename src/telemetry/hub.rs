@@ -45,6 +45,8 @@ pub struct Telemetry {
     users_rejected: AtomicU64,
     /// Connections on the tunnel port whose handshake failed, since the start.
     handshakes_failed: AtomicU64,
+    /// How often an address was blocked because of wrong tokens.
+    addresses_blocked: AtomicU64,
     /// Limit the events that users and peers can cause at any rate.
     pub(super) throttles: EventThrottles,
     /// The counters of the open services, by key.
@@ -71,6 +73,7 @@ impl Default for Telemetry {
             forwarding_loops: AtomicU64::new(0),
             users_rejected: AtomicU64::new(0),
             handshakes_failed: AtomicU64::new(0),
+            addresses_blocked: AtomicU64::new(0),
             throttles: EventThrottles::default(),
             services: DashMap::new(),
             proxies: DashMap::new(),
@@ -131,6 +134,7 @@ impl Telemetry {
         assert_no_table_locked();
         match kind {
             EventKind::UserRejected { .. } => _ = self.users_rejected.fetch_add(1, Relaxed),
+            EventKind::AddressBlocked { .. } => _ = self.addresses_blocked.fetch_add(1, Relaxed),
             EventKind::HandshakeFailed { .. } => _ = self.handshakes_failed.fetch_add(1, Relaxed),
             EventKind::StreamEnded { reason, .. } => {
                 let is_loop = *reason == EndReason::ForwardingLoop;
@@ -166,6 +170,7 @@ impl Telemetry {
             users_current: self.users.len() as u64,
             users_rejected: self.users_rejected.load(Relaxed),
             handshakes_failed: self.handshakes_failed.load(Relaxed),
+            addresses_blocked: self.addresses_blocked.load(Relaxed),
         }
     }
 }

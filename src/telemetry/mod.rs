@@ -24,6 +24,7 @@ mod tcp;
 mod throttle;
 
 pub use bottleneck::{Bottleneck, BottleneckTimes, StreamDetails, StreamDetailsSource};
+pub use clock::epoch_ms;
 pub use content::{Content, Progress, Shortfall, TransferEnd};
 pub use event::{DisconnectReason, EndReason, EndedBy, Event, EventKind, seconds};
 pub use guard::{ChannelGuard, ProxyGuard, ServiceGuard, StreamGuard, UserGuard};

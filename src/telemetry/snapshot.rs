@@ -61,6 +61,8 @@ pub struct Totals {
     pub users_rejected: u64,
     /// Connections on the tunnel port that failed the handshake and never became channels.
     pub handshakes_failed: u64,
+    /// How often an address was blocked because it had sent too many wrong tokens.
+    pub addresses_blocked: u64,
 }
 
 /// The state of one service: a public port and the group of proxies that serve it.

@@ -10,14 +10,14 @@ use super::{
 };
 use crate::{
     control::MAX_WEIGHT,
-    ids::{Direction, Policy, Rate, parse_bytes},
+    ids::{Direction, IdError, Policy, Rate, parse_bytes},
 };
 
 /// The words that an operator can type for the time spans of [`CHART_WINDOWS`].
 const WINDOW_NAMES: [&str; CHART_WINDOWS.len()] = ["30s", "2m", "5m", "15m", "30m", "1h"];
 
 /// Commands that take an argument, and the words that the argument may begin with.
-const ARGUMENTS: [(&str, &[&str]); 10] = [
+const ARGUMENTS: [(&str, &[&str]); 11] = [
     // The sort keys, see `argument_words`.
     ("sort", &[]),
     ("theme", &Theme::NAMES),
@@ -28,11 +28,12 @@ const ARGUMENTS: [(&str, &[&str]); 10] = [
     ("weight", &[]),
     ("policy", &["round-robin", "weighted", "least-streams", "peak-ewma"]),
     ("load", &["streams", "bytes"]),
+    ("unblock", &[]),
     ("export", &["csv", "json"]),
 ];
 
 /// Commands with an argument that change the server: they exist only where the keymap has a binding of the same name.
-const REQUIRE_BINDING: [&str; 4] = ["priority", "limit", "weight", "policy"];
+const REQUIRE_BINDING: [&str; 5] = ["priority", "limit", "weight", "policy", "unblock"];
 
 /// Bindings that cannot be run by name, because they only move a cursor or close an overlay.
 const KEYS_ONLY: [&str; 13] = [
@@ -84,6 +85,9 @@ pub(crate) fn parse(keymap: &Keymap, context: InputContext, line: &str) -> Resul
             Ok(filter) => Ok(Intent::SetFilter(filter)),
             Err(error) => Err(error.to_string()),
         },
+        "unblock" if !argument.is_empty() && is_bound() => {
+            argument.parse().map(Intent::Unblock).map_err(|why: IdError| why.to_string())
+        }
         "load" => with_argument(name, argument, parse_load_measure).map(Intent::SetLoadMeasure),
         "export" if argument.is_empty() => Ok(Intent::Export(ExportFormat::Csv)),
         "export" => with_argument(name, argument, parse_export_format).map(Intent::Export),

@@ -8,7 +8,7 @@ use super::{
     },
     theme::Theme,
 };
-use crate::ids::{Direction, Policy, Priority, ProxyId, Rate, ServiceKey, UserChannelId};
+use crate::ids::{AddressBlock, Direction, Policy, Priority, ProxyId, Rate, ServiceKey, UserChannelId};
 
 /// One thing that the operator wants. Where a variant has an optional target, `None` means what is selected.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +67,8 @@ pub(crate) enum Intent {
     AskForPolicy,
     /// Sets the balancing policy of this service; with `None`, of the selected service.
     SetPolicy(Option<ServiceKey>, Policy),
+    /// Unblocks an address that has sent wrong tokens.
+    Unblock(AddressBlock),
 
     /// Marks the selected stream, or unmarks it, and selects the next one.
     ToggleMark,

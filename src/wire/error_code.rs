@@ -38,6 +38,11 @@ pub enum ErrorCode {
     /// The server has its maximum of channels and public ports. Text format only: the binary format refuses it in the
     /// handshake.
     ServerFull,
+    /// The entry of the token does not permit the connection: it has expired, or the maximum of proxies is connected. Text
+    /// format only: the binary format refuses it in the handshake.
+    NotPermitted,
+    /// The address is blocked for a while, because it has sent too many wrong tokens. Text format only, too.
+    AddressBlocked,
     /// The receiver of the code violated the protocol. The channel is being closed; not an answer to anything.
     ProtocolViolation,
     /// The checksum of a received frame did not match. The channel is being closed; not an answer to anything.
@@ -46,7 +51,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::PortNotAllowed,
         Self::PortDenied,
         Self::PortInUse,
@@ -61,6 +66,8 @@ impl ErrorCode {
         Self::NotAuthenticated,
         Self::NotRegistered,
         Self::ServerFull,
+        Self::NotPermitted,
+        Self::AddressBlocked,
         Self::ProtocolViolation,
         Self::Corruption,
     ];
@@ -82,6 +89,8 @@ impl ErrorCode {
             Self::NotAuthenticated => "NOT_AUTHENTICATED",
             Self::NotRegistered => "NOT_REGISTERED",
             Self::ServerFull => "SERVER_FULL",
+            Self::NotPermitted => "NOT_PERMITTED",
+            Self::AddressBlocked => "ADDRESS_BLOCKED",
             Self::ProtocolViolation => "PROTOCOL_VIOLATION",
             Self::Corruption => "CORRUPTION",
         }
@@ -122,6 +131,8 @@ impl ErrorCode {
             | Self::NoFreePort
             | Self::Disconnecting
             | Self::ServerFull
+            | Self::NotPermitted
+            | Self::AddressBlocked
             | Self::ProtocolViolation
             | Self::Corruption => false,
         }

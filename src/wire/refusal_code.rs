@@ -23,11 +23,17 @@ pub enum RefusalCode {
     ServerFull = 7,
     /// The proxy came without TLS, and the server serves proxies of the binary format with TLS only.
     TlsRequired = 8,
+    /// The token has expired.
+    TokenExpired = 9,
+    /// As many proxies are connected with the token as its entry permits. One may disconnect: the proxy tries again.
+    TooManyProxies = 10,
+    /// The proxy's address has sent too many wrong tokens, and is blocked for a while. The proxy tries again.
+    AddressBlocked = 11,
 }
 
 impl RefusalCode {
     /// Every code, in the order of its number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::WrongToken,
         Self::UnsupportedVersion,
         Self::UnknownLink,
@@ -36,6 +42,9 @@ impl RefusalCode {
         Self::Unspecified,
         Self::ServerFull,
         Self::TlsRequired,
+        Self::TokenExpired,
+        Self::TooManyProxies,
+        Self::AddressBlocked,
     ];
 
     /// Returns the code with the number `code`, or [`Unspecified`](Self::Unspecified) if this version has none.
@@ -58,6 +67,12 @@ impl fmt::Display for RefusalCode {
             Self::TlsRequired => {
                 "the server requires TLS: remove --plain from the proxy's options; if the proxy predates TLS, replace it by \
                  one of the server's version"
+            }
+            Self::TokenExpired => "the token has expired: ask the operator of the server for another date, or for a new token",
+            Self::TooManyProxies => "the maximum of proxies is connected with this token",
+            Self::AddressBlocked => {
+                "this address is blocked for a while, because it has sent too many wrong tokens: wait, or ask the operator of \
+                 the server to unblock it (`:unblock` in the cockpit)"
             }
             Self::Unspecified => "the peer refused the handshake with an unknown code",
         })

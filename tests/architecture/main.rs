@@ -22,7 +22,7 @@ use sources::{module_of, sources};
 const ARROWS: [(&str, &[&str]); 14] = [
     ("ids", &[]),
     ("tls", &[]),
-    ("config", &["ids", "tls"]),
+    ("config", &["ids", "tls", "wire"]),
     ("telemetry", &["ids"]),
     ("control", &["ids"]),
     ("wire", &["ids"]),

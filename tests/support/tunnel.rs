@@ -15,7 +15,7 @@ use underpass::{
     net::Connector,
     proxy::{Proxy, ProxyError},
     runtime::Workers,
-    server::{Server, ShutdownReport, ShutdownSignals},
+    server::{Credentials, Server, ShutdownReport, ShutdownSignals},
     telemetry::{EndReason, EventKind, Snapshot, StreamSnapshot, StreamStats, Telemetry},
     tls::{ClientTls, ServerTls},
     wire::handshake::Token,
@@ -62,6 +62,11 @@ impl Tunnel {
 
     /// Starts a server with a modified configuration.
     pub async fn with(change: impl FnOnce(&mut ServerConfig)) -> Self {
+        Self::bind(Self::config(change), Token::random()).await
+    }
+
+    /// Returns the configuration of a server, modified.
+    pub fn config(change: impl FnOnce(&mut ServerConfig)) -> ServerConfig {
         let mut config = ServerConfig {
             listen: LOOPBACK,
             bind: LOOPBACK.ip(),
@@ -74,7 +79,7 @@ impl Tunnel {
             ..ServerConfig::default()
         };
         change(&mut config);
-        Self::bind(config, Token::random()).await
+        config
     }
 
     /// Starts a server with TLS and a certificate of its own.
@@ -101,11 +106,16 @@ impl Tunnel {
 
     /// Starts a server with this configuration, which can be that of a server that has ended.
     pub async fn bind(config: ServerConfig, token: Token) -> Self {
+        Self::bind_with(config, token.clone(), token.into()).await
+    }
+
+    /// Starts a server with these credentials, of which `token` is one.
+    pub async fn bind_with(config: ServerConfig, token: Token, credentials: Credentials) -> Self {
         record_panics();
         let (telemetry, tls) = (Telemetry::new(), config.tls.clone());
         let (events, collector) = collect(&telemetry);
         let (server, control) =
-            Server::bind(config, token.clone(), telemetry.clone(), Workers::here()).unwrap();
+            Server::bind(config, credentials, telemetry.clone(), Workers::here()).unwrap();
         let (addr, shutdown) = (server.addr(), ShutdownSignals::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(server.run(shutdown.clone()));

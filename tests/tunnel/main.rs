@@ -49,6 +49,7 @@ mod text_format;
 mod tls;
 mod tls_attacks;
 mod tls_identity;
+mod tokens;
 mod transfers;
 mod transparency;
 mod zero_downtime_restart;

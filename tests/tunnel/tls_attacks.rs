@@ -124,7 +124,7 @@ async fn a_man_in_the_middle_with_another_certificate_is_detected_by_the_proxy()
             let exporter = [2; 32];
             let transcript =
                 Transcript { hello: &hello, challenge: &[1; 32], secret: None, exporter: &exporter };
-            welcome.mac = server_proof(&token, &transcript, &mac, &welcome);
+            welcome.mac = server_proof(&token.key(), &transcript, &mac, &welcome);
             near.send_frame(&Frame::Welcome(welcome)).await.unwrap();
             _ = near.recv_frame().await;
         }

@@ -64,9 +64,9 @@ pub(super) enum CliCommand {
     /// Run behind NAT: serve a public port of the server from a target reachable from here
     #[command(after_help = EXIT_STATUS, allow_negative_numbers = true)]
     Proxy(ProxyArgs),
-    /// Print a new random token
+    /// Print a new random token, or the hash of one for the server's file of --tokens
     #[command(after_help = EXIT_STATUS)]
-    Token,
+    Token(NewTokenArgs),
     /// Run a demonstration: a server, three proxies, an origin and users in one process
     #[command(after_help = EXIT_STATUS, allow_negative_numbers = true)]
     Demo(DemoArgs),
@@ -87,6 +87,10 @@ pub(super) struct ServerArgs {
     /// The token, and where it is read from
     #[command(flatten)]
     pub(super) token: TokenArgs,
+    /// File of named proxies, each with its token, ports, limits and expiry (TOML, mode 0600); it is read again when it
+    /// changes. Without --token, no other proxy may connect
+    #[arg(long, value_name = "FILE")]
+    pub(super) tokens: Option<PathBuf>,
     /// Certificate and key of the server
     #[command(flatten)]
     pub(super) tls: ServerTlsArgs,
@@ -224,6 +228,17 @@ pub(super) struct ProxyArgs {
     pub(super) log: LogArgs,
 }
 
+/// The arguments of `underpass token`.
+#[derive(Debug, Args)]
+pub(super) struct NewTokenArgs {
+    /// Print the hash of the token that --token-file, --token or UNDERPASS_TOKEN gives, else of the one on standard input
+    #[arg(long)]
+    pub(super) hash: bool,
+    /// The token to hash
+    #[command(flatten)]
+    pub(super) token: TokenArgs,
+}
+
 /// The arguments of `underpass demo`.
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
@@ -278,7 +293,7 @@ impl CliArgs {
         let name = match &args.command {
             CliCommand::Server(_) => "server",
             CliCommand::Proxy(_) => "proxy",
-            CliCommand::Token => "token",
+            CliCommand::Token(_) => "token",
             CliCommand::Demo(_) => "demo",
         };
         let message = match (kind, variable_of("--token")) {
@@ -298,7 +313,7 @@ impl CliArgs {
         let networks = match &self.command {
             CliCommand::Server(args) => args.networks.networks(),
             CliCommand::Proxy(args) => args.networks.networks(),
-            CliCommand::Demo(_) | CliCommand::Token => Ok(UserNetworks::default()),
+            CliCommand::Demo(_) | CliCommand::Token(_) => Ok(UserNetworks::default()),
         };
         if let Err(error) = networks {
             return Some((ErrorKind::TooManyValues, format!("--allow and --deny: {error}")));
@@ -307,7 +322,8 @@ impl CliArgs {
         let token = match &self.command {
             CliCommand::Server(args) => args.token.check(),
             CliCommand::Proxy(args) => args.token.check(),
-            CliCommand::Token | CliCommand::Demo(_) => Ok(()),
+            CliCommand::Token(args) => args.token.check(),
+            CliCommand::Demo(_) => Ok(()),
         };
         if let Err(error) = token {
             return Some((ErrorKind::ValueValidation, error.to_string()));
@@ -335,7 +351,7 @@ impl CliArgs {
             CliCommand::Proxy(args) => {
                 args.tls.conflict(&args.server, args.format).and_then(|text| conflict(&text))
             }
-            CliCommand::Demo(_) | CliCommand::Token => None,
+            CliCommand::Demo(_) | CliCommand::Token(_) => None,
         }
     }
 }

@@ -23,3 +23,15 @@ fn each_ipv4_address_is_a_client_also_if_it_is_mapped_to_ipv6() {
     // Not a mapped address: the loopback address of IPv6.
     assert_eq!(block("::1").to_string(), "::/64");
 }
+
+#[test]
+fn a_block_is_parsed_as_it_is_printed_and_from_any_address_in_it() {
+    for text in ["192.0.2.1", "2001:db8:1:2::/64", "2001:db8:1:2::7", "::ffff:192.0.2.1"] {
+        let parsed: AddressBlock = text.parse().unwrap();
+        assert_eq!(parsed.to_string().parse(), Ok(parsed), "{text}");
+    }
+    assert_eq!("2001:db8:1:2::7".parse(), Ok(block("2001:db8:1:2::9")));
+    for text in ["", "host", "192.0.2.1/64", "2001:db8::/48", "192.0.2.1:80"] {
+        assert_eq!(text.parse::<AddressBlock>(), Err(IdError::Address), "{text}");
+    }
+}

@@ -1,5 +1,5 @@
-//! Rate limits that may change while bytes pass: a [`RateLimit`] for each stream, user, proxy and service, and a
-//! [`Pacer`] for each direction of a stream, to which four of them apply.
+//! Rate limits that may change while bytes pass: a [`RateLimit`] for each stream, user, proxy, service and token, and
+//! a [`Pacer`] for each direction of a stream, to which five of them apply.
 //!
 //! Bytes are reserved before they pass, and unused ones are refunded. That makes a limit which many streams share a
 //! queue: each stream has one reservation in it, so all get the same rate, and each sleeps until exactly its turn.
@@ -80,17 +80,17 @@ impl Drop for RateLimit {
 /// All rate limits that apply to one stream; the strictest is effective.
 #[derive(Debug, Clone)]
 pub struct StreamRateLimits {
-    /// The limits of the stream, its user, its proxy and its service.
+    /// The limits of the stream, its user, its proxy, its service and its proxy's token.
     all: Arc<[Arc<RateLimit>; Self::COUNT]>,
     /// Number of rates that are set on the server: while it is 0, `all` need not be read.
     count: RateLimitCount,
 }
 
 impl StreamRateLimits {
-    /// The stream's own limit, its user's, its proxy's and its service's.
-    const COUNT: usize = 4;
+    /// The stream's own limit, its user's, its proxy's, its service's and that of its proxy's token.
+    const COUNT: usize = 5;
 
-    /// Combines the limits of a stream, its user, its proxy and its service, whose rates are all counted in the same
+    /// Combines the limits of a stream, its user, its proxy, its service and its proxy's token, whose rates are all counted in the same
     /// [`RateLimitCount`].
     pub fn new(all: [Arc<RateLimit>; Self::COUNT]) -> Self {
         Self { count: all[0].count.clone(), all: Arc::new(all) }

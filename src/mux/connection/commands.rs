@@ -73,7 +73,7 @@ impl Mux {
     }
 
     /// Returns whether so few stream numbers are left that the link should be replaced: an eighth of all.
-    fn has_few_numbers(&self) -> bool {
+    pub fn has_few_numbers(&self) -> bool {
         self.config.last_stream_number - self.last_opened <= self.config.last_stream_number / 8
     }
 

@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::{Content, Shortfall};
-use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
+use crate::ids::{AddressBlock, ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
 pub use reason::{DisconnectReason, EndReason, EndedBy};
 
@@ -193,6 +193,15 @@ pub enum EventKind {
         /// Why the handshake failed.
         reason: String,
     },
+    /// An address has sent so many wrong tokens that new proxies from it are refused for a while.
+    AddressBlocked {
+        /// The IPv4 address, or the /64 of IPv6.
+        address: AddressBlock,
+        /// The number of wrong tokens.
+        wrong_tokens: u32,
+        /// How long the address is blocked.
+        time: Duration,
+    },
     /// A channel delivered a frame for a stream that does not exist; the frame was discarded.
     UnknownStream {
         /// The channel.
@@ -211,6 +220,31 @@ pub enum EventKind {
     OperatorActed {
         /// The command in words, with the keys of its targets.
         what: String,
+    },
+    /// The entries of named proxies were read again, and others apply.
+    TokensChanged {
+        /// The names of new entries.
+        added: Vec<String>,
+        /// The names of those with the same token and other rights.
+        changed: Vec<String>,
+        /// The names of those that are gone, or have another token.
+        revoked: Vec<String>,
+    },
+    /// The entries of named proxies could not be read again; those that were read before still apply.
+    TokensInvalid {
+        /// What is wrong, with the file and the place.
+        reason: String,
+    },
+    /// A token was revoked or has expired while proxies were connected with it.
+    TokenEnded {
+        /// The name of its entry.
+        entry: String,
+        /// Whether it has expired.
+        has_expired: bool,
+        /// How many proxies were connected with it.
+        proxies: usize,
+        /// How long their open streams may continue.
+        within: Duration,
     },
     /// The server drains: it accepts no new users and lets open streams finish.
     DrainStarted {
@@ -237,10 +271,13 @@ impl EventKind {
         match self {
             Self::UserRejected { .. }
             | Self::HandshakeFailed { .. }
+            | Self::AddressBlocked { .. }
             | Self::RegistrationRefused { .. }
             | Self::UnknownStream { .. }
             | Self::AcceptFailed { .. }
             | Self::GracePeriodStarted { .. }
+            | Self::TokensInvalid { .. }
+            | Self::TokenEnded { .. }
             | Self::TaskPanicked { .. } => true,
             Self::StreamEnded { reason, .. } => reason.is_failure(),
             Self::ProxyDisconnected { reason, .. } | Self::ChannelDisconnected { reason, .. } => !matches!(
@@ -248,6 +285,7 @@ impl EventKind {
                 DisconnectReason::GoAway
                     | DisconnectReason::Retired
                     | DisconnectReason::Kicked
+                    | DisconnectReason::TokenEnded
                     | DisconnectReason::Shutdown
             ),
             _ => false,
@@ -363,6 +401,11 @@ impl fmt::Display for EventKind {
             Self::HandshakeFailed { addr, reason } => {
                 write!(f, "connection from {addr} to the tunnel port refused: {reason}")
             }
+            Self::AddressBlocked { address, wrong_tokens, time } => write!(
+                f,
+                "{address} blocked for {} after {wrong_tokens} wrong tokens (`:unblock {address}` in the cockpit)",
+                seconds(*time)
+            ),
             Self::UnknownStream { channel, key } => {
                 write!(f, "no session for stream {key} on channel {channel}: frame discarded")
             }
@@ -370,6 +413,24 @@ impl fmt::Display for EventKind {
                 write!(f, "cannot accept connections on {listener}: {reason}")
             }
             Self::OperatorActed { what } => write!(f, "operator: {what}"),
+            Self::TokensChanged { added, changed, revoked } => {
+                f.write_str("tokens reloaded:")?;
+                for (what, names) in [("added", added), ("changed", changed), ("revoked", revoked)] {
+                    if !names.is_empty() {
+                        write!(f, " {what} {}", names.join(", "))?;
+                    }
+                }
+                Ok(())
+            }
+            Self::TokensInvalid { reason } => {
+                write!(f, "tokens not reloaded, those that were read before still apply: {reason}")
+            }
+            Self::TokenEnded { entry, has_expired, proxies, within } => write!(
+                f,
+                "the token of «{entry}» {}; proxies connected with it: {proxies}, whose open streams have {} to end",
+                if *has_expired { "has expired" } else { "was revoked" },
+                seconds(*within)
+            ),
             Self::DrainStarted { open_streams } => write!(f, "draining, streams still open: {open_streams}"),
             Self::DrainDeadlineSet { open_streams, within } => {
                 write!(f, "drain deadline in {}; streams still open: {open_streams}", seconds(*within))

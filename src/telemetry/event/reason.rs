@@ -229,6 +229,8 @@ pub enum DisconnectReason {
     Retired,
     /// The operator kicked the proxy.
     Kicked,
+    /// The proxy's token was revoked, or has expired.
+    TokenEnded,
     /// The server shut down.
     Shutdown,
 }
@@ -248,6 +250,7 @@ impl fmt::Display for DisconnectReason {
             Self::ChecksumMismatch => f.write_str("corruption in transit: checksum mismatch"),
             Self::Retired => f.write_str("no longer needed"),
             Self::Kicked => f.write_str("kicked by the operator"),
+            Self::TokenEnded => f.write_str("its token was revoked or has expired"),
             Self::Shutdown => f.write_str("server shutdown"),
         }
     }

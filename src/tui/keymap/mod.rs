@@ -33,6 +33,7 @@ pub(crate) enum RequiredCapability {
     Drain,
     Weight,
     Policy,
+    Unblock,
     /// Ending or suspending the program, and with it all streams. The server does not grant it: it is only withheld
     /// from a read-only operator.
     Shutdown,
@@ -107,6 +108,7 @@ impl Keymap {
             RequiredCapability::Drain => capabilities.drain,
             RequiredCapability::Weight => capabilities.weight,
             RequiredCapability::Policy => capabilities.policy,
+            RequiredCapability::Unblock => capabilities.unblock,
         })
     }
 

@@ -144,6 +144,7 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Screens: [char('E')] "E" "screenshot" Intent::Screenshot, "" "write the screen to a text file";
     Screens: [char('a')] "a" "add-proxy" Intent::ShowJoinCommand, "" "show the command that joins another machine as a proxy";
     Screens: [char(':')] ":" "command-line" Intent::OpenCommandLine, "command" "run a command by its name; ⇥ completes it";
+    Screens: [] "" "unblock" Intent::MissingArgument, "" "let proxies connect again from an address that was blocked because of wrong tokens: :unblock 192.0.2.1" Unblock;
     Screens: [] "" "theme" Intent::MissingArgument, "" "set the theme: dark, light, ansi, safe, none";
     Screens: [] "" "mouse" Intent::ToggleMouse, "" "enable or disable the mouse";
     Screens: [code(Esc)] "Esc" "back" Intent::Back, "" "clear the filter, then the marks; never quits";

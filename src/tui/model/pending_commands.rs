@@ -235,6 +235,7 @@ impl CommandBatch {
             Command::UndrainProxy(_) => format!("{name} receives new streams again"),
             Command::SetWeight(_, weight) => format!("weight of {name} set to {weight}"),
             Command::SetPolicy(_, policy) => format!("policy of {name} set to {policy}"),
+            Command::Unblock(_) => format!("{name} may connect again"),
             Command::KillUser(_) | Command::KickProxy(_) => {
                 let plural = if *affected_streams == 1 { "" } else { "s" };
                 format!("{verb} {name}, {affected_streams} stream{plural}")

@@ -1,6 +1,9 @@
 //! The one match over [`Intent`]: each has its handler here, whether a key, the command line or the mouse produced it.
 
-use super::{columns, dialog, help, limits, navigation, prompt, proxies, selection, shutdown, streams};
+use super::{
+    batch, columns, dialog, help, limits, navigation, prompt, proxies, selection, shutdown, streams,
+};
+use crate::control::Command;
 use crate::tui::{
     Exit, command_line,
     intent::{Intent, JoinCommandIntent},
@@ -44,6 +47,9 @@ pub(super) fn perform(model: &mut Model, intent: Intent) -> Vec<Effect> {
         Intent::SetWeight(proxy, weight) => return proxies::set_weight(model, proxy, weight),
         Intent::AskForPolicy => proxies::ask_for_policy(model),
         Intent::SetPolicy(service, policy) => return proxies::set_policy(model, service, policy),
+        Intent::Unblock(address) => {
+            return batch::send_one(model, address.to_string(), "unblocked", Command::Unblock(address));
+        }
 
         Intent::ToggleMark => streams::toggle_mark(model),
         Intent::ClearMarks => model.streams_screen.marks.clear(),

@@ -37,6 +37,14 @@ pub enum HandshakeError {
     /// Found by the server: the proxy came without TLS, which this server requires.
     #[error("{}", RefusalCode::TlsRequired)]
     TlsRequired,
+    /// Found by the server: the token is right, and its entry does not permit the connection.
+    #[error("{reason}")]
+    NotPermitted {
+        /// What the proxy is told.
+        code: RefusalCode,
+        /// Which rule of which entry, for the operator of the server.
+        reason: String,
+    },
     /// Found by the proxy: the server puts a feature in force that the proxy did not offer.
     #[error("the server selected a protocol feature that this proxy did not offer")]
     Features,
@@ -91,9 +99,14 @@ impl HandshakeError {
             | Self::RefusedByOtherVersion(_) => true,
             Self::Refused { code, .. } => matches!(
                 code,
-                RefusalCode::WrongToken | RefusalCode::UnsupportedVersion | RefusalCode::TlsRequired
+                RefusalCode::WrongToken
+                    | RefusalCode::UnsupportedVersion
+                    | RefusalCode::TlsRequired
+                    | RefusalCode::TokenExpired
             ),
-            Self::UnknownLink | Self::TooManyChannels | Self::Unexpected(_) => false,
+            Self::UnknownLink | Self::TooManyChannels | Self::NotPermitted { .. } | Self::Unexpected(_) => {
+                false
+            }
         }
     }
 
@@ -109,6 +122,7 @@ impl HandshakeError {
             Self::UnknownLink => RefusalCode::UnknownLink,
             Self::TooManyChannels => RefusalCode::TooManyChannels,
             Self::TlsRequired => RefusalCode::TlsRequired,
+            Self::NotPermitted { code, .. } => *code,
             Self::Unexpected(_) => RefusalCode::UnexpectedFrame,
             Self::Features
             | Self::ServerNotProved

@@ -38,9 +38,11 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod token;
+mod token_key;
 
 pub use client::{ClientHandshake, ClientStep};
 pub use error::HandshakeError;
 pub use proof::{Transcript, client_proof, server_proof, verify_client, verify_server};
 pub use server::{ServerHandshake, ServerStep, VerifiedProxy};
 pub use token::{Token, TokenError};
+pub use token_key::TokenKey;

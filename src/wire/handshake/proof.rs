@@ -15,7 +15,7 @@ use std::fmt;
 
 use bytes::BytesMut;
 
-use super::{mac::MacInput, token::Token};
+use super::{mac::MacInput, token::Token, token_key::TokenKey};
 use crate::wire::{
     Hello, Welcome,
     binary::{hello_body, welcome_body_without_mac},
@@ -53,22 +53,24 @@ impl fmt::Debug for Transcript<'_> {
 /// Computes the proxy's proof, an HMAC, that it knows the token, and the link's resume secret if its HELLO names a
 /// link.
 pub fn client_proof(token: &Token, transcript: &Transcript<'_>) -> [u8; 32] {
-    client_input(token, transcript).finish()
+    client_input(&token.key(), transcript).finish()
 }
 
-/// Returns whether `mac` equals the [`client_proof`]. Compares in constant time.
-pub fn verify_client(token: &Token, transcript: &Transcript<'_>, mac: &[u8; 32]) -> bool {
-    client_input(token, transcript).verify(mac)
+/// Returns the index of the key whose [`client_proof`] equals `mac`. Computes and compares the proofs of all keys, each in
+/// constant time, so that the duration tells nothing about `mac` or the keys: 0.5 ms for 1,000 of them.
+pub fn verify_client(keys: &[TokenKey], transcript: &Transcript<'_>, mac: &[u8; 32]) -> Option<usize> {
+    let inputs = keys.iter().map(|key| client_input(key, transcript).verify(mac));
+    inputs.enumerate().fold(None, |found, (index, is_equal)| if is_equal { Some(index) } else { found })
 }
 
 /// Computes the server's proof, an HMAC, that it knows the token. It covers every field of `welcome` except `mac`.
 pub fn server_proof(
-    token: &Token,
+    key: &TokenKey,
     transcript: &Transcript<'_>,
     client_mac: &[u8; 32],
     welcome: &Welcome,
 ) -> [u8; 32] {
-    server_input(token, transcript, client_mac, welcome).finish()
+    server_input(key, transcript, client_mac, welcome).finish()
 }
 
 /// Returns whether `welcome.mac` equals the [`server_proof`]. Compares in constant time.
@@ -78,30 +80,30 @@ pub fn verify_server(
     client_mac: &[u8; 32],
     welcome: &Welcome,
 ) -> bool {
-    server_input(token, transcript, client_mac, welcome).verify(&welcome.mac)
+    server_input(&token.key(), transcript, client_mac, welcome).verify(&welcome.mac)
 }
 
 /// Returns the HMAC input of the proxy's proof.
-fn client_input(token: &Token, transcript: &Transcript<'_>) -> MacInput {
-    keyed_input(token, transcript, CLIENT_LABEL)
+fn client_input(key: &TokenKey, transcript: &Transcript<'_>) -> MacInput {
+    keyed_input(key, transcript, CLIENT_LABEL)
 }
 
 /// Returns the HMAC input of the server's proof.
 fn server_input(
-    token: &Token,
+    key: &TokenKey,
     transcript: &Transcript<'_>,
     client_mac: &[u8; 32],
     welcome: &Welcome,
 ) -> MacInput {
     let mut body = BytesMut::new();
     welcome_body_without_mac(welcome, &mut body);
-    keyed_input(token, transcript, SERVER_LABEL).part(client_mac).part(&body)
+    keyed_input(key, transcript, SERVER_LABEL).part(client_mac).part(&body)
 }
 
 /// Returns the HMAC input that both proofs begin with, keyed by the token and, if the HELLO names a link, by its
 /// resume secret.
-fn keyed_input(token: &Token, transcript: &Transcript<'_>, label: &[u8]) -> MacInput {
-    let mut key = token.key();
+fn keyed_input(token_key: &TokenKey, transcript: &Transcript<'_>, label: &[u8]) -> MacInput {
+    let mut key = *token_key.bytes();
     if let Some(secret) = transcript.secret {
         key = MacInput::new(&key, LINK_LABEL).part(secret).finish();
     }

@@ -1,11 +1,11 @@
 //! The server's side of the handshake, sans-IO.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::{
     error::HandshakeError,
     proof::{Transcript, server_proof, verify_client},
-    token::Token,
+    token_key::TokenKey,
 };
 use crate::wire::{Frame, Hello, HelloMode, Welcome, binary::VERSION};
 
@@ -15,8 +15,8 @@ use crate::wire::{Frame, Hello, HelloMode, Welcome, binary::VERSION};
 ///   [`link`](Self::link) names a link.
 /// - Handle: [`on_frame`](Self::on_frame) for every frame of the proxy, until it returns [`ServerStep::Verified`].
 pub struct ServerHandshake {
-    /// The shared secret that both sides prove.
-    token: Token,
+    /// The keys of the tokens of which the proxy must prove one.
+    keys: Arc<[TokenKey]>,
     /// The nonce of this server's CHALLENGE.
     nonce: [u8; 32],
     /// The resume secret of the link that HELLO names, if the server has that link.
@@ -49,10 +49,16 @@ pub enum ServerStep {
 }
 
 impl ServerHandshake {
-    /// Creates a handshake that expects a HELLO. `nonce` must come from a cryptographic random number generator and
+    /// Creates a handshake that expects a HELLO and the proof of one of `keys`. `nonce` must come from a cryptographic random number generator and
     /// never be reused.
-    pub fn new(token: Token, nonce: [u8; 32]) -> Self {
-        Self { token, nonce, secret: None, exporter: vec![], state: ServerHandshakeState::AwaitingHello }
+    pub fn new(keys: impl Into<Arc<[TokenKey]>>, nonce: [u8; 32]) -> Self {
+        Self {
+            keys: keys.into(),
+            nonce,
+            secret: None,
+            exporter: vec![],
+            state: ServerHandshakeState::AwaitingHello,
+        }
     }
 
     /// Binds the handshake to the TLS session below it. Both sides must do that, or neither. See [`Transcript::exporter`].
@@ -75,6 +81,11 @@ impl ServerHandshake {
     /// Requires the proxy's proof to include this resume secret, which is that of the [`link`](Self::link).
     pub fn with_secret(self, secret: [u8; 32]) -> Self {
         Self { secret: Some(secret), ..self }
+    }
+
+    /// Requires the proof of this key alone, with which the proxy of the [`link`](Self::link) was authenticated.
+    pub fn with_key(self, key: TokenKey) -> Self {
+        Self { keys: [key].into(), ..self }
     }
 
     /// Handles the proxy's next frame.
@@ -102,19 +113,17 @@ impl ServerHandshake {
                     (HelloMode::Join | HelloMode::Resume, Some(secret)) => Some(secret),
                     (HelloMode::Join | HelloMode::Resume, None) => return Err(HandshakeError::UnknownLink),
                 };
-                let verified = VerifiedProxy {
-                    hello,
-                    token: self.token,
-                    nonce: self.nonce,
-                    secret,
-                    exporter: self.exporter,
-                    mac,
+                let (nonce, exporter) = (self.nonce, self.exporter);
+                let transcript = Transcript {
+                    hello: &hello,
+                    challenge: &nonce,
+                    secret: secret.as_ref(),
+                    exporter: &exporter,
                 };
-                if verify_client(&verified.token, &verified.transcript(), &mac) {
-                    Ok(ServerStep::Verified(verified))
-                } else {
-                    Err(HandshakeError::WrongToken)
-                }
+                let found = verify_client(&self.keys, &transcript, &mac);
+                let key =
+                    found.and_then(|index| self.keys.get(index)).ok_or(HandshakeError::WrongToken)?.clone();
+                Ok(ServerStep::Verified(VerifiedProxy { hello, key, nonce, secret, exporter, mac }))
             }
             (ServerHandshakeState::AwaitingHello | ServerHandshakeState::ChallengeSent { .. }, other) => {
                 Err(HandshakeError::from_unexpected(&other))
@@ -134,8 +143,8 @@ impl fmt::Debug for ServerHandshake {
 pub struct VerifiedProxy {
     /// The proxy's HELLO.
     pub hello: Hello,
-    /// The shared secret, for the server's proof in WELCOME.
-    token: Token,
+    /// The key of the token that the proxy has proved, which keys the server's proof in WELCOME, too.
+    pub key: TokenKey,
     /// The nonce of the server's CHALLENGE.
     nonce: [u8; 32],
     /// The resume secret that the proxy has proved; `None` for a new link.
@@ -149,7 +158,7 @@ pub struct VerifiedProxy {
 impl VerifiedProxy {
     /// Returns the WELCOME frame that admits the proxy: `welcome` with the server's proof in its `mac`.
     pub fn welcome(self, mut welcome: Welcome) -> Frame {
-        welcome.mac = server_proof(&self.token, &self.transcript(), &self.mac, &welcome);
+        welcome.mac = server_proof(&self.key, &self.transcript(), &self.mac, &welcome);
         Frame::Welcome(welcome)
     }
 

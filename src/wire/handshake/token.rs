@@ -6,23 +6,23 @@ mod strength;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crc_fast::CrcAlgorithm;
 use rand::Rng as _;
-use sha2::{Digest as _, Sha256};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use error::TokenError;
 
-use super::mac::constant_time_eq;
+use super::token_key::TokenKey;
 use lengths::{CHECKSUM_DIGITS, GENERATED_BYTES, MAX_BYTES, PREFIX, RANDOM_DIGITS};
 
 /// The digits of a generated token. They need no quoting in a shell, a URL or a configuration file, and a double click
 /// selects all of it.
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// The secret that a server and its proxies share. `Debug` does not print it.
-#[derive(Clone)]
+/// The secret that a server and its proxies share. `Debug` does not print it, and dropping it overwrites it.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Token(String);
 
 impl Token {
@@ -48,6 +48,9 @@ impl Token {
         }
         if text.len() > MAX_BYTES {
             return Err(TokenError::TooLong);
+        }
+        if TokenKey::is_hash(text) {
+            return Err(TokenError::IsHash);
         }
         match check_generated(text) {
             Some(checked) => checked?,
@@ -81,15 +84,16 @@ impl Token {
         &self.0
     }
 
-    /// Returns whether `candidate` equals this token. Compares in constant time. For the text format's `AUTH`, which
-    /// sends the token itself.
-    pub fn matches(&self, candidate: &[u8]) -> bool {
-        constant_time_eq(&self.key(), self.0.as_bytes(), candidate)
+    /// Returns the base key of all proofs.
+    pub fn key(&self) -> TokenKey {
+        TokenKey::of(&self.0)
     }
+}
 
-    /// Returns the base key of all proofs: the SHA-256 of the token, so that its length does not depend on the token.
-    pub(super) fn key(&self) -> [u8; 32] {
-        Sha256::digest(&self.0).into()
+impl From<Token> for Arc<[TokenKey]> {
+    /// Returns the key of a token as the only one that a server accepts.
+    fn from(token: Token) -> Self {
+        [token.key()].into()
     }
 }
 

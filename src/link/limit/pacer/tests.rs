@@ -27,7 +27,8 @@ impl SharedLimitFixture {
         let own = RateLimit::new(&self.count);
         let others = [RateLimit::new(&self.count), self.shared.clone(), RateLimit::new(&self.count)];
         let [user, proxy, service] = others;
-        let limits = StreamRateLimits::new([own.clone(), user, proxy, service]);
+        let token = RateLimit::new(&self.count);
+        let limits = StreamRateLimits::new([own.clone(), user, proxy, service, token]);
         (Pacer::new(Some(limits), Direction::Down), own)
     }
 }

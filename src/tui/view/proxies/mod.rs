@@ -63,7 +63,17 @@ fn draw_title(model: &Model, area: Rect, buf: &mut Buffer) {
     // The policy and the imbalance take up to 32 cells at the right.
     let room = usize::from(area.width).saturating_sub(11 + counts.len() + 32);
     let last = model.server_status.last_failed_handshake.as_deref();
-    let failed = refusals(shown.totals.handshakes_failed, "handshakes failed", last, room);
+    let blocked = match shown.totals.addresses_blocked {
+        0 => String::new(),
+        count => format!("  {} blocked", format::counted(count, "address")),
+    };
+    let failed = refusals(
+        shown.totals.handshakes_failed,
+        "handshakes failed",
+        last,
+        room.saturating_sub(blocked.len()),
+    );
+    let failed = blocked + &failed;
     let counts = [Span::styled(counts, theme.dim), Span::styled(failed, theme.warn)];
     let taken = u16::try_from(11 + counts.iter().map(Span::width).sum::<usize>()).unwrap_or(u16::MAX);
     draw_section_title(model, area, buf, "Proxies", counts);

@@ -14,6 +14,11 @@ pub enum TokenError {
     /// More than 1,024 bytes.
     #[error("the token is longer than {MAX_BYTES} bytes")]
     TooLong,
+    /// The hash of a token, as a server may keep it.
+    #[error(
+        "this is a hash: that of a token is for the file of --tokens, and that of a certificate for --fingerprint; give the token itself"
+    )]
+    IsHash,
     /// A generated token whose end is missing.
     #[error(
         "the token is incomplete: it has {bytes} of {GENERATED_BYTES} characters; copy it again, from «{PREFIX}» to the end"

@@ -1,0 +1,29 @@
+//! Unknown keys of configuration files, which are probably misspelt ones.
+
+use std::fmt;
+
+/// A key that does not exist in a configuration file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownKey {
+    /// The unknown key, without control characters.
+    name: String,
+    /// The existing key that it is most similar to, if one is similar.
+    near: Option<&'static str>,
+}
+
+impl UnknownKey {
+    /// Returns the first key of `table` that is not one of `known`.
+    pub(super) fn find(table: &toml::Table, known: &[&'static str]) -> Option<Self> {
+        let name = table.keys().find(|name| !known.contains(&name.as_str()))?;
+        let by_distance = known.iter().map(|known| (strsim::damerau_levenshtein(name, known), *known));
+        let near = by_distance.filter(|(distance, _)| *distance <= 2).min().map(|(_, known)| known);
+        Some(Self { name: name.chars().filter(|c| !c.is_control()).collect(), near })
+    }
+}
+
+impl fmt::Display for UnknownKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no setting «{}»", self.name)?;
+        self.near.map_or(Ok(()), |near| write!(f, "; did you mean «{near}»?"))
+    }
+}
