@@ -101,6 +101,11 @@ pub enum NegotiationError {
 }
 
 impl NegotiationError {
+    /// Returns whether this side refused the peer; otherwise the peer, or the network, ended the negotiation.
+    pub fn is_refusal(&self) -> bool {
+        !matches!(self, Self::Io(_) | Self::Abandoned | Self::Closed | Self::StepTimeout(_) | Self::NoTls)
+    }
+
     /// Returns the error of a read from the peer's connection that failed with `error`.
     fn from_read(error: io::Error) -> Self {
         match error.downcast::<rustls::Error>() {

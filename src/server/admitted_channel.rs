@@ -41,7 +41,7 @@ impl AdmittedChannel {
         // Registers the socket with this thread's runtime; the handshake ran on another.
         let socket = match socket.move_to_current_runtime() {
             Ok(socket) => socket,
-            Err(error) => return core.report_handshake_failure(addr, &error.to_string()),
+            Err(error) => return core.report_handshake_failure(addr, &error.to_string(), false),
         };
         let format = match text {
             None => ChannelFormat::Binary,

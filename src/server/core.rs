@@ -189,10 +189,11 @@ impl Core {
         tokio::time::sleep(penalty.delay).await;
     }
 
-    /// Reports that a connection to the tunnel port failed before it became a channel.
-    pub(super) fn report_handshake_failure(&self, addr: SocketAddr, reason: &str) {
+    /// Reports that a connection to the tunnel port failed before it became a channel; `is_refusal` says that this server
+    /// refused it.
+    pub(super) fn report_handshake_failure(&self, addr: SocketAddr, reason: &str, is_refusal: bool) {
         let reason = clean(reason, MAX_REASON_CHARS);
-        self.telemetry.emit(EventKind::HandshakeFailed { addr, reason });
+        self.telemetry.emit(EventKind::HandshakeFailed { addr, reason, is_refusal });
     }
 
     /// Reports that a user connection to `service` was rejected.

@@ -36,7 +36,7 @@ pub(super) async fn run(core: Arc<Core>, listener: Listener) {
 async fn admit_connection(core: Arc<Core>, pending: PendingConnection, socket: StdStream, addr: SocketAddr) {
     let socket = match TcpStream::from_std(socket) {
         Ok(socket) => socket,
-        Err(error) => return core.report_handshake_failure(addr, &error.to_string()),
+        Err(error) => return core.report_handshake_failure(addr, &error.to_string(), false),
     };
     let channel = {
         let socket = ChannelSocket::plain(socket);
@@ -54,15 +54,17 @@ async fn admit_connection(core: Arc<Core>, pending: PendingConnection, socket: S
             handshake = tokio::time::timeout(timeout, handshake(&core, pending, negotiation, addr)) => match handshake {
                 Ok(Ok(channel)) => channel,
                 Ok(Err(error @ NegotiationError::Abandoned)) => return tracing::debug!("connection from {addr}: {error}"),
-                Ok(Err(error)) => return core.report_handshake_failure(addr, &error.to_string()),
+                Ok(Err(error)) => {
+                    return core.report_handshake_failure(addr, &error.to_string(), error.is_refusal());
+                }
                 Err(_) => {
                     let reason = format!("handshake timeout after {}", seconds(timeout));
-                    return core.report_handshake_failure(addr, &reason);
+                    return core.report_handshake_failure(addr, &reason, false);
                 }
             },
             () = displaced.cancelled() => {
                 let reason = "too many unauthenticated connections: displaced by a newer one";
-                return core.report_handshake_failure(addr, reason);
+                return core.report_handshake_failure(addr, reason, true);
             }
             () = core.draining.cancelled() => return,
         }

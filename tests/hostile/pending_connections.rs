@@ -328,7 +328,7 @@ async fn a_newcomer_displaces_a_connection_of_the_address_that_has_most() {
     }
     // Half of the eight slots are for connections that have sent nothing.
     let displaced = |event: &&EventKind| {
-        matches!(event, EventKind::HandshakeFailed { reason, addr }
+        matches!(event, EventKind::HandshakeFailed { reason, addr, .. }
             if reason.contains("displaced by a newer one") && addr.ip() == IpAddr::V4([127, 0, 0, 3].into()))
     };
     let count = || server.tunnel.events().iter().filter(displaced).count();

@@ -192,6 +192,8 @@ pub enum EventKind {
         addr: SocketAddr,
         /// Why the handshake failed.
         reason: String,
+        /// Whether the server refused the peer; otherwise the peer, or the network, ended the handshake.
+        is_refusal: bool,
     },
     /// An address has sent so many wrong tokens that new proxies from it are refused for a while.
     AddressBlocked {
@@ -398,8 +400,9 @@ impl fmt::Display for EventKind {
             Self::UserRejected { addr, service, reason } => {
                 write!(f, "user connection from {addr} to service {service} refused: {reason}")
             }
-            Self::HandshakeFailed { addr, reason } => {
-                write!(f, "connection from {addr} to the tunnel port refused: {reason}")
+            Self::HandshakeFailed { addr, reason, is_refusal } => {
+                let how = if *is_refusal { "refused" } else { "failed" };
+                write!(f, "connection from {addr} to the tunnel port {how}: {reason}")
             }
             Self::AddressBlocked { address, wrong_tokens, time } => write!(
                 f,

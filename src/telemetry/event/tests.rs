@@ -48,6 +48,23 @@ fn the_end_of_a_stream_names_all_that_its_only_line_in_the_log_must_tell() {
     );
 }
 
+/// An operator searches the log for who was refused.
+#[test]
+fn every_refusal_says_refused() {
+    let addr = "192.0.2.7:51000".parse().unwrap();
+    let reason = String::new;
+    let service: ServiceKey = "8080".parse().unwrap();
+    for event in [
+        EventKind::HandshakeFailed { addr, reason: reason(), is_refusal: true },
+        EventKind::RegistrationRefused { proxy: ProxyId(1), name: "lab".into(), reason: reason() },
+        EventKind::UserRejected { addr, service, reason: reason() },
+    ] {
+        assert!(event.to_string().contains(" refused: ") && event.is_warning(), "{event}");
+    }
+    let failed = EventKind::HandshakeFailed { addr, reason: reason(), is_refusal: false };
+    assert!(!failed.to_string().contains("refused"), "the peer went away by itself: {failed}");
+}
+
 #[test]
 fn a_configured_duration_is_shown_in_seconds_with_at_most_one_decimal() {
     for (millis, text) in [(29_999, "30 s"), (999, "1 s"), (500, "0.5 s"), (2_500, "2.5 s"), (0, "0 s")] {

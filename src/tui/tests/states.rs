@@ -323,7 +323,7 @@ fn refused_users_and_failed_handshakes_are_counted_with_the_last_reason() {
         let addr = addr(&format!("203.0.113.9:{}", 5000 + port));
         fixture.hub.emit(EventKind::UserRejected { addr, service: service.clone(), reason: reason.into() });
         let reason = "wrong token".to_owned();
-        fixture.hub.emit(EventKind::HandshakeFailed { addr, reason });
+        fixture.hub.emit(EventKind::HandshakeFailed { addr, reason, is_refusal: true });
     }
     fixture.tick(TICK);
     assert!(fixture.text().contains(" · 150 refused"), "{}", fixture.text());

@@ -49,7 +49,7 @@ pub(super) fn apply(model: &mut Model, event: &EventKind) {
         EventKind::UserRejected { addr, reason, .. } => {
             model.server_status.last_refused_user = Some(refusal(addr.ip(), reason));
         }
-        EventKind::HandshakeFailed { addr, reason } => {
+        EventKind::HandshakeFailed { addr, reason, .. } => {
             model.server_status.last_failed_handshake = Some(refusal(addr.ip(), reason));
         }
         EventKind::ServiceClosed { service } => {
