@@ -410,7 +410,7 @@ impl fmt::Display for EventKind {
                 seconds(*time)
             ),
             Self::UnknownStream { channel, key } => {
-                write!(f, "no session for stream {key} on channel {channel}: frame discarded")
+                write!(f, "data for stream {key} on channel {channel} discarded: there is no such stream")
             }
             Self::AcceptFailed { listener, reason } => {
                 write!(f, "cannot accept connections on {listener}: {reason}")

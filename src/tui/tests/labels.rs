@@ -36,6 +36,26 @@ fn the_header_names_the_tunnel_port_and_the_public_port() {
     drop(others);
 }
 
+/// On a new server the operator looks for the address of the first proxy.
+#[test]
+fn without_a_proxy_the_tunnel_port_is_named_first() {
+    for (width, height) in [(120, 36), (80, 24)] {
+        let mut fixture = Fixture::empty(width, height);
+        fixture.tick(TICK);
+        let header = header(&fixture);
+        assert!(header.contains("● tunnel ") && header.contains("0 proxies"), "{header}");
+    }
+}
+
+#[test]
+fn titles_are_complete_at_80_columns() {
+    let mut fixture = Fixture::busy(80, 24);
+    fixture.press("3");
+    let text = fixture.text();
+    assert!(text.contains("┤ closed  ╳ lost"), "{text}");
+    assert!(text.contains("DOWN    AGE"), "downloads before uploads: {text}");
+}
+
 #[test]
 fn a_long_tunnel_address_is_shortened_to_its_port() {
     let long = "[2001:db8:1234:5678:9abc:def0:1234:5678]:7000";

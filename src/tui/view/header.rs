@@ -161,7 +161,7 @@ fn facts(model: &Model, width: u16, has_ip: bool) -> Vec<Fact> {
     } else if away > 0 {
         (PROBLEM, theme.warn, format!("{away} {} reconnecting", plural(away, "proxy", "proxies")))
     } else if model.server_status.has_sample && proxies == 0 {
-        (NO_PROBLEM, theme.warn, tunnel_port(model, has_ip))
+        (PROBLEM, theme.warn, tunnel_port(model, has_ip))
     } else {
         (NO_PROBLEM, theme.ok, tunnel_port(model, has_ip))
     };

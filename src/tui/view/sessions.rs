@@ -27,7 +27,9 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
 fn draw_timelines(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let signs = "   ━ up  ▒ draining  ┄ reconnecting  ┤ closed  ╳ lost";
-    let rest = [Text::styled(format!("  last {}  [ ] zoom{signs}", chart::window_name(model)), theme.dim)];
+    // On a narrow terminal the meaning of the signs is more important than the keys.
+    let keys = if area.width < 100 { "" } else { "  [ ] zoom" };
+    let rest = [Text::styled(format!("  last {}{keys}{signs}", chart::window_name(model)), theme.dim)];
     draw_section_title(model, area, buf, "Proxy links", rest);
     let links = model.shown().proxies.links();
     let rows = area.top() + 1..area.bottom();
