@@ -116,7 +116,7 @@ async fn a_proxy_keeps_descriptors_for_its_channels() {
     let token = tunnel.token.reveal().to_owned();
     let (server, to) = (relay.addr, echo.addr);
     let mut process = program(&format!(
-        "ulimit -n 96 && exec '{BINARY}' proxy --server {server} --port 0 --to {to} --token {token} --workers 1"
+        "ulimit -n 96 && exec '{BINARY}' proxy --plain --server {server} --port 0 --to {to} --token {token} --workers 1"
     ));
     process.line("descriptors: 96, so at most 36 streams instead of 50000").await;
     let line = process.line("serving ").await;

@@ -3,7 +3,12 @@
 use std::net::Ipv6Addr;
 
 use super::*;
-use crate::support::{binary::BinaryChannel, client::was_reset, process::Process, tunnel::Tunnel};
+use crate::support::{
+    binary::BinaryChannel,
+    client::was_reset,
+    process::{Process, TOKEN},
+    tunnel::Tunnel,
+};
 use tokio::io::AsyncWriteExt;
 use underpass::config::{ProxyConfig, ProxyFormat};
 
@@ -90,7 +95,7 @@ async fn a_target_that_resets_the_connection_at_its_header_resets_the_user() {
 
 #[tokio::test]
 async fn the_text_format_is_refused_because_it_carries_no_address() {
-    let args = ["proxy", "--server", "127.0.0.1:9", "--port", "0", "--to", "127.0.0.1:9", "--token", "x"];
+    let args = ["proxy", "--server", "127.0.0.1:9", "--port", "0", "--to", "127.0.0.1:9", "--token", TOKEN];
     let mut proxy =
         Process::underpass(&[&args[..], &["--format", "text", "--proxy-protocol", "v2"]].concat());
     assert_eq!(proxy.exit().await.code(), Some(2));
