@@ -53,12 +53,12 @@ pub enum NegotiationError {
     /// The peer's next message was not complete within this time.
     #[error("handshake timeout: no complete message within {0:.1?}")]
     StepTimeout(Duration),
-    /// The peer of this server is no proxy.
+    /// The peer of this server is no proxy: its first line has no field separator.
     #[error(
-        "this is the tunnel port, where proxies connect, and it received {0}: users connect to the public ports of the \
-         services"
+        "this is the tunnel port, where proxies connect, and it received data of an unknown protocol: users connect to the \
+         public ports"
     )]
-    NotProxy(ForeignProtocol),
+    UnknownProtocol,
     /// The peer of this proxy is no server.
     #[error(
         "this address is no tunnel port of an underpass server, it answered with {0}: check the option --server; public \
@@ -281,15 +281,7 @@ impl Negotiation {
         let mut lines = LineDecoder::new(UNAUTHENTICATED_READ);
         let mut rest = self.buffer.clone();
         loop {
-            let decoded = lines.decode(&mut rest).map_err(|error| {
-                let first = self.buffer[..].split(|byte| *byte == b'\n').next().unwrap_or_default();
-                match ForeignProtocol::of(&self.buffer) {
-                    // A line with separators comes from a text proxy.
-                    ForeignProtocol::Unknown if first.contains(&b'|') => error.into(),
-                    foreign => NegotiationError::NotProxy(foreign),
-                }
-            })?;
-            if let Some((message, fields)) = decoded {
+            if let Some((message, fields)) = lines.decode(&mut rest)? {
                 self.start_step();
                 return Ok((message, fields, self.buffer.len() - rest.len()));
             }

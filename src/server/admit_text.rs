@@ -28,7 +28,12 @@ pub(super) async fn admit_text(
 ) -> Result<AdmittedChannel, NegotiationError> {
     let (mut line, fields, length) = match negotiation.peek_line().await {
         Err(error @ NegotiationError::Line(_)) => {
-            let Some(other) = OtherProtocol::detect(negotiation.received()) else { return Err(error) };
+            let received = negotiation.received();
+            let Some(other) = OtherProtocol::detect(received) else {
+                // A line with separators comes from a text proxy, and has a defect.
+                let first = received.split(|byte| *byte == b'\n').next().unwrap_or_default();
+                return Err(if first.contains(&b'|') { error } else { NegotiationError::UnknownProtocol });
+            };
             negotiation.send_and_close(other.answer().into()).await?;
             return Err(NegotiationError::OtherProtocol(other.name()));
         }

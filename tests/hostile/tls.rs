@@ -116,8 +116,8 @@ async fn a_peer_that_is_silent_or_wrong_behind_tls_is_closed() {
     let cases: [(&'static [u8], &str); 4] = [
         (b"", "no complete message within"),
         (b"\xF5UNDRQ\r\n", "unknown frame type"),
-        (b"\x16\x03\x01\x00\x05hello\n", "not an underpass peer"),
-        (&[b'A'; 5000], "a line is too long"),
+        (b"\x16\x03\x01\x00\x05hello\n", "it received data of an unknown protocol"),
+        (&[b'A'; 5000], "it received data of an unknown protocol"),
     ];
     for (bytes, reason) in cases {
         let socket = TcpStream::connect(server.tunnel.addr).await.unwrap();
