@@ -8,7 +8,7 @@ use std::{
 
 use super::{congestion::CongestionControl, ports::PortRange};
 use crate::{
-    ids::{Policy, UserIdKey, UserNetworks},
+    ids::{NetworkSet, Policy, UserIdKey, UserNetworks},
     tls::ServerTls,
 };
 
@@ -79,6 +79,9 @@ pub struct ServerConfig {
     pub congestion: CongestionControl,
     /// Whether to detect the protocol of streams from their first bytes.
     pub inspect_protocols: bool,
+    /// The load balancers in front of the server: connections from them, to public ports and to the tunnel port, begin with
+    /// a header of the PROXY protocol, which names the user or the proxy.
+    pub trusted_balancers: NetworkSet,
     /// The users that the server admits to any service, by their networks. A service admits those of its proxies among them.
     pub user_networks: UserNetworks,
     /// The most user connections that may be open at the same time, unless the memory budget allows fewer.
@@ -135,6 +138,7 @@ impl Default for ServerConfig {
             stripe: true,
             congestion: CongestionControl::default(),
             inspect_protocols: true,
+            trusted_balancers: NetworkSet::default(),
             user_networks: UserNetworks::default(),
             max_streams: 50_000,
             max_streams_per_address: None,

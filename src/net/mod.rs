@@ -10,6 +10,7 @@ mod listener;
 mod name_cache;
 mod negotiation;
 mod nonblocking;
+mod proxy_header;
 #[cfg(target_os = "linux")]
 mod retransmission;
 #[cfg(target_os = "linux")]
@@ -30,6 +31,7 @@ pub use happy_eyeballs::FailedAddress;
 pub use listener::Listener;
 pub use negotiation::{DetectedFormat, MaxChannelsAndPorts, Negotiation, NegotiationError};
 pub(crate) use nonblocking::{try_read, try_write};
+pub(crate) use proxy_header::{ReadHeaderError, has_data, read_proxy_header};
 pub(crate) use send_queue::SendQueue;
 pub use socket::ChannelSocket;
 pub(crate) use socket::{

@@ -45,8 +45,8 @@ pub(super) struct PendingConnection {
     block: AddressBlock,
     /// Cancelled when the connection was displaced by a newer one, and has to be closed.
     displaced: CancellationToken,
-    /// The slot of the connection.
-    _slot: Slot,
+    /// The slot of the connection; `None` while it changes.
+    _slot: Option<Slot>,
 }
 
 /// A slot in one of the tables of [`Admission`].
@@ -73,7 +73,7 @@ impl Admission {
     pub(super) fn admit(self: &Arc<Self>, block: AddressBlock) -> PendingConnection {
         let displaced = CancellationToken::new();
         let slot = self.unidentified.insert((), block, displaced.clone());
-        PendingConnection { admission: self.clone(), block, displaced, _slot: Slot::Anonymous(slot) }
+        PendingConnection { admission: self.clone(), block, displaced, _slot: Some(Slot::Anonymous(slot)) }
     }
 }
 
@@ -82,10 +82,20 @@ impl PendingConnection {
     /// anything else.
     pub(super) fn identify(&mut self, known_link: Option<LinkId>) {
         let displaced = self.displaced.clone();
-        self._slot = match known_link {
+        self._slot = Some(match known_link {
             Some(link) => Slot::Link(self.admission.known_links.insert(link, self.block, displaced)),
             None => Slot::Anonymous(self.admission.new_links.insert((), self.block, displaced)),
-        };
+        });
+    }
+
+    /// Has the connection, whose first message has not arrived, count for a client in `block` instead: that of the proxy
+    /// behind a load balancer.
+    pub(super) fn set_block(&mut self, block: AddressBlock) {
+        // Freed first: the connection could displace itself.
+        self._slot = None;
+        self.block = block;
+        let slot = self.admission.unidentified.insert((), block, self.displaced.clone());
+        self._slot = Some(Slot::Anonymous(slot));
     }
 
     /// Returns the token that is cancelled when a newer connection has displaced this one.

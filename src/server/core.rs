@@ -18,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     admission::Admission,
+    balancer::Balancers,
     credentials::{Credentials, WallClock},
     grants::Grants,
     operator_handle::OperatorHandle,
@@ -58,6 +59,8 @@ pub(super) struct Core {
     pub(super) tasks: Tasks,
     /// Limits connections to the tunnel port that have not completed their handshake.
     pub(super) admission: Arc<Admission>,
+    /// The load balancers in front of this server, which name the addresses of users and proxies.
+    pub(super) balancers: Balancers,
     /// The table of users: client addresses on services.
     pub(super) users: Arc<Users>,
     /// Limits user connections.
@@ -125,6 +128,7 @@ impl Core {
             clock: credentials.clock.clone(),
             tasks: Tasks::new(telemetry.clone(), workers),
             admission: Admission::new(config.max_pending_handshakes),
+            balancers: Balancers::new(&config),
             users: Users::new(telemetry.clone(), abort.clone(), &limit_count, config.user_id_key.clone()),
             user_admission: UserAdmission::new(&config),
             channels_and_ports: Arc::new(Semaphore::new(config.max_channels_and_ports)),

@@ -25,6 +25,7 @@ mod admit_binary;
 mod admit_text;
 mod admitted_channel;
 mod balance;
+mod balancer;
 mod channel_table;
 mod command;
 mod core;

@@ -90,6 +90,9 @@ fn close_if_unused(
 /// Starts a task that serves one user connection, on the next worker thread; or refuses the connection, which closing it
 /// resets.
 fn admit_user(core: &Arc<Core>, service: &Arc<Service<RemoteProxy>>, socket: StdStream, addr: SocketAddr) {
+    if core.balancers.is_trusted(addr) {
+        return admit_balanced_user(core, service, socket, addr);
+    }
     // Admitted here and not in the task: once the accept loop has ended, the drain waits for all that were admitted. And
     // the sockets of a flood would wait for their tasks, beyond the limit of descriptors.
     let admitted = match core.user_admission.admit(service, addr.ip(), Instant::now()) {
@@ -103,8 +106,54 @@ fn admit_user(core: &Arc<Core>, service: &Arc<Service<RemoteProxy>>, socket: Std
     core.tasks.spawn_on(core.tasks.next_worker(), "user", async move {
         let _admitted = admitted;
         match TcpStream::from_std(socket) {
-            Ok(socket) => user_connection::serve(&owned, pending, socket, addr).await,
+            Ok(socket) => user_connection::serve(&owned, pending, socket, addr.into()).await,
             Err(error) => owned.report_rejected_user(&pending.service().key, addr, error.to_string()),
+        }
+    });
+}
+
+/// Starts a task that reads from a connection of the load balancer at `addr` who the user is, and serves the connection like
+/// one from there. Until then it counts for the server and the service, but for no user.
+fn admit_balanced_user(
+    core: &Arc<Core>,
+    service: &Arc<Service<RemoteProxy>>,
+    socket: StdStream,
+    addr: SocketAddr,
+) {
+    let reserved = match core.user_admission.reserve(service) {
+        Ok(reserved) => reserved,
+        Err(refusal) => {
+            drop(socket);
+            return core.report_rejected_user(&service.key, addr, refusal.to_string());
+        }
+    };
+    let header = core.balancers.admit(addr);
+    let (owned, pending) = (core.clone(), PendingUser::new(service));
+    core.tasks.spawn_on(core.tasks.next_worker(), "user behind a load balancer", async move {
+        let service = pending.service().clone();
+        let reject = |addr, reason| owned.report_rejected_user(&service.key, addr, reason);
+        let socket = match TcpStream::from_std(socket) {
+            Ok(socket) => socket,
+            Err(error) => return reject(addr, error.to_string()),
+        };
+        let origin = tokio::select! {
+            origin = owned.balancers.read_user(header, &socket, addr) => origin,
+            () = owned.abort.cancelled() => return,
+        };
+        let origin = match origin {
+            Ok(origin) => origin,
+            Err(error) if error.is_usual() => return tracing::debug!("user connection from {addr}: {error}"),
+            Err(error) => return reject(addr, error.to_string()),
+        };
+        let (admission, ip) = (&owned.user_admission, origin.addr.ip());
+        // No user has caused a health check, and a load balancer could name any other address.
+        let permitted = if origin.is_health_check { Ok(()) } else { admission.check_networks(&service, ip) };
+        match permitted.and_then(|()| admission.admit_reserved(reserved, ip, Instant::now())) {
+            Ok(_admitted) => user_connection::serve(&owned, pending, socket, origin).await,
+            Err(refusal) => {
+                drop(socket);
+                reject(origin.addr, refusal.to_string());
+            }
         }
     });
 }

@@ -33,11 +33,17 @@ pub(super) async fn run(core: Arc<Core>, listener: Listener) {
 
 /// Runs the handshake of one connection, and starts a task that drives it as a channel if the handshake succeeds. Any
 /// failure is reported and closes the connection, and so does a newer connection that displaces this one.
-async fn admit_connection(core: Arc<Core>, pending: PendingConnection, socket: StdStream, addr: SocketAddr) {
+async fn admit_connection(
+    core: Arc<Core>,
+    mut pending: PendingConnection,
+    socket: StdStream,
+    addr: SocketAddr,
+) {
     let socket = match TcpStream::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => return core.report_handshake_failure(addr, &error.to_string(), false),
     };
+    let Some(addr) = proxy_address(&core, &mut pending, &socket, addr).await else { return };
     let channel = {
         let socket = ChannelSocket::plain(socket);
         if let Some(name) = core.config.congestion.requested_name(socket.is_loopback()) {
@@ -107,4 +113,30 @@ async fn refuse_without_tls(mut negotiation: Negotiation) -> Result<AdmittedChan
     let error = HandshakeError::TlsRequired;
     negotiation.send_last_frame(&error.refusal()).await?;
     Err(error.into())
+}
+
+/// Returns the address of the proxy that has connected from `addr`: that in the header, where a load balancer is in front.
+/// From then on the connection counts for that address. Returns `None`, and has reported why, if there is no valid header.
+async fn proxy_address(
+    core: &Core,
+    pending: &mut PendingConnection,
+    socket: &TcpStream,
+    addr: SocketAddr,
+) -> Option<SocketAddr> {
+    if !core.balancers.is_trusted(addr) {
+        return Some(addr);
+    }
+    let origin = tokio::select! {
+        origin = core.balancers.read_proxy(pending.displaced(), socket, addr) => origin,
+        () = core.draining.cancelled() => return None,
+    };
+    match origin {
+        Ok(origin) => {
+            pending.set_block(origin.addr.ip().into());
+            return Some(origin.addr);
+        }
+        Err(error) if error.is_usual() => tracing::debug!("connection from {addr}: {error}"),
+        Err(error) => core.report_handshake_failure(addr, &error.to_string(), false),
+    }
+    None
 }

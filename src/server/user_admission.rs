@@ -73,6 +73,15 @@ pub(super) struct AdmittedUser<P> {
     _service: OpenUser<P>,
 }
 
+/// Keeps a connection counted whose user is not known yet: for the server and for the service.
+#[derive(Debug)]
+pub(super) struct ReservedUser<P> {
+    /// Counts the connection in the total.
+    permit: OwnedSemaphorePermit,
+    /// Counts the connection for its service.
+    service: OpenUser<P>,
+}
+
 /// Counts a connection for its client address until it is dropped.
 #[derive(Debug)]
 struct AddressLease {
@@ -149,6 +158,47 @@ impl UserAdmission {
         })
     }
 
+    /// Decides whether users with the address `ip` are admitted to `service`.
+    ///
+    /// # Errors
+    /// The networks that do not contain the address, or that do.
+    pub(super) fn check_networks<P: Candidate>(
+        &self,
+        service: &Service<P>,
+        ip: IpAddr,
+    ) -> Result<(), UserRefusal> {
+        self.networks.check(ip).map_err(UserRefusal::ServerNetworks)?;
+        service.pool.check_user(ip).map_err(UserRefusal::ProxyNetworks)
+    }
+
+    /// Counts one more connection to `service` whose user is not known yet.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub(super) fn reserve<P>(&self, service: &Arc<Service<P>>) -> Result<ReservedUser<P>, UserRefusal> {
+        let total = || UserRefusal::Total(self.max_streams);
+        let permit = self.permits.clone().try_acquire_owned().map_err(|_| total())?;
+        let full = UserRefusal::Service(self.max_per_service);
+        let service = OpenUser::new(service, self.max_per_service).ok_or(full)?;
+        Ok(ReservedUser { permit, service })
+    }
+
+    /// Admits a connection whose place was reserved, and whose user with the address `ip` became known at `now`.
+    ///
+    /// # Errors
+    /// The limit that is reached. Then the connection counts for none.
+    pub(super) fn admit_reserved<P>(
+        self: &Arc<Self>,
+        reserved: ReservedUser<P>,
+        ip: IpAddr,
+        now: Instant,
+    ) -> Result<AdmittedUser<P>, UserRefusal> {
+        let address = AddressBlock::from(ip);
+        self.admit_address(address, now)?;
+        let address = AddressLease { admission: self.clone(), address };
+        Ok(AdmittedUser { _permit: reserved.permit, _address: address, _service: reserved.service })
+    }
+
     /// Admits a connection from `ip` to `service` that arrived at `now`.
     ///
     /// # Errors
@@ -159,16 +209,9 @@ impl UserAdmission {
         ip: IpAddr,
         now: Instant,
     ) -> Result<AdmittedUser<P>, UserRefusal> {
-        self.networks.check(ip).map_err(UserRefusal::ServerNetworks)?;
-        service.pool.check_user(ip).map_err(UserRefusal::ProxyNetworks)?;
-        let total = || UserRefusal::Total(self.max_streams);
-        let permit = self.permits.clone().try_acquire_owned().map_err(|_| total())?;
-        let full = UserRefusal::Service(self.max_per_service);
-        let service = OpenUser::new(service, self.max_per_service).ok_or(full)?;
-        let address = AddressBlock::from(ip);
-        self.admit_address(address, now)?;
-        let address = AddressLease { admission: self.clone(), address };
-        Ok(AdmittedUser { _permit: permit, _address: address, _service: service })
+        self.check_networks(service, ip)?;
+        let reserved = self.reserve(service)?;
+        self.admit_reserved(reserved, ip, now)
     }
 
     /// Counts one more connection of `address` that arrived at `now`.

@@ -11,6 +11,7 @@ use tokio::{io::Interest, net::TcpStream};
 
 use super::{
     balance::ActiveStreamGuard,
+    balancer::Origin,
     core::Core,
     grants::{GrantRefusal, GrantUse, Resource},
     operator_handle::OperatorHandle,
@@ -48,8 +49,9 @@ pub(super) async fn serve(
     core: &Arc<Core>,
     pending: PendingUser<RemoteProxy>,
     socket: TcpStream,
-    addr: SocketAddr,
+    origin: Origin,
 ) {
+    let addr = origin.addr;
     let service = pending.service().clone();
     let Some(lease) = core.users.admit(service.stats(), addr.ip(), |key| core.streams.contains_key(&key))
     else {
@@ -68,8 +70,7 @@ pub(super) async fn serve(
         guard.stats().clone(),
     ));
     let _listed = ListedStream::new(core, lease.key, &handle);
-    let public = local_address(&socket).ok();
-    let addresses = Some(UserAddresses { client: addr, public });
+    let addresses = origin.user_addresses(local_address(&socket).ok());
     let user =
         UserConnection { addr, addresses, service: &service, lease: &lease, guard: &guard, handle: &handle };
     let reason = user.relay_with_redispatch(core, pending, socket).await;
@@ -102,7 +103,7 @@ impl Drop for ListedStream<'_> {
 struct UserConnection<'a> {
     /// The user's address.
     addr: SocketAddr,
-    /// The ends of the user's connection, for the proxy.
+    /// The ends of the user's connection, for the proxy; `None` for a health check of a load balancer.
     addresses: Option<UserAddresses>,
     /// The service that the user connected to.
     service: &'a Service<RemoteProxy>,

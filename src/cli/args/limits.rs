@@ -14,7 +14,8 @@ pub(super) struct LimitArgs {
     #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = number(1..=1_000_000))]
     max_streams: u32,
     /// Maximum number of open user connections from one address (IPv6: one /64). Raise it where a load balancer or a
-    /// reverse proxy in front of the public ports makes all users come from one address [default: half of --max-streams]
+    /// reverse proxy in front of the public ports makes all users come from one address, and does not name them
+    /// (--trust-proxy-protocol) [default: half of --max-streams]
     #[arg(long, value_name = "N", value_parser = number(1..=1_000_000))]
     max_streams_per_address: Option<u32>,
     /// Maximum number of open user connections of one service [default: three quarters of --max-streams]

@@ -31,7 +31,7 @@ use crate::{
 };
 
 use limits::LimitArgs;
-use networks::NetworkArgs;
+use networks::{BalancerArgs, NetworkArgs};
 use shared::{CongestionArgs, MemoryArgs};
 pub(super) use shared::{LogArgs, ScreenArgs, TokenArgs, WorkerArgs};
 use tls::{ProxyTlsArgs, ServerTlsArgs};
@@ -145,6 +145,9 @@ pub(super) struct ServerArgs {
     /// The users that are admitted
     #[command(flatten)]
     networks: NetworkArgs,
+    /// The load balancers in front of the server
+    #[command(flatten)]
+    balancers: BalancerArgs,
     /// The limits of user connections
     #[command(flatten)]
     limits: LimitArgs,
@@ -378,6 +381,7 @@ impl ServerArgs {
             stripe: self.stripe.is_on(),
             congestion: self.congestion.congestion(),
             inspect_protocols: !self.screen.no_sniff,
+            trusted_balancers: self.balancers.trusted(),
             user_networks: self.networks.networks().unwrap_or_default(),
             ..ServerConfig::default()
         };

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::ids::{Network, NetworkError, UserNetworks};
+use crate::ids::{Network, NetworkError, NetworkSet, UserNetworks};
 
 /// Which users are admitted.
 #[derive(Debug, Args)]
@@ -23,5 +23,22 @@ impl NetworkArgs {
     /// There are too many networks.
     pub(super) fn networks(&self) -> Result<UserNetworks, NetworkError> {
         UserNetworks::new(&self.allow, &self.deny)
+    }
+}
+
+/// The load balancers in front of a server.
+#[derive(Debug, Args)]
+pub(super) struct BalancerArgs {
+    /// Load balancer in front of the public ports or the tunnel port, by network or address; repeat it for several. Each
+    /// connection from there has to begin with a header of the PROXY protocol, v1 or v2, whose address becomes that of the
+    /// user or the proxy everywhere. From other addresses the header is payload [default: none]
+    #[arg(long = "trust-proxy-protocol", value_name = "CIDR")]
+    trusted: Vec<Network>,
+}
+
+impl BalancerArgs {
+    /// Returns the addresses of the load balancers.
+    pub(super) fn trusted(&self) -> NetworkSet {
+        NetworkSet::new(self.trusted.iter().copied())
     }
 }

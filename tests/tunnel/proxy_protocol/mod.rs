@@ -13,6 +13,7 @@ use underpass::{
     wire::proxy_protocol::{MAX_HEADER, ProxyHeader, decode},
 };
 
+mod accepted;
 mod programs;
 mod to_target;
 

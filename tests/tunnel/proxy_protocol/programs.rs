@@ -3,7 +3,11 @@
 use std::{io::Write, path::Path, process::Stdio};
 
 use super::*;
-use crate::support::{client::fetch_text, process::Process, tunnel::Tunnel};
+use crate::support::{
+    client::fetch_text,
+    process::Process,
+    tunnel::{RunningProxy, Tunnel},
+};
 use tokio::process::Command;
 use underpass::config::ProxyConfig;
 
@@ -141,4 +145,117 @@ async fn target_sees_the_user(target: SocketAddr) {
         assert_eq!(seen, format!("{user} {public}"), "{version:?}");
     }
     tunnel.end().await;
+}
+
+/// Starts HAProxy in front of a public port and of the tunnel port, with health checks that send LOCAL.
+async fn haproxy_in_front_of(
+    public: SocketAddr,
+    tunnel: SocketAddr,
+    send: &str,
+) -> (Program, [SocketAddr; 2]) {
+    let ports = [free_port(), free_port()];
+    let listen = |index: usize, server: SocketAddr| {
+        format!(
+            "listen l{index}
+               bind 127.0.0.1:{}
+               server s {server} {send} source 127.0.0.2 check check-send-proxy inter 50\n",
+            ports[index]
+        )
+    };
+    let configuration = format!(
+        "defaults
+           mode tcp
+           timeout client 30s
+           timeout server 30s
+           timeout connect 30s
+         {} {}",
+        listen(0, public),
+        listen(1, tunnel)
+    );
+    let program = start("haproxy", ports[0], configuration).await;
+    (program, ports.map(|port| SocketAddr::new(LOOPBACK.ip(), port)))
+}
+
+#[tokio::test]
+async fn haproxy_in_front_names_users_and_proxies() {
+    if !is_installed("haproxy") {
+        return;
+    }
+    let target = HeaderTarget::new().await;
+    let mut tunnel = trusting().await;
+    let config =
+        ProxyConfig { proxy_protocol: Some(ProxyProtocolVersion::V2), ..tunnel.proxy_config(target.addr()) };
+    let public = tunnel.proxy_with(config).await;
+    for send in ["send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c,unique-id"] {
+        let (_haproxy, [front, front_tunnel]) = haproxy_in_front_of(public, tunnel.addr, send).await;
+        // A connection of `start` and health checks of version 1 reach the target, too.
+        let user = TcpStream::connect(front).await.unwrap();
+        let wanted = relayed(user.local_addr().unwrap(), front);
+        while target.accept().await.0 != wanted {}
+        // A proxy behind it has the address from which it connects to HAProxy.
+        let service = "0".parse().unwrap();
+        let behind = ProxyConfig {
+            server: front_tunnel.to_string(),
+            ..ProxyConfig::new("", service, target.addr().to_string())
+        };
+        let known = tunnel.telemetry.snapshot().proxies.len();
+        let mut proxy = RunningProxy::start(
+            ProxyConfig { tls: tunnel.proxy_config(target.addr()).tls, ..behind },
+            tunnel.token.clone(),
+        );
+        proxy.serves().await;
+        let snapshot = tunnel.until("it is connected", |s| s.proxies.len() > known).await;
+        let is_through_haproxy = |addr: &SocketAddr| addr.ip() == LOOPBACK.ip();
+        let channels: Vec<_> =
+            snapshot.proxies.iter().flat_map(|proxy| &proxy.channels).map(|c| c.addr).collect();
+        assert!(channels.iter().all(is_through_haproxy), "{channels:?}: 127.0.0.2 is HAProxy's");
+        drop(user);
+        proxy.stop().await;
+        tunnel.until("it is gone", |s| s.proxies.len() == known).await;
+    }
+    assert_eq!(tunnel.telemetry.snapshot().totals.handshakes_failed, 0, "health checks are quiet");
+    assert_eq!(tunnel.telemetry.snapshot().totals.users_rejected, 0);
+    tunnel.end().await;
+}
+
+#[tokio::test]
+async fn nginx_in_front_names_the_user() {
+    if !is_installed("nginx") {
+        return;
+    }
+    let modules = ["/usr/lib/nginx/modules", "/usr/share/nginx/modules"]
+        .map(|dir| format!("{dir}/ngx_stream_module.so"));
+    let Some(module) = modules.iter().find(|module| Path::new(module).exists()) else {
+        return eprintln!("nginx has no stream module: the PROXY protocol is not tested with it in front");
+    };
+    let target = HeaderTarget::new().await;
+    let mut tunnel = trusting().await;
+    let config =
+        ProxyConfig { proxy_protocol: Some(ProxyProtocolVersion::V1), ..tunnel.proxy_config(target.addr()) };
+    let public = tunnel.proxy_with(config).await;
+    let port = free_port();
+    let configuration = format!(
+        "load_module {module}; daemon off; master_process off; pid nginx.pid;
+         events {{ }}
+         stream {{
+           server {{
+             listen 127.0.0.1:{port}; proxy_pass {public}; proxy_protocol on; proxy_bind 127.0.0.2;
+           }}
+         }}"
+    );
+    let _nginx = start("nginx", port, configuration).await;
+    let front = SocketAddr::new(LOOPBACK.ip(), port);
+    let user = TcpStream::connect(front).await.unwrap();
+    let wanted = relayed(user.local_addr().unwrap(), front);
+    while target.accept().await.0 != wanted {}
+    drop(user);
+    tunnel.end().await;
+}
+
+/// Starts a server that trusts load balancers at 127.0.0.2.
+async fn trusting() -> Tunnel {
+    Tunnel::with(|config| {
+        config.trusted_balancers = underpass::ids::NetworkSet::new(["127.0.0.2".parse().unwrap()]);
+    })
+    .await
 }
