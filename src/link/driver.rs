@@ -5,7 +5,7 @@
 
 use std::{
     fmt, io,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -22,6 +22,7 @@ use super::{
     handle::Link,
     lock::assert_link_state_unlocked,
     scratch::{Scratch, with_scratch},
+    timer_alignment::align_if_distant,
     write_queue::WriteQueue,
 };
 use crate::{
@@ -61,9 +62,6 @@ const TEXT_USER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The most bytes in the kernel's send buffer that were not transmitted yet (`TCP_NOTSENT_LOWAT`). The scheduler
 /// cannot reorder bytes in that buffer, so that urgent frames wait behind them.
 const MAX_UNSENT_BYTES: u32 = 16 * 1024;
-
-/// How distant a timer must be to be aligned with those of other channels, which delays it by up to a second.
-const MIN_ALIGNED_DELAY: Duration = Duration::from_secs(3);
 
 /// When the timer of a channel fires that the link does not have any more, because it is being stopped.
 const STOPPING_TIMER: Duration = Duration::from_secs(1);
@@ -238,12 +236,13 @@ impl Driver {
         while self.io.is_flushing() {
             tokio::task::yield_now().await;
         }
-        if reason == DisconnectReason::Closed && self.io.was_reset() {
+        let is_plain_end = matches!(reason, DisconnectReason::Closed | DisconnectReason::Truncated);
+        if is_plain_end && self.io.was_reset() {
             reason = DisconnectReason::Reset;
         }
         // The proxy closes the connection when the orderly closing is complete, possibly before it has read the last
         // ping.
-        let is_end = matches!(reason, DisconnectReason::Closed | DisconnectReason::Reset);
+        let is_end = is_plain_end || reason == DisconnectReason::Reset;
         if is_end && self.io.shared().is_retiring() {
             reason = DisconnectReason::Retired;
         }
@@ -487,18 +486,6 @@ impl Driver {
             Ok(state.must_stop_reading())
         })
     }
-}
-
-/// Returns `at`, or if that is seconds away the next full second of a clock that all channels share: then the timers of
-/// many idle channels fire together, and wake the process once.
-fn align_if_distant(at: Instant, now: Instant) -> Instant {
-    static EPOCH: OnceLock<Instant> = OnceLock::new();
-    let epoch = *EPOCH.get_or_init(|| now);
-    let since_epoch = at.saturating_duration_since(epoch);
-    if at.saturating_duration_since(now) < MIN_ALIGNED_DELAY || since_epoch.is_zero() {
-        return at;
-    }
-    epoch + Duration::from_secs(since_epoch.as_secs() + 1)
 }
 
 /// Returns the end reason of a channel whose peer has violated the protocol as `error` says.

@@ -61,6 +61,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod text_peer;
+mod timer_alignment;
 mod write_queue;
 
 pub use control::StreamControl;

@@ -272,15 +272,7 @@ impl LinkState {
             self.mux.report_lost(id);
         }
         self.mux.remove_channel(id);
-        if matches!(
-            self.last_end_reason,
-            Some(
-                DisconnectReason::Closed
-                    | DisconnectReason::Truncated
-                    | DisconnectReason::KeepaliveTimeout
-                    | DisconnectReason::IoError(_)
-            )
-        ) {
+        if self.last_end_reason.as_ref().is_some_and(DisconnectReason::is_loss_without_reset) {
             self.last_end_without_reset = Some(now);
         }
         if !self.channels.is_empty() {

@@ -84,6 +84,7 @@ async fn a_download_survives_a_truncated_channel_and_a_resumption() {
     tunnel
         .until("both channels", |snapshot| relay.len() == 3 && snapshot.proxies[0].channels.len() == 2)
         .await;
+    assert_eq!(ends(&tunnel), [DisconnectReason::Reset], "an RST is not a truncation");
     relay.set_all(Wire::Closed);
     tunnel.event("a resumption", |event| matches!(event, EventKind::ProxyResumed { .. })).await;
     assert!(!download.has_ended(), "it was cut too late to show anything");

@@ -235,6 +235,17 @@ pub enum DisconnectReason {
     Shutdown,
 }
 
+impl DisconnectReason {
+    /// Returns whether the connection was lost without an RST: closed, silent, or failed. A process that has died leaves an
+    /// RST, a relay or a middlebox may leave either.
+    pub fn is_loss_without_reset(&self) -> bool {
+        matches!(
+            self,
+            Self::Closed | Self::Truncated | Self::KeepaliveTimeout | Self::Tls(_) | Self::IoError(_)
+        )
+    }
+}
+
 impl fmt::Display for DisconnectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

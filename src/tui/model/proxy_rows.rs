@@ -258,6 +258,7 @@ impl ProxyRows {
             let reason = match reason {
                 DisconnectReason::IoError(why) => DisconnectReason::IoError(clean(why, 80)),
                 DisconnectReason::Protocol(why) => DisconnectReason::Protocol(clean(why, 80)),
+                DisconnectReason::Tls(why) => DisconnectReason::Tls(clean(why, 80)),
                 other => other.clone(),
             };
             let lost = !matches!(reason, DisconnectReason::GoAway | DisconnectReason::Shutdown);
