@@ -83,3 +83,16 @@ fn a_read_only_command_line_changes_nothing_on_the_server() {
         }
     }
 }
+
+#[test]
+fn an_address_is_unblocked_by_any_address_of_its_block_unless_the_cockpit_is_read_only() {
+    let block = "2001:db8::/64".parse().unwrap();
+    for line in ["unblock 2001:db8::/64", "unblock  2001:db8::7"] {
+        assert_eq!(parsed(InputContext::Proxies, line), Ok(Intent::Unblock(block)));
+    }
+    assert!(parsed(InputContext::Proxies, "unblock host").unwrap_err().contains("expected 192.0.2.1"));
+    assert_eq!(parsed(InputContext::Proxies, "unblock"), Ok(Intent::MissingArgument));
+    let keymap = Keymap::default().read_only();
+    let error = parse(&keymap, InputContext::Proxies, "unblock 192.0.2.1").unwrap_err();
+    assert!(error.contains("read-only"), "{error}");
+}
