@@ -131,6 +131,11 @@ async fn proxy_address(
         () = core.draining.cancelled() => return None,
     };
     match origin {
+        // It would count as a program of this machine, which `--text loopback` trusts.
+        Ok(origin) if origin.public.is_none() && addr.ip().to_canonical().is_loopback() => {
+            let reason = "the load balancer on this machine does not name the address of the proxy";
+            core.report_handshake_failure(addr, reason, true);
+        }
         Ok(origin) => {
             pending.set_block(origin.addr.ip().into());
             return Some(origin.addr);

@@ -227,6 +227,11 @@ async fn the_address_in_the_header_is_the_proxys_on_the_tunnel_port() {
         assert!(soon("the end", peer.read_u8()).await.is_err());
         tunnel.event(reason, failed(BALANCER.into(), reason)).await;
     }
+    // Nobody becomes a program of this machine because a load balancer here does not name him.
+    let mut unnamed = balanced(tunnel.addr, b"PROXY UNKNOWN\r\n").await;
+    assert!(soon("the end", unnamed.read_u8()).await.is_err());
+    let reason = "does not name the address of the proxy";
+    tunnel.event(reason, failed(BALANCER.into(), reason)).await;
     // A health check leaves no trace.
     let failures = tunnel.telemetry.snapshot().totals.handshakes_failed;
     let mut check = balanced(tunnel.addr, &encode(ProxyProtocolVersion::V2, ProxyHeader::Local)).await;
