@@ -65,15 +65,16 @@ impl Owner {
     fn new(mode: u8) -> Self {
         let role = if mode & 1 == 0 { Role::Server } else { Role::Proxy };
         let fields = if mode & 4 == 0 { FieldCount::Four } else { FieldCount::Three };
-        let text = (mode & 2 != 0).then(|| TextAdapter::new(role, fields, WINDOW));
+        let is_text = mode & 2 != 0;
         let config = MuxConfig {
             initial_window: WINDOW,
             max_window: MAX_WINDOW,
             max_streams: MAX_STREAMS,
-            peer_has_flow_control: text.is_none(),
+            peer_has_flow_control: !is_text,
             ..MuxConfig::default()
         };
         let now = Instant::now();
+        let text = is_text.then(|| TextAdapter::new(role, fields, WINDOW, config.budget.clone()));
         let mut mux = Mux::new(role, config);
         let channels: Vec<u16> = if text.is_some() { vec![0] } else { vec![0, 1] };
         channels.iter().for_each(|&channel| mux.add_channel(channel, now));
@@ -105,7 +106,7 @@ impl Owner {
     fn receive(&mut self, channel: u16, kind: u8, stream: u32, [a, b, c]: [u8; 3]) {
         let (offset, len) = (edge_number(a, b), usize::from(c) * 16);
         if let Some(peer) = &mut self.text {
-            if peer.must_stop_reading(self.mux.budget()) {
+            if peer.must_stop_reading() {
                 return;
             }
             let key = StreamKey::new(UserChannelId::new(stream / 8), stream % 8);

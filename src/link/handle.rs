@@ -105,7 +105,7 @@ impl Link {
             text_peer::adapt_config(&mut config);
         }
         let budget = config.budget.clone();
-        let text = text.map(|fields| TextAdapter::new(role, fields, config.initial_window));
+        let text = text.map(|fields| TextAdapter::new(role, fields, config.initial_window, budget.clone()));
         let state = LinkState::new(Mux::new(role, config), text);
         Arc::new(Self {
             role,

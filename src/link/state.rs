@@ -247,7 +247,7 @@ impl LinkState {
     /// Returns whether the channel of a text peer must not be read for now, because too much of its data waits for
     /// slow local sockets. Such a peer has no flow-control windows.
     pub(in crate::link) fn must_stop_reading(&self) -> bool {
-        self.text.as_ref().is_some_and(|text| text.must_stop_reading(self.mux.budget()))
+        self.text.as_ref().is_some_and(|text| text.must_stop_reading())
     }
 
     /// Records why a channel is to end, and has its driver stopped once the link state is unlocked. Does nothing if

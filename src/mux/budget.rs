@@ -34,8 +34,9 @@ const PROVEN_BYTES: u64 = 192 * 1024;
 /// that makes progress. The window starts at 64 KiB and opens to twice that where nothing is read.
 pub const PROVEN_READ_BYTES: u64 = 64 * 1024;
 
-/// So many received bytes, at least, may wait on a link that has no flow control: a chunk.
-const MIN_UNWINDOWED_BYTES: u64 = 64 * 1024;
+/// So many received bytes, at least, may wait on a link that has no flow control: the [minimum](MIN_WINDOW) of a hundred
+/// stalled streams, which the peer was asked to pause then, and what was in flight meanwhile.
+const MIN_UNWINDOWED_BYTES: u64 = 1 << 20;
 
 /// The reserved part is at most this fraction of the budget.
 const RESERVED_FRACTION: u64 = 2;

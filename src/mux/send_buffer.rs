@@ -49,6 +49,9 @@ pub(super) struct SendBuffer {
     written: u64,
     /// The peer's credit: the offset up to which it accepts data. It never falls.
     limit: u64,
+    /// The limit that [ended](Self::end_early_credit) with the peer's answer. A writer that asked for its credit before
+    /// may still write up to it: the peer expects that.
+    early_limit: u64,
     /// The largest window that this side honours, whatever the peer advertises.
     max_window: u32,
     /// Up to how many buffered bytes a stream whose peer consumes them competes with others for the budget. Beyond it the
@@ -115,6 +118,7 @@ impl SendBuffer {
             ranges: RangeTracker::default(),
             written: 0,
             limit: window.min(max_window).into(),
+            early_limit: 0,
             max_window,
             initial_window: config.initial_window.into(),
             min_window: config.budget.min_window(),
@@ -173,7 +177,10 @@ impl SendBuffer {
     /// Appends data to be sent, at most as much as is [writable](Self::writable), and reserves its bytes.
     pub(super) fn write(&mut self, bytes: Bytes, budget: &MemoryBudget) {
         debug_assert!(self.end == SendEnd::Open, "written after the end");
-        debug_assert!(bytes.len() as u64 <= self.limit - self.written, "written without credit");
+        debug_assert!(
+            self.written + bytes.len() as u64 <= self.limit.max(self.early_limit),
+            "written without credit"
+        );
         if bytes.is_empty() {
             return;
         }
@@ -195,6 +202,8 @@ impl SendBuffer {
             }
         }
         self.written += len as u64;
+        // The writer may have asked for its credit before the peer's answer withdrew that.
+        self.limit = self.limit.max(self.written);
         self.reserve_buffered(budget);
     }
 
@@ -264,6 +273,7 @@ impl SendBuffer {
     /// Withdraws the credit that the stream had before the peer accepted it, as far as it was not used: from now on the
     /// peer's counts.
     pub(super) fn end_early_credit(&mut self) {
+        self.early_limit = self.limit;
         self.limit = self.written;
         self.first_window = 0;
     }

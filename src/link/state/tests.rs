@@ -51,8 +51,9 @@ fn resets_shorten_the_grace_unless_a_channel_ended_without_one() {
 #[test]
 fn the_list_for_received_lines_is_freed_if_it_is_long() {
     for (capacity, kept) in [(512, 512), (513, 0)] {
-        let adapter = TextAdapter::new(Role::Server, FieldCount::Four, 1 << 20);
-        let mut state = LinkState::new(Mux::new(Role::Server, MuxConfig::default()), Some(adapter));
+        let config = MuxConfig::default();
+        let adapter = TextAdapter::new(Role::Server, FieldCount::Four, 1 << 20, config.budget.clone());
+        let mut state = LinkState::new(Mux::new(Role::Server, config), Some(adapter));
         state.text_inputs = Vec::with_capacity(capacity);
         // Refused, because the link has no channel 1; it is translated before.
         let line = TunnelMessage::control(TunnelAction::Ping, String::new());

@@ -56,6 +56,8 @@ pub struct TextAdapter {
     /// The flow-control window of each stream, in bytes. When half of it is buffered, the peer is asked to pause the
     /// stream; when a quarter is left, to resume it.
     window: u32,
+    /// The memory budget of the process. While it is tight, streams are paused when their minimum is buffered.
+    budget: MemoryBudget,
     /// The mux's ids of the open streams, by the keys in the peer's lines.
     streams_by_key: HashMap<StreamKey, u32>,
     /// The open streams, by the mux's ids.
@@ -77,12 +79,13 @@ pub struct TextAdapter {
 
 impl TextAdapter {
     /// Creates an adapter without streams. The peer is asked to pause a stream for which half of `window` bytes are
-    /// buffered.
-    pub fn new(role: Role, fields: text::FieldCount, window: u32) -> Self {
+    /// buffered, or less while `budget` is tight.
+    pub fn new(role: Role, fields: text::FieldCount, window: u32, budget: MemoryBudget) -> Self {
         Self {
             role,
             is_three_field: fields == text::FieldCount::Three,
             window,
+            budget,
             streams_by_key: HashMap::new(),
             streams: HashMap::new(),
             last_opened: 0,
@@ -97,9 +100,16 @@ impl TextAdapter {
     /// Returns whether so much data is buffered for slow readers that the peer's channel must not be read for now: its
     /// maximum, or what the memory budget allows. That blocks the peer's other streams, too, which it avoids by honouring
     /// `STREAM_PAUSE`.
-    pub fn must_stop_reading(&self, budget: &MemoryBudget) -> bool {
+    pub fn must_stop_reading(&self) -> bool {
         self.buffered >= MAX_TEXT_BUFFERED_BYTES
-            || self.buffered >= budget.max_unwindowed_bytes(self.buffered)
+            || self.buffered >= self.budget.max_unwindowed_bytes(self.buffered)
+    }
+
+    /// Returns how many buffered bytes of a stream make this side ask the peer to pause it. While memory is tight, the
+    /// channel stops being read much earlier, which must not happen to a peer that pauses its streams.
+    fn pause_threshold(&self) -> u64 {
+        let half = u64::from(self.window / 2);
+        if self.budget.is_tight() { half.min(self.budget.min_window()) } else { half }
     }
 
     /// Records that `bytes` of a stream's received data have left this process.
@@ -263,8 +273,9 @@ impl TextAdapter {
     }
 
     /// Translates received data of a stream to a DATA frame. Keeps data that arrives before STREAM_START, and asks
-    /// the peer to pause the stream once half of the window is buffered.
+    /// the peer to pause the stream once too much of it is buffered.
     fn on_data(&mut self, stream: u32, payload: Bytes, out: &mut Vec<TextInput>) {
+        let pause_threshold = self.pause_threshold();
         let Some(state) = self.streams.get_mut(&stream).filter(|state| !state.is_abandoned) else { return };
         if !state.is_started {
             self.early_bytes += state.push_early_data(payload);
@@ -281,7 +292,7 @@ impl TextAdapter {
         state.received += payload.len() as u64;
         self.buffered += payload.len() as u64;
         out.push(TextInput::Frame(Frame::Data { stream, offset, fin: false, payload }));
-        if state.buffered() >= u64::from(self.window / 2) && !state.has_paused_peer {
+        if state.buffered() >= pause_threshold && !state.has_paused_peer {
             state.has_paused_peer = true;
             out.push(TextInput::Reply(TunnelMessage::stream(
                 state.wire_key,

@@ -1,11 +1,13 @@
 //! Tests of the adapter for text peers.
 
 use super::*;
+use crate::mux::budget::{MIN_WINDOW, Reservation};
 
 const WINDOW: u32 = 256 * 1024;
 
 fn server() -> (TextAdapter, StreamKey) {
-    let mut peer = TextAdapter::new(Role::Server, text::FieldCount::Four, WINDOW);
+    let mut peer =
+        TextAdapter::new(Role::Server, text::FieldCount::Four, WINDOW, MemoryBudget::new(1 << 30, 100));
     let key = StreamKey::new(UserChannelId::new(0xABC123), 1);
     open(&mut peer, 1, key);
     (peer, key)
@@ -100,23 +102,22 @@ fn data_before_a_reset_stays_buffered_until_it_is_consumed() {
 
 #[test]
 fn slow_reader_pauses_its_stream_and_then_the_channel() {
-    let budget = MemoryBudget::new(1 << 30, 100);
     let (mut peer, key) = server();
     inbound(&mut peer, key, TunnelAction::StreamStart, b"");
     let half = vec![0; WINDOW as usize / 2];
     let out = inbound(&mut peer, key, TunnelAction::StreamData, &half);
     let pause = TunnelMessage::stream(key, TunnelAction::StreamPause, "");
     assert_eq!(out[1], TextInput::Reply(pause));
-    assert!(!peer.must_stop_reading(&budget));
+    assert!(!peer.must_stop_reading());
     inbound(
         &mut peer,
         key,
         TunnelAction::StreamData,
         &vec![0; MAX_TEXT_BUFFERED_BYTES as usize - half.len()],
     );
-    assert!(peer.must_stop_reading(&budget));
+    assert!(peer.must_stop_reading());
     peer.consume(1, MAX_TEXT_BUFFERED_BYTES - 1);
-    assert!(!peer.must_stop_reading(&budget));
+    assert!(!peer.must_stop_reading());
     let mut out = Vec::new();
     peer.translate_outbound(
         Frame::Window { stream: 1, consumed: MAX_TEXT_BUFFERED_BYTES - 1, window: WINDOW },
@@ -125,23 +126,45 @@ fn slow_reader_pauses_its_stream_and_then_the_channel() {
     assert_eq!(out, [TunnelMessage::stream(key, TunnelAction::StreamResume, "")]);
 }
 
+/// One user that read nothing stopped the channel of a text peer, and so all of its streams, while half of the memory
+/// was in use: the channel was no longer read from 64 KiB on, and the peer was asked to pause the stream at 128 KiB.
+#[test]
+fn a_stalled_stream_is_paused_before_its_channel_while_memory_is_tight() {
+    let budget = MemoryBudget::new(8 << 20, 100);
+    let mut peer = TextAdapter::new(Role::Server, text::FieldCount::Four, WINDOW, budget.clone());
+    let key = StreamKey::new(UserChannelId::new(0xABC123), 1);
+    open(&mut peer, 1, key);
+    let mut reservation = Reservation::default();
+    reservation.resize(7 << 20, &budget);
+    assert!(budget.is_tight());
+    inbound(&mut peer, key, TunnelAction::StreamStart, b"");
+    let data = vec![0; MIN_WINDOW as usize];
+    let out = inbound(&mut peer, key, TunnelAction::StreamData, &data);
+    let pause = TunnelMessage::stream(key, TunnelAction::StreamPause, "");
+    assert_eq!(out[1], TextInput::Reply(pause));
+    assert!(!peer.must_stop_reading());
+    let in_flight = vec![0; 512 * 1024];
+    inbound(&mut peer, key, TunnelAction::StreamData, &in_flight);
+    assert!(!peer.must_stop_reading());
+}
+
 #[test]
 fn abandoned_stream_does_not_block_the_channel() {
-    let budget = MemoryBudget::new(1 << 30, 100);
     let (mut peer, key) = server();
     inbound(&mut peer, key, TunnelAction::StreamStart, b"");
     let data = vec![0; MAX_TEXT_BUFFERED_BYTES as usize];
     inbound(&mut peer, key, TunnelAction::StreamData, &data);
-    assert!(peer.must_stop_reading(&budget));
+    assert!(peer.must_stop_reading());
     peer.abandon(1);
-    assert!(!peer.must_stop_reading(&budget));
+    assert!(!peer.must_stop_reading());
     assert_eq!(inbound(&mut peer, key, TunnelAction::StreamData, &data), []);
-    assert!(!peer.must_stop_reading(&budget));
+    assert!(!peer.must_stop_reading());
 }
 
 #[test]
 fn three_field_peer_sees_each_stream_as_a_user() {
-    let mut peer = TextAdapter::new(Role::Server, text::FieldCount::Three, WINDOW);
+    let mut peer =
+        TextAdapter::new(Role::Server, text::FieldCount::Three, WINDOW, MemoryBudget::new(1 << 30, 100));
     let user = UserChannelId::new(0xABC123);
     let first = open(&mut peer, 1, StreamKey::new(user, 1))[0].key.unwrap();
     let second = open(&mut peer, 2, StreamKey::new(user, 2))[0].key.unwrap();
