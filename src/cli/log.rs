@@ -30,9 +30,9 @@ pub(super) enum LogDestination {
 /// lines are dropped.
 const MAX_QUEUED_LINES: usize = 8192;
 
-/// How long the writer thread sleeps after each write, so that the next one takes many lines. Each user connection logs
-/// two lines; waking the writer and writing for each one took a third of the CPU that a short connection costs the
-/// server.
+/// How long the writer thread sleeps after each write, so that the next one takes many lines. While each user connection
+/// logged two lines, of which one is left, waking the writer and writing for each took a third of the CPU that a short
+/// connection costs the server.
 const WRITE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How many bytes of log lines are written at once.

@@ -47,8 +47,9 @@ pub(super) struct UserAdmission {
     max_per_second: Option<NonZeroU32>,
     /// Holds one permit for each connection that may be open. A shutdown waits until all are back.
     permits: Arc<Semaphore>,
-    /// What each client address uses. An address has an entry while it has connections, and until its rate has recovered,
-    /// at most [`RATE_INTERVAL`] after its last new connection; so there are no more entries than admitted connections.
+    /// What each client address uses. An address has an entry while it has connections; with a rate limit also until its
+    /// rate has recovered, at most [`RATE_INTERVAL`] after its last new connection, and the next removal, which is once a
+    /// second. So there are no more entries than connections that are open or were admitted in the last two seconds.
     addresses: Mutex<HashMap<AddressBlock, AddressUse, foldhash::fast::RandomState>>,
 }
 
@@ -244,7 +245,8 @@ impl UserAdmission {
         }
     }
 
-    /// Waits until no connection is admitted any more. From then on none is admitted.
+    /// Waits until every admitted connection has ended. None is admitted meanwhile, because the semaphore is fair; after it,
+    /// connections are admitted again.
     pub(super) async fn wait_all_ended(&self) {
         let all = u32::try_from(self.max_streams).unwrap_or(u32::MAX);
         // Acquiring fails only on a closed semaphore, and this one is never closed.

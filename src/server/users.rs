@@ -1,7 +1,7 @@
 //! The table of users: one entry for each client address on each service.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::IpAddr,
     sync::{
         Arc, Weak,
@@ -22,8 +22,9 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// The maximum number of users at the same time. User ids have 24 bits: with 2^20 in use, one of 16 is taken, so that a
-/// free one is found after few attempts.
+/// The maximum number of users in the table. User ids have 24 bits: with 2^20 in use, one of 16 is taken, so that a free one is
+/// found after few attempts. More than the 1,000,000 connections that `--max-streams` allows at most: one of a full table has
+/// no connection, and makes room.
 const MAX_USERS: usize = 1 << 20;
 
 /// One client address on one service.
@@ -51,6 +52,8 @@ pub(super) struct Users {
     limit_count: RateLimitCount,
     /// The key from which user ids are derived.
     id_key: UserIdKey,
+    /// The most users that the table may hold, beside those that have left.
+    max_users: usize,
     /// The users by address and by id.
     table: TableMutex<UserTable>,
 }
@@ -60,6 +63,9 @@ pub(super) struct Users {
 struct UserTable {
     /// The users by service port and client address.
     by_addr: HashMap<UserAddr, UserEntry>,
+    /// Users whose last connection had ended at the given time, the first one in front. Those that have connected again are
+    /// passed over, so that neither the removal nor a full table searches all users.
+    idle: VecDeque<(UserAddr, Instant)>,
     /// The users that have left, whose ids no other user gets.
     departed: DepartedUsers,
     /// The key in `by_addr` or `departed` of each user, by user id.
@@ -75,6 +81,8 @@ struct UserEntry {
     connections: usize,
     /// When the last connection ended; `None` while there is one.
     idle_since: Option<Instant>,
+    /// Whether the user is in [`UserTable::idle`], where each is at most once.
+    is_queued: bool,
     /// Aborts the streams of this user when it is cancelled: those that were admitted since the user was last killed.
     cancel: CancellationToken,
 }
@@ -109,6 +117,41 @@ impl UserTable {
         self.by_id.insert(id, addr);
         Some(DepartedUser { id, last_stream: 0 })
     }
+
+    /// Removes the user that has had no connection for the longest time, if its last one ended at `before` or earlier, or in
+    /// any case without that. Its id is kept. Returns the entry, whose guard must be dropped after the table was unlocked,
+    /// because that emits an event.
+    fn remove_first_idle(&mut self, before: Option<Instant>) -> Option<UserEntry> {
+        // A user that has connected since it was queued goes to the end of the queue, at most once.
+        for _ in 0..2 * self.idle.len() {
+            let &(addr, since) = self.idle.front()?;
+            if before.is_some_and(|before| since > before) {
+                return None;
+            }
+            self.idle.pop_front();
+            let Some(entry) = self.by_addr.get_mut(&addr) else { continue };
+            entry.is_queued = false;
+            match entry.idle_since {
+                // Queued when its last connection ends.
+                None => {}
+                Some(left) if left > before.unwrap_or(since) => {
+                    entry.is_queued = true;
+                    self.idle.push_back((addr, left));
+                }
+                Some(_) => {
+                    let entry = self.by_addr.remove(&addr)?;
+                    let last_stream = entry.user.last_stream.load(Relaxed);
+                    if let Some(forgotten) =
+                        self.departed.add(addr, DepartedUser { id: entry.user.id, last_stream })
+                    {
+                        self.by_id.remove(&forgotten.id);
+                    }
+                    return Some(entry);
+                }
+            }
+        }
+        None
+    }
 }
 
 impl UserLease {
@@ -132,10 +175,15 @@ impl Drop for UserLease {
     fn drop(&mut self) {
         let Some(users) = self.users.upgrade() else { return };
         let mut table = users.table.lock();
-        if let Some(entry) = table.by_addr.get_mut(&self.addr) {
+        let UserTable { by_addr, idle, .. } = &mut *table;
+        if let Some(entry) = by_addr.get_mut(&self.addr) {
             entry.connections -= 1;
             if entry.connections == 0 {
-                entry.idle_since = Some(Instant::now());
+                let now = Instant::now();
+                entry.idle_since = Some(now);
+                if !std::mem::replace(&mut entry.is_queued, true) {
+                    idle.push_back((self.addr, now));
+                }
             }
         }
     }
@@ -154,12 +202,14 @@ impl Users {
             abort,
             limit_count: limit_count.clone(),
             id_key,
+            max_users: MAX_USERS,
             table: TableMutex::default(),
         })
     }
 
     /// Admits a connection from `ip` to a service: adds the user if it is new, and assigns the next stream id, except those
-    /// that are open. Returns `None` if there are too many users.
+    /// that are open. In a full table a new user displaces the one that has had no connection for the longest time, so that
+    /// nobody keeps others out with the addresses of users that have left. Returns `None` if [`MAX_USERS`] are connected.
     pub(super) fn admit(
         self: &Arc<Self>,
         service: &Arc<ServiceStats>,
@@ -167,11 +217,13 @@ impl Users {
         is_open: impl Fn(StreamKey) -> bool,
     ) -> Option<UserLease> {
         let addr = (service.key.port, ip);
+        // Dropped after the lock is released: its guard emits an event.
+        let mut _displaced = None;
         let mut table = self.table.lock();
         let is_new = !table.by_addr.contains_key(&addr);
         if is_new {
-            if table.by_addr.len() >= MAX_USERS {
-                return None;
+            if table.by_addr.len() >= self.max_users {
+                _displaced = Some(table.remove_first_idle(None)?);
             }
             let DepartedUser { id, last_stream } = table.assign_id(addr, &self.id_key)?;
             let user = User {
@@ -181,7 +233,13 @@ impl Users {
                 limit: RateLimit::new(&self.limit_count),
             };
             let cancel = self.abort.child_token();
-            let entry = UserEntry { user: Arc::new(user), connections: 0, idle_since: None, cancel };
+            let entry = UserEntry {
+                user: Arc::new(user),
+                connections: 0,
+                idle_since: None,
+                is_queued: false,
+                cancel,
+            };
             table.by_addr.insert(addr, entry);
         }
         let entry = table.by_addr.get_mut(&addr)?;
@@ -222,20 +280,9 @@ impl Users {
     /// Removes the users whose last connection ended at least `retention` before `now`. Their ids are kept.
     pub(super) fn remove_idle(&self, now: Instant, retention: Duration) {
         let mut removed = Vec::new();
-        {
+        if let Some(before) = now.checked_sub(retention) {
             let mut table = self.table.lock();
-            let UserTable { by_addr, departed, by_id } = &mut *table;
-            let is_expired = |entry: &UserEntry| {
-                entry.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= retention)
-            };
-            for (addr, entry) in by_addr.extract_if(|_, entry| is_expired(entry)) {
-                let user = &entry.user;
-                let user = DepartedUser { id: user.id, last_stream: user.last_stream.load(Relaxed) };
-                if let Some(forgotten) = departed.add(addr, user) {
-                    by_id.remove(&forgotten.id);
-                }
-                removed.push(entry);
-            }
+            removed.extend(std::iter::from_fn(|| table.remove_first_idle(Some(before))));
         }
         // Dropping the guards emits events, which must not happen under the lock.
         drop(removed);

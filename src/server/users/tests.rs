@@ -106,3 +106,41 @@ fn after_the_last_stream_number_those_of_open_streams_are_skipped() {
     let keys = [(); 3].map(|()| users.admit(&service, addr, is_open).unwrap().key);
     assert_eq!(keys, [u32::MAX, 2, 3].map(|number| StreamKey::new(first.key.user, number)));
 }
+
+/// An attacker with many addresses, such as those of one IPv6 network, leaves users behind that are kept for five seconds.
+#[test]
+fn in_a_full_table_a_new_user_displaces_the_one_that_left_first() {
+    let (telemetry, mut users, service) = users();
+    Arc::get_mut(&mut users).unwrap().max_users = 3;
+    let admit = |last: u8| users.admit(&service, IpAddr::from([192, 0, 2, last]), |_| false);
+    let mut left = [1, 2, 3].map(|last| admit(last).unwrap().key.user);
+    // The first one comes back and leaves again, after the other two.
+    drop(admit(1).unwrap());
+    left.rotate_left(1);
+    let joined = [4, 5, 6].map(|last| {
+        let lease = admit(last).unwrap();
+        assert!(users.find_limit(left[usize::from(last) - 4]).is_none(), "{last}");
+        assert_eq!((users.len(), telemetry.totals().users_current), (3, 3));
+        lease
+    });
+    assert!(admit(7).is_none(), "all are connected");
+    assert!(admit(4).is_some(), "it is known");
+    drop(joined);
+    users.remove_idle(Instant::now(), Duration::ZERO);
+    assert_eq!((users.len(), telemetry.totals().users_current), (0, 0));
+}
+
+#[test]
+fn a_user_that_connects_again_and_again_is_kept_once() {
+    let (_telemetry, users, service) = users();
+    let addr = "192.0.2.1".parse().unwrap();
+    for _ in 0..100 {
+        drop(users.admit(&service, addr, |_| false).unwrap());
+    }
+    assert_eq!(users.table.lock().idle.len(), 1);
+    let retention = Duration::from_secs(5);
+    users.remove_idle(Instant::now() + retention - Duration::from_secs(1), retention);
+    assert_eq!(users.len(), 1);
+    users.remove_idle(Instant::now() + retention, retention);
+    assert_eq!((users.len(), users.table.lock().idle.len()), (0, 0));
+}
