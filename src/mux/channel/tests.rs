@@ -1,6 +1,7 @@
 //! Tests of a channel's pings.
 
 use super::*;
+use crate::wire::{TunnelAction, TunnelMessage};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -96,4 +97,28 @@ fn only_what_is_received_after_the_doubt_removes_it() {
     channel.doubt(begin + 2 * SECOND);
     channel.on_received(begin + 2 * SECOND);
     assert!(!channel.is_suspect());
+}
+
+/// A peer that answers no ping makes a sender keep control frames: the latest ones are retransmitted.
+#[test]
+fn the_oldest_of_too_many_unacknowledged_control_frames_is_forgotten() {
+    let mut channel = Channel::new(&MuxConfig::default(), Instant::now());
+    let frame = |stream| Frame::Window { stream, consumed: 1, window: 1 };
+    let all = u32::try_from(MAX_UNACKNOWLEDGED_CONTROL).unwrap() + 2;
+    (1..=all).for_each(|stream| channel.track_unacknowledged(frame(stream)));
+    let kept: Vec<_> = channel.into_unacknowledged().collect();
+    assert_eq!((kept.len(), &kept[0]), (MAX_UNACKNOWLEDGED_CONTROL, &frame(3)));
+    assert_eq!(kept.last(), Some(&frame(all)));
+}
+
+#[test]
+fn a_peer_that_reads_no_messages_gets_a_limited_number() {
+    let mut channel = Channel::new(&MuxConfig::default(), Instant::now());
+    let message = || Frame::Message(TunnelMessage::control(TunnelAction::Response, "8080:default"));
+    for _ in 0..MAX_QUEUED_MESSAGES {
+        channel.push_message(message()).unwrap();
+    }
+    assert_eq!(channel.push_message(message()), Err(ProtocolError::TooManyUnreadReplies));
+    assert_eq!(channel.poll_control(Instant::now()), Some(message()));
+    channel.push_message(message()).unwrap();
 }

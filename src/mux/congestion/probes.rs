@@ -107,3 +107,6 @@ impl ProbeTracker {
         self.unanswered.len() >= MAX_UNANSWERED_PROBES
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,8 @@ impl Mux {
         }
     }
 
-    /// Updates the timers of all channels, see [`handle_channel_timeout`](Self::handle_channel_timeout).
+    /// Updates the timers of all channels, see [`handle_channel_timeout`](Self::handle_channel_timeout). For an owner with one
+    /// timer for the whole link, such as the simulations and the fuzz target; a driver has one for its channel.
     pub fn handle_timeout(&mut self, now: Instant) {
         let channels: Vec<u16> = self.channels.keys().copied().collect();
         channels.into_iter().for_each(|id| self.handle_channel_timeout(id, now));

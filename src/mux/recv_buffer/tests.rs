@@ -181,3 +181,19 @@ fn consumed_end_counts_as_one_byte() {
     assert!(recv.consume_end() && !recv.consume_end());
     assert_eq!(recv.advertise(), (3, 10));
 }
+
+/// A peer that sends single bytes to a slow reader: each segment would take a hundred bytes of memory.
+#[test]
+fn segments_that_wait_for_a_slow_reader_are_coalesced() {
+    const BYTES: usize = 5 * MAX_READY_SEGMENTS;
+    let mut recv = RecvBuffer::new(u32::try_from(BYTES).unwrap(), u32::try_from(BYTES).unwrap(), true);
+    for offset in 0..BYTES {
+        let byte = Bytes::copy_from_slice(&[offset as u8]);
+        assert_eq!(recv.insert(offset as u64, byte, false), Ok(true));
+        assert!(recv.ready.len() <= MAX_READY_SEGMENTS + 5, "{} after {offset}", recv.ready.len());
+    }
+    let mut out = VecDeque::new();
+    recv.read(&mut out);
+    let expected: Vec<u8> = (0..BYTES).map(|offset| offset as u8).collect();
+    assert_eq!(out.iter().flatten().copied().collect::<Vec<_>>(), expected);
+}

@@ -1,7 +1,10 @@
 //! Tests of the adapter for text peers.
 
 use super::*;
-use crate::mux::budget::{MIN_WINDOW, Reservation};
+use crate::mux::{
+    budget::{MIN_WINDOW, Reservation},
+    limits::MAX_CLOSED_KEYS,
+};
 
 const WINDOW: u32 = 256 * 1024;
 
@@ -56,6 +59,64 @@ fn too_much_data_before_start_resets_the_stream() {
     assert_eq!(out[..2], [TextInput::Reply(reply), TextInput::NoSession(key)]);
     assert!(matches!(out[2], TextInput::Frame(Frame::Reset { stream: 1, .. })));
     assert_eq!(inbound(&mut peer, key, TunnelAction::StreamData, b"more"), [], "the error is sent once");
+}
+
+/// Regression test: each of the streams of a link could hold 256 KiB, all together 16 GiB.
+#[test]
+fn too_much_data_before_start_on_many_streams_resets_the_last_of_them() {
+    let (mut peer, first) = server();
+    let line = [0; 10_000];
+    let per_stream = MAX_EARLY_BYTES / line.len();
+    let mut lines = 0;
+    let (number, out) = 'full: {
+        for number in 1..100 {
+            let key = StreamKey::new(UserChannelId::new(0xABC123), number);
+            if number > 1 {
+                open(&mut peer, number, key);
+            }
+            for _ in 0..per_stream {
+                lines += 1;
+                let out = inbound(&mut peer, key, TunnelAction::StreamData, &line);
+                if !out.is_empty() {
+                    break 'full (number, out);
+                }
+            }
+        }
+        unreachable!("no limit");
+    };
+    assert_eq!(lines, MAX_EARLY_BYTES_PER_LINK / line.len() + 1);
+    assert!(
+        out.iter()
+            .any(|one| matches!(one, TextInput::Frame(Frame::Reset { stream, .. }) if *stream == number))
+    );
+    // A stream that starts, one that this side closes and the one that was reset make room for others.
+    let started = inbound(&mut peer, first, TunnelAction::StreamStart, b"");
+    let data = |one: &&TextInput| matches!(one, TextInput::Frame(Frame::Data { .. }));
+    assert_eq!(started.iter().filter(data).count(), per_stream);
+    peer.abandon(2);
+    assert_eq!(peer.early_bytes, (number as usize - 3) * per_stream * line.len());
+    for number in 3..number {
+        peer.abandon(number);
+    }
+    assert_eq!(peer.early_bytes, 0);
+}
+
+#[test]
+fn the_oldest_of_many_ended_streams_is_forgotten() {
+    let (mut peer, first) = server();
+    let key = |number| StreamKey::new(UserChannelId::new(0xABC123), number);
+    inbound(&mut peer, first, TunnelAction::StreamReset, b"");
+    let others = u32::try_from(MAX_CLOSED_KEYS).unwrap();
+    for number in 2..=others {
+        open(&mut peer, number, key(number));
+        inbound(&mut peer, key(number), TunnelAction::StreamReset, b"");
+    }
+    assert_eq!(inbound(&mut peer, first, TunnelAction::StreamData, b"late"), []);
+    open(&mut peer, others + 1, key(others + 1));
+    inbound(&mut peer, key(others + 1), TunnelAction::StreamReset, b"");
+    assert_eq!(inbound(&mut peer, key(2), TunnelAction::StreamData, b"late"), []);
+    let out = inbound(&mut peer, first, TunnelAction::StreamData, b"late");
+    assert!(out.contains(&TextInput::NoSession(first)), "{out:?}");
 }
 
 /// Regression test: a proxy that was stopped looked like a target that had failed.

@@ -83,3 +83,6 @@ impl LinkTimelines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,3 +25,15 @@ fn a_line_is_edited_by_characters_not_by_bytes() {
         assert_eq!(line.text(), text, "{edit:?}");
     }
 }
+
+#[test]
+fn a_line_has_a_maximum_length() {
+    let mut line = LineEdit::new("");
+    for _ in 0..2 * MAX_LINE_BYTES {
+        line.edit(LineEditOp::Insert('x'));
+    }
+    assert_eq!(line.text().len(), MAX_LINE_BYTES);
+    line.edit(LineEditOp::Backspace);
+    line.edit(LineEditOp::Insert('ü'));
+    assert!(line.text().ends_with("xü"), "{}", line.text());
+}

@@ -35,3 +35,12 @@ fn a_value_in_quotes_is_one_word_and_text_with_an_equals_sign_is_a_word() {
     assert!(exact("proxy=edge-1") && exact("PORT=8080") && exact("user=10.0.0.1:4000"));
     assert!(!exact("id=5") && !exact("content:?proxy=x") && !exact("down>=1M"));
 }
+
+/// Compiled, a short expression may be as large as memory.
+#[test]
+fn a_regex_that_is_too_large_is_refused() {
+    for text in ["/a{1000}{1000}{1000}/", "/(\\w{500}){500}/"] {
+        let error = StreamFilter::parse(text).unwrap_err().to_string();
+        assert!(error.starts_with("invalid regex"), "{error}");
+    }
+}
