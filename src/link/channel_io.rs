@@ -26,7 +26,7 @@ use crate::{
 
 /// Bytes that a channel's driver reads, or one flush writes, before other tasks run (a flush leaves the rest to the
 /// driver): twice what one read takes. With half of it throughput was a twentieth lower.
-pub(super) const TURN_BUDGET: usize = 2 * BufferPool::BUFFER_SIZE;
+pub(super) const CHANNEL_TURN_BYTES: usize = 2 * BufferPool::BUFFER_SIZE;
 
 /// How often a channel that is about to be removed tries to flush, while other threads do: each of their flushes ends within
 /// a few system calls.
@@ -87,7 +87,7 @@ pub(super) struct ChannelIo {
 enum FlushResult {
     /// The mux has no more frames for the channel, and the write queue is empty.
     Drained,
-    /// [`TURN_BUDGET`] is used up.
+    /// [`CHANNEL_TURN_BYTES`] is used up.
     BudgetExhausted,
     /// The socket's send buffer is full.
     WriteBlocked,
@@ -171,7 +171,7 @@ impl ChannelIo {
     }
 
     /// Transmits the frames that the mux has for this channel, until there are none, the socket takes no more, or
-    /// [`TURN_BUDGET`] is used up, also by what other threads request meanwhile: a relay task that flushed for all others
+    /// [`CHANNEL_TURN_BYTES`] is used up, also by what other threads request meanwhile: a relay task that flushed for all others
     /// would not get to the end of its own stream. If another thread is flushing the channel, leaves the work to that thread and
     /// returns. Returns whether the budget is used up; then it has woken the driver, which continues.
     pub(super) fn flush(&self, source: &impl TransmitSource) -> bool {
@@ -180,7 +180,7 @@ impl ChannelIo {
         is_budget_exhausted
     }
 
-    /// Transmits the frames that the mux has for this channel, as far as the socket takes them and [`TURN_BUDGET`] allows,
+    /// Transmits the frames that the mux has for this channel, as far as the socket takes them and [`CHANNEL_TURN_BYTES`] allows,
     /// before the channel is removed. Unlike [`flush`](Self::flush) it does not leave that to a thread which is about to
     /// finish another flush, and would find the channel removed: a GOAWAY was lost so.
     pub(super) fn flush_before_removal(&self, source: &impl TransmitSource) {
@@ -193,7 +193,7 @@ impl ChannelIo {
     }
 
     /// Requests a flush, and carries it out unless another thread is flushing, which then flushes again. Returns whether
-    /// it was not left to another thread; stores in `is_budget_exhausted` whether [`TURN_BUDGET`] was used up.
+    /// it was not left to another thread; stores in `is_budget_exhausted` whether [`CHANNEL_TURN_BYTES`] was used up.
     fn request_flush(&self, source: &impl TransmitSource, is_budget_exhausted: &mut bool) -> bool {
         assert_link_state_unlocked();
         let mut written = 0;
@@ -250,7 +250,7 @@ impl ChannelIo {
                 }
                 return Ok(FlushResult::WriteBlocked);
             }
-            if *written_total >= TURN_BUDGET {
+            if *written_total >= CHANNEL_TURN_BYTES {
                 self.wake_driver();
                 return Ok(FlushResult::BudgetExhausted);
             }

@@ -18,7 +18,7 @@ use crate::{
 /// the mux more data: without an end of the turn, a fast socket would keep that task, and the delivery lock, for as long
 /// as the data keeps coming, and the operator's kill would wait. Four times what a channel is read for at once, so that a
 /// driver passes all that it has received in one turn.
-pub(super) const TURN_BUDGET: u64 = 1024 * 1024;
+pub(super) const DELIVERY_TURN_BYTES: u64 = 1024 * 1024;
 
 /// Where the endpoint of a stream gets received data from, and reports how many bytes its local socket has taken.
 /// Implemented by the link; each method locks the link state for itself.
@@ -65,7 +65,7 @@ pub(super) struct Delivery {
     pub(super) is_paused: bool,
     /// Whether the socket's send buffer is full; the relay task waits until the socket is writable.
     pub(super) is_write_blocked: bool,
-    /// Whether the last turn ended because it had written [`TURN_BUDGET`] bytes; the relay task continues in its next
+    /// Whether the last turn ended because it had written [`DELIVERY_TURN_BYTES`] bytes; the relay task continues in its next
     /// turn.
     pub(super) is_turn_over: bool,
     /// When a rate limit allows the next bytes; `None` while no rate limit delays the delivery.

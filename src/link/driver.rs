@@ -16,7 +16,7 @@ use tokio::{runtime::Handle, sync::watch};
 use super::{
     ack_progress::AckProgress,
     channel_health::ChannelHealthReader,
-    channel_io::{ChannelIo, TURN_BUDGET, end_reason},
+    channel_io::{CHANNEL_TURN_BYTES, ChannelIo, end_reason},
     channel_shared::ChannelShared,
     driver_events::{DriverEvent, DriverEvents},
     handle::Link,
@@ -299,7 +299,7 @@ impl Driver {
                     events.set_timer(self.next_timeout());
                 }
                 DriverEvent::Readable => {
-                    if self.read()? >= TURN_BUDGET {
+                    if self.read()? >= CHANNEL_TURN_BYTES {
                         tokio::task::yield_now().await;
                     }
                 }
@@ -379,12 +379,12 @@ impl Driver {
         }
     }
 
-    /// Reads the socket until it is empty or [`TURN_BUDGET`] is used up, and handles the received frames. Returns the
+    /// Reads the socket until it is empty or [`CHANNEL_TURN_BYTES`] is used up, and handles the received frames. Returns the
     /// number of bytes read. Fails with the reason for which the channel ends.
     fn read(&mut self) -> Result<usize, DisconnectReason> {
         assert_link_state_unlocked();
         let mut turn = 0;
-        while turn < TURN_BUDGET && !self.io.signals().is_stopped() {
+        while turn < CHANNEL_TURN_BYTES && !self.io.signals().is_stopped() {
             BufferPool::with_thread_local(|pool| pool.reserve(&mut self.buffer, MIN_READ_SPACE));
             match self.io.socket().try_read(&mut self.buffer) {
                 Ok(0) => return Err(DisconnectReason::Closed),

@@ -22,7 +22,7 @@ use socket2::SockRef;
 use tokio::{net::TcpStream, sync::Notify};
 
 use super::{
-    delivery::{Delivery, ReceiveSource, TURN_BUDGET},
+    delivery::{DELIVERY_TURN_BYTES, Delivery, ReceiveSource},
     latency::{LatencyObserver, LatencyTimer},
     limit::{Pacer, StreamRateLimits},
     lock::{DeliveryGuard, DeliveryMutex, assert_link_state_unlocked},
@@ -239,7 +239,7 @@ impl Endpoint {
         }
         let (mut unreported, mut turn) = (0, 0);
         loop {
-            if turn >= TURN_BUDGET {
+            if turn >= DELIVERY_TURN_BYTES {
                 delivery.is_turn_over = true;
                 source.consume(stream, unreported);
                 return true;
