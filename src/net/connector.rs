@@ -45,19 +45,6 @@ impl<'a> ConnectPolicy<'a> {
         Self { timeout, repeat_interval: None, freshness, extra_sockets: None }
     }
 
-    /// The policy for the server. An address that does not answer gets another attempt every 500 ms: after an
-    /// interruption of the path the kernel would send the next SYN after up to 8 s more. An attempt may be pending until
-    /// the whole connect times out, after 20 s, because the RTT may be seconds. The name is looked up each time, since the
-    /// server may have moved; but not for longer than a second if the old addresses are known.
-    pub fn for_server() -> Self {
-        Self {
-            timeout: Duration::from_secs(20),
-            repeat_interval: Some(Duration::from_millis(500)),
-            freshness: Freshness { max_age: Duration::from_secs(1), max_wait: Duration::from_secs(1) },
-            extra_sockets: None,
-        }
-    }
-
     /// Limits the sockets that attempts to further addresses take while the first attempt is pending: each holds a permit of
     /// `sockets`, and waits until there is one or the first attempt has failed. The caller accounts for the first socket.
     #[must_use]
@@ -174,9 +161,18 @@ impl Connector {
         Self { names, server_sockets: Semaphore::new(MAX_EXTRA_SERVER_SOCKETS) }
     }
 
-    /// Returns the policy for the server, with the sockets that all connects to it share.
+    /// Returns the policy for the server. An address that does not answer gets another attempt every 500 ms: after an
+    /// interruption of the path the kernel would send the next SYN after up to 8 s more. An attempt may be pending until the
+    /// whole connect times out, after 20 s, because the RTT may be seconds. The name is looked up each time, since the server
+    /// may have moved; but not for longer than a second if the old addresses are known. All connects to the server share
+    /// the sockets beside the first one of each.
     pub fn server_policy(&self) -> ConnectPolicy<'_> {
-        ConnectPolicy::for_server().with_extra_sockets(&self.server_sockets)
+        ConnectPolicy {
+            timeout: Duration::from_secs(20),
+            repeat_interval: Some(Duration::from_millis(500)),
+            freshness: Freshness { max_age: Duration::from_secs(1), max_wait: Duration::from_secs(1) },
+            extra_sockets: Some(&self.server_sockets),
+        }
     }
 
     /// Returns the addresses of `HOST:PORT` that [`connect`](Self::connect) would try.

@@ -42,9 +42,7 @@ impl Victim {
     async fn start(server: SocketAddr, port: u16, target: SocketAddr, name: String) -> Self {
         let relay = Relay::to(server).await;
         let mut process = Self::process(&relay, port, target, &name);
-        let line = process.line("serving ").await;
-        let service = line.split("serving ").nth(1).unwrap().split(':').next().unwrap();
-        let public = SocketAddr::new(server.ip(), service.parse().unwrap());
+        let public = SocketAddr::new(server.ip(), process.serves().await.port);
         Self { relay, public, target, process, name, lives: 1, temporary_fault: None }
     }
 

@@ -14,6 +14,7 @@ use tokio::{
     sync::watch,
     task::JoinSet,
 };
+use underpass::ids::ServiceKey;
 
 /// The token of servers and proxies that tests start as programs, which refuse one that can be guessed.
 pub const TOKEN: &str = "vK8dR2xQ9mWz4LpT7cYb";
@@ -75,6 +76,13 @@ impl Process {
     pub async fn listens(&mut self) -> SocketAddr {
         let line = self.line("listening for proxies on ").await;
         line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// Waits until a proxy serves. Returns its service.
+    pub async fn serves(&mut self) -> ServiceKey {
+        let line = self.line("serving ").await;
+        let service = line.split("serving ").nth(1).and_then(|rest| rest.split(',').next());
+        service.unwrap_or_default().parse().unwrap_or_else(|_| panic!("no service in {line:?}"))
     }
 
     /// Runs a program of `assets/examples` with python3. Returns `None` and prints a note if python3 is not installed.

@@ -39,9 +39,8 @@ async fn a_session_takes_one_line_for_each_stream_and_two_for_its_proxy() {
     let mut proxy = Process::underpass(&[
         "proxy", "--server", &addr, "--port", "0", "--to", &target, "--token", TOKEN, "--name", "lab",
     ]);
-    let serving = proxy.line("serving ").await;
-    let service = serving.split("serving ").nth(1).unwrap().split(',').next().unwrap().to_owned();
-    let public = SocketAddr::new([127, 0, 0, 1].into(), service.split(':').next().unwrap().parse().unwrap());
+    let service = proxy.serves().await;
+    let public = SocketAddr::new([127, 0, 0, 1].into(), service.port);
     // A health check: it connects, and closes when the target is connected.
     let mut check = TcpStream::connect(public).await.unwrap();
     check.shutdown().await.unwrap();

@@ -42,10 +42,8 @@ fn proxy_process(server: SocketAddr, port: u16, target: SocketAddr, more: &[&str
 /// Starts a proxy and waits until it serves. Returns its public address, too.
 async fn proxy(server: SocketAddr, port: u16, target: SocketAddr, more: &[&str]) -> (Process, SocketAddr) {
     let mut proxy = proxy_process(server, port, target, more);
-    let line = proxy.line("serving ").await;
-    let service = line.split("serving ").nth(1).unwrap().split(',').next().unwrap();
-    let port = service.split(':').next().unwrap().parse().unwrap();
-    (proxy, SocketAddr::new(server.ip(), port))
+    let public = SocketAddr::new(server.ip(), proxy.serves().await.port);
+    (proxy, public)
 }
 
 /// Waits until the origin has sent 100 kB.

@@ -183,9 +183,8 @@ async fn process(tunnel: &Tunnel, port: u16, target: SocketAddr, format: &str) -
         format,
     ];
     let mut process = Process::underpass(&args);
-    let line = process.line("serving ").await;
-    let port = line.split("serving ").nth(1).unwrap().split(':').next().unwrap().parse().unwrap();
-    (process, SocketAddr::new(tunnel.addr.ip(), port))
+    let public = SocketAddr::new(tunnel.addr.ip(), process.serves().await.port);
+    (process, public)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -51,9 +51,8 @@ async fn tunnel_to_a_name(drain: &str) -> (Process, Process, String) {
     let addr = server.listens().await.to_string();
     let args = ["proxy", "--server", &addr, "--port", "0", "--to", "target.test:80", "--drain", drain];
     let mut proxy = underpass(&args, "");
-    let line = proxy.line("serving ").await;
-    let port = line.split("serving ").nth(1).unwrap().split(':').next().unwrap();
-    (server, proxy, format!("127.0.0.1:{port}"))
+    let public = format!("127.0.0.1:{}", proxy.serves().await.port);
+    (server, proxy, public)
 }
 
 /// glibc asks each name server twice for 5 s. The runtime waited for the thread that did.

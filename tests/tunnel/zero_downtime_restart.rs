@@ -46,9 +46,8 @@ async fn proxy(server: SocketAddr, target: SocketAddr, more: &[&str]) -> (Proces
     let (at, to) = (server.to_string(), target.to_string());
     let args = ["proxy", "--server", &at, "--port", "0", "--to", &to, "--token", TOKEN];
     let mut proxy = Process::underpass(&[&args[..], more].concat());
-    let line = proxy.line("serving ").await;
-    let service = line.split("serving ").nth(1).unwrap();
-    (proxy, SocketAddr::new(server.ip(), service.split(':').next().unwrap().parse().unwrap()))
+    let public = SocketAddr::new(server.ip(), proxy.serves().await.port);
+    (proxy, public)
 }
 
 /// Counts the streams that a server has finished, by its log.

@@ -53,8 +53,10 @@ fn connector(addresses: &[SocketAddr]) -> Connector {
 #[tokio::test]
 async fn a_silent_first_address_costs_less_than_a_second_and_only_once() {
     let (dead, (_listener, alive)) = (BlackHole::new(), listener());
-    for policy in [ConnectPolicy::for_target(10 * SECOND), ConnectPolicy::for_server()] {
+    for is_server in [false, true] {
         let connector = connector(&[dead.address, alive]);
+        let policy =
+            if is_server { connector.server_policy() } else { ConnectPolicy::for_target(10 * SECOND) };
         let begin = Instant::now();
         let stream = connector.connect("name:1", policy).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), alive);
@@ -84,10 +86,10 @@ async fn the_error_names_each_address_and_why_it_failed() {
 async fn literal_addresses_are_not_looked_up() {
     let (_listener, alive) = listener();
     let connector = Connector::with_lookup(|name| panic!("looked up {name}"));
-    let stream = connector.connect(&alive.to_string(), ConnectPolicy::for_server()).await.unwrap();
+    let stream = connector.connect(&alive.to_string(), connector.server_policy()).await.unwrap();
     assert_eq!(stream.peer_addr().unwrap(), alive);
     let text = refusing().to_string();
-    let error = connector.connect(&text, ConnectPolicy::for_server()).await.unwrap_err();
+    let error = connector.connect(&text, connector.server_policy()).await.unwrap_err();
     assert!(!error.is_local(), "the other side has answered: {error}");
 }
 
@@ -95,7 +97,7 @@ async fn literal_addresses_are_not_looked_up() {
 async fn an_address_without_a_route_is_reported_as_local() {
     // No TCP connection can have the broadcast address: the kernel reports that the network is unreachable.
     let connector = connector(&["255.255.255.255:1".parse().unwrap()]);
-    let error = connector.connect("name:1", ConnectPolicy::for_server());
+    let error = connector.connect("name:1", connector.server_policy());
     let error = error.await.unwrap_err();
     assert!(error.is_local(), "{error}");
 }

@@ -20,7 +20,8 @@ use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
 mod tests;
 
 impl Telemetry {
-    /// Registers a service whose public port was opened, and emits [`EventKind::ServiceOpened`].
+    /// Registers a service whose public port was opened, and emits [`EventKind::ServiceOpened`]. For tests and benchmarks; the
+    /// server does both by itself, because it holds the lock of a table in between.
     pub fn service_opened(self: &Arc<Self>, key: ServiceKey) -> ServiceGuard {
         let guard = self.register_service(key);
         guard.report_opened();
@@ -57,7 +58,8 @@ impl Telemetry {
         ChannelGuard::new(self.clone(), stats)
     }
 
-    /// Registers a user whose first connection was accepted, and emits [`EventKind::UserJoined`].
+    /// Registers a user whose first connection was accepted, and emits [`EventKind::UserJoined`]. For tests and benchmarks, as
+    /// [`service_opened`](Self::service_opened) is.
     pub fn user_joined(
         self: &Arc<Self>,
         id: UserChannelId,
