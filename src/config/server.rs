@@ -101,6 +101,9 @@ pub struct ServerConfig {
     /// limit of descriptors leaves beside streams and unauthenticated connections
     /// ([`fit_descriptors`](Self::fit_descriptors)).
     pub max_channels_and_ports: usize,
+    /// The most channels and open public ports of the proxies from one address (IPv6: one /64); `None`: half of
+    /// `max_channels_and_ports`.
+    pub max_channels_per_address: Option<usize>,
     /// The last stream number of a link, after which the link has to be replaced by a new one.
     pub last_stream_number: u32,
     /// The most connections on the tunnel port that may be in their handshake at the same time: half of them before their
@@ -147,6 +150,7 @@ impl Default for ServerConfig {
             max_connections_per_second: None,
             idle_timeout: Some(Self::DEFAULT_IDLE_TIMEOUT),
             max_channels_and_ports: 1_000_000,
+            max_channels_per_address: None,
             last_stream_number: u32::MAX,
             max_pending_handshakes: 2048,
         }
@@ -182,6 +186,12 @@ impl ServerConfig {
     pub fn max_streams_per_proxy(&self) -> usize {
         let wanted = self.max_streams_per_proxy.unwrap_or(self.three_quarters_of_streams());
         wanted.min(Self::MAX_STREAMS_PER_PROXY)
+    }
+
+    /// Returns the most channels and public ports of the proxies from one address: by default half of all, so that one host
+    /// cannot take what all others need.
+    pub fn max_channels_per_address(&self) -> usize {
+        self.max_channels_per_address.unwrap_or(self.max_channels_and_ports.div_ceil(2))
     }
 
     /// Returns three quarters of the maximum number of streams, rounded up.

@@ -29,7 +29,7 @@ pub use connector::{ConnectError, ConnectPolicy, Connector};
 pub use foreign_protocol::ForeignProtocol;
 pub use happy_eyeballs::FailedAddress;
 pub use listener::Listener;
-pub use negotiation::{DetectedFormat, MaxChannelsAndPorts, Negotiation, NegotiationError};
+pub use negotiation::{DetectedFormat, Negotiation, NegotiationError};
 pub(crate) use nonblocking::{try_read, try_write};
 pub(crate) use proxy_header::{ReadHeaderError, has_data, read_proxy_header};
 pub(crate) use send_queue::SendQueue;

@@ -72,8 +72,8 @@ pub enum NegotiationError {
     #[error("the message is not one of the text format: {0}")]
     Line(#[from] LineError),
     /// This side has no descriptor for the channel. The peer is told, and tries again.
-    #[error(transparent)]
-    NoDescriptor(#[from] MaxChannelsAndPorts),
+    #[error("{0}")]
+    NoDescriptor(String),
     /// The TLS handshake failed, or the peer violated TLS after it.
     #[error("TLS handshake failed: {0}")]
     Tls(#[from] TlsError),
@@ -115,14 +115,6 @@ impl NegotiationError {
         }
     }
 }
-
-/// The server has its maximum of channels and public ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the maximum of {0} channels and public ports is reached: raise the limit of file descriptors (ulimit -n) or lower \
-     --max-streams"
-)]
-pub struct MaxChannelsAndPorts(pub usize);
 
 /// A connection that is not a channel yet, with its read buffer and its frame codec.
 #[derive(Debug)]

@@ -107,14 +107,21 @@ async fn join_link(
 ) -> Result<ChannelSlot, NegotiationError> {
     let hello = &verified.hello;
     let (mode, epoch) = (hello.mode, hello.epoch);
-    let reserve = || core.reserve_descriptor().map_err(NegotiationError::NoDescriptor);
+    let reserve = || {
+        let reserved = core.descriptors.reserve(addr.ip().into());
+        reserved.map_err(|full| NegotiationError::NoDescriptor(full.to_string()))
+    };
     // That of a new link is used again by the channel that resumes it, so that a resumption needs none.
     let mut descriptor = None;
     let (link, proxy) = match mode {
         HelloMode::New => {
             let link: LinkId = rand::random();
             let counted = core.admit_proxy(&verified.key)?;
-            (link, start_proxy(core, &hello.name, link, None, addr, (reserve()?, counted)))
+            let proxy = start_proxy(core, &hello.name, link, None, addr, (reserve()?, counted));
+            if let Some(replaced) = core.find_link(hello.link) {
+                proxy.inherit_settings(&replaced);
+            }
+            (link, proxy)
         }
         HelloMode::Join | HelloMode::Resume => {
             if mode == HelloMode::Join {

@@ -88,11 +88,12 @@ pub(super) async fn admit_text(
         }
     };
     // ADDPROXY stays in the buffer: the channel's driver processes it like every later line.
-    let descriptor = match core.reserve_descriptor() {
+    let descriptor = match core.descriptors.reserve(addr.ip().into()) {
         Ok(descriptor) => descriptor,
         Err(full) => {
-            send_error(&mut negotiation, fields, ErrorCode::ServerFull, &full.to_string()).await?;
-            return Err(full.into());
+            let reason = full.to_string();
+            send_error(&mut negotiation, fields, ErrorCode::ServerFull, &reason).await?;
+            return Err(NegotiationError::NoDescriptor(reason));
         }
     };
     let proxy = start_proxy(core, "", rand::random(), Some(fields), addr, (descriptor, counted));

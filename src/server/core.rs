@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -25,6 +25,7 @@ use super::{
     proxy::RemoteProxy,
     service::Service,
     ticket_rotation::LinkId,
+    tunnel_descriptors::TunnelDescriptors,
     user_admission::UserAdmission,
     users::Users,
     wrong_tokens::{BLOCK_TIME, MAX_WRONG_TOKENS, WrongTokens},
@@ -34,7 +35,6 @@ use crate::{
     ids::{AddressBlock, ProxyId, ServiceKey, StreamKey, clean, next_free_id},
     link::RateLimitCount,
     mux::MemoryBudget,
-    net::MaxChannelsAndPorts,
     runtime::{Tasks, Workers},
     telemetry::{EventKind, MAX_REFUSALS_PER_SECOND, TableMutex, Telemetry, Throttle},
 };
@@ -65,8 +65,8 @@ pub(super) struct Core {
     pub(super) users: Arc<Users>,
     /// Limits user connections.
     pub(super) user_admission: Arc<UserAdmission>,
-    /// Holds one permit for each channel and each public port that may be open, because each takes a descriptor.
-    pub(super) channels_and_ports: Arc<Semaphore>,
+    /// Limits channels and open public ports, because each takes a descriptor.
+    pub(super) descriptors: Arc<TunnelDescriptors>,
     /// The open public ports by port number. A proxy joins a service, and a service without proxies is removed, under this
     /// lock; no system call is made and no event emitted.
     pub(super) services: TableMutex<HashMap<u16, Arc<Service<RemoteProxy>>>>,
@@ -131,7 +131,7 @@ impl Core {
             balancers: Balancers::new(&config),
             users: Users::new(telemetry.clone(), abort.clone(), &limit_count, config.user_id_key.clone()),
             user_admission: UserAdmission::new(&config),
-            channels_and_ports: Arc::new(Semaphore::new(config.max_channels_and_ports)),
+            descriptors: TunnelDescriptors::new(&config),
             services: TableMutex::default(),
             port_changes: Mutex::default(),
             proxies: DashMap::new(),
@@ -160,15 +160,6 @@ impl Core {
     /// Returns the proxy that owns `link`, if its link can still be joined or resumed.
     pub(super) fn find_link(&self, link: LinkId) -> Option<Arc<RemoteProxy>> {
         self.links.get(&link).filter(|proxy| !proxy.is_closing()).map(|proxy| proxy.clone())
-    }
-
-    /// Reserves the descriptor of one more channel or public port.
-    ///
-    /// # Errors
-    /// The maximum, if it is in use.
-    pub(super) fn reserve_descriptor(&self) -> Result<OwnedSemaphorePermit, MaxChannelsAndPorts> {
-        let max = self.config.max_channels_and_ports;
-        self.channels_and_ports.clone().try_acquire_owned().map_err(|_| MaxChannelsAndPorts(max))
     }
 
     /// Returns the open service with exactly this port and group.

@@ -46,6 +46,7 @@ mod revocation;
 mod service;
 mod shutdown;
 mod ticket_rotation;
+mod tunnel_descriptors;
 mod tunnel_port;
 mod user_admission;
 mod user_connection;

@@ -1,12 +1,15 @@
 //! One authenticated proxy as the server sees it: its link, its channels and the services that it serves.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    },
+    time::Instant,
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::{
     balance::{Candidate, ProxyLoad},
@@ -15,9 +18,10 @@ use super::{
     latency_recorder::LatencyRecorder,
     service::Service,
     ticket_rotation::TicketRotation,
+    tunnel_descriptors::TunnelDescriptor,
 };
 use crate::{
-    ids::{ChannelId, ProxyId},
+    ids::{AddressBlock, ChannelId, Direction, ProxyId},
     link::{Link, RateLimit, Stream},
     telemetry::{ChannelStats, DisconnectReason, ProxyGuard, ProxyStats, TableMutex},
 };
@@ -28,6 +32,8 @@ use crate::{
 pub(super) struct RemoteProxy {
     /// The id by which operators and events name the proxy.
     pub(super) id: ProxyId,
+    /// The address that the first channel came from, for which channels and ports are counted.
+    pub(super) address: AddressBlock,
     /// The proxy's telemetry counters, for display; no decision reads them.
     pub(super) stats: Arc<ProxyStats>,
     /// The link to this proxy: the session over all of its channels.
@@ -50,6 +56,8 @@ pub(super) struct RemoteProxy {
     /// The proxy's share of the new streams of its services, relative to other proxies; 1 unless it or the operator
     /// sets another.
     weight: AtomicU32,
+    /// Whether the operator has set the weight, which its registrations do not change then.
+    has_operator_weight: AtomicBool,
     /// Whether the operator drains the proxy: it receives no new streams, and its open streams continue.
     is_draining: AtomicBool,
     /// Whether the proxy has a channel. Its services keep it without one, for the grace period, but no stream can be opened
@@ -116,7 +124,7 @@ pub(super) struct ChannelSlot {
     pub(super) id: ChannelId,
     /// The reserved descriptor of the channel; `None` for the one that began or resumed the link, which has its own. One
     /// that resumes it beside another unfinished resumption has a reserved one.
-    pub(super) descriptor: Option<OwnedSemaphorePermit>,
+    pub(super) descriptor: Option<TunnelDescriptor>,
     /// Counts the channel among those of the proxy's token.
     pub(super) _counted: GrantUse,
 }
@@ -159,6 +167,7 @@ impl RemoteProxy {
     /// Creates a proxy that has no channels and serves nothing yet.
     pub(super) fn new(
         id: ProxyId,
+        address: AddressBlock,
         guard: ProxyGuard,
         link: Arc<Link>,
         limit: Arc<RateLimit>,
@@ -167,6 +176,7 @@ impl RemoteProxy {
         let (load, stats) = (Arc::<ProxyLoad>::default(), guard.stats().clone());
         Arc::new(Self {
             id,
+            address,
             latency_recorder: Arc::new(LatencyRecorder::new(load.clone(), stats.clone())),
             stats,
             link,
@@ -176,6 +186,7 @@ impl RemoteProxy {
             tickets: Mutex::new(TicketRotation::new()),
             resumption: Semaphore::new(1),
             weight: AtomicU32::new(1),
+            has_operator_weight: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
             is_attached: AtomicBool::new(true),
             has_moved: AtomicBool::new(false),
@@ -266,10 +277,36 @@ impl RemoteProxy {
         self.mark_moved();
     }
 
-    /// Sets the proxy's share of the new streams of its services, relative to other proxies.
+    /// Sets the proxy's share of the new streams of its services, relative to other proxies, as the operator wants it.
     pub(super) fn set_weight(&self, weight: u32) {
+        self.has_operator_weight.store(true, Relaxed);
+        self.store_weight(weight);
+    }
+
+    /// Sets the weight that the proxy asks for, unless the operator has set another.
+    pub(super) fn set_requested_weight(&self, weight: u32) {
+        if !self.has_operator_weight.load(Relaxed) {
+            self.store_weight(weight);
+        }
+    }
+
+    /// Stores the weight, and its copy for display.
+    fn store_weight(&self, weight: u32) {
         self.weight.store(weight, Relaxed);
         self.stats.set_weight(weight);
+    }
+
+    /// Takes over what the operator has set for `replaced`, whose link this one replaces: rate limits, weight, drain.
+    pub(super) fn inherit_settings(&self, replaced: &Self) {
+        for direction in [Direction::Down, Direction::Up] {
+            let rate = replaced.limit.rate(direction);
+            self.limit.set(direction, rate, Instant::now());
+            self.stats.limits.set(direction, rate);
+        }
+        if replaced.has_operator_weight.load(Relaxed) {
+            self.set_weight(replaced.weight.load(Relaxed));
+        }
+        self.set_draining(replaced.is_draining.load(Relaxed));
     }
 
     /// Starts or stops draining: a draining proxy receives no new streams, and its open streams continue.

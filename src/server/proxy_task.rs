@@ -2,11 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::{
     core::Core, grants::GrantUse, proxy::RemoteProxy, proxy_events::RemoteProxyEvents,
-    ticket_rotation::LinkId,
+    ticket_rotation::LinkId, tunnel_descriptors::TunnelDescriptor,
 };
 use crate::{
     ids::{ProxyId, clean},
@@ -27,7 +25,7 @@ pub(super) fn start_proxy(
     link_id: LinkId,
     text: Option<FieldCount>,
     addr: SocketAddr,
-    (descriptor, counted): (OwnedSemaphorePermit, GrantUse),
+    (descriptor, counted): (TunnelDescriptor, GrantUse),
 ) -> Arc<RemoteProxy> {
     let id = core.next_proxy_id();
     let name = display_name(name, id, &counted.grant().name());
@@ -43,7 +41,8 @@ pub(super) fn start_proxy(
     };
     let events = Arc::new(RemoteProxyEvents::new(core.clone()));
     let link = Link::new(Role::Server, config, text, events.clone());
-    let proxy = RemoteProxy::new(id, guard, link, RateLimit::new(&core.limit_count), counted);
+    let limit = RateLimit::new(&core.limit_count);
+    let proxy = RemoteProxy::new(id, addr.ip().into(), guard, link, limit, counted);
     events.set_proxy(&proxy);
     core.links.insert(link_id, proxy.clone());
     core.proxies.insert(id, proxy.clone());

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use tokio::{sync::OwnedSemaphorePermit, task::yield_now};
+use tokio::task::yield_now;
 
 use super::{
     balance::Member,
@@ -11,6 +11,7 @@ use super::{
     proxy::{MAX_SERVICES_PER_PROXY, PortSearch, RemoteProxy, ServiceRejection},
     public_port,
     service::Service,
+    tunnel_descriptors::TunnelDescriptor,
 };
 use crate::{
     config::PortRange,
@@ -95,7 +96,7 @@ pub(super) fn register(
     proxy.check_may_register()?;
     proxy.grant().check_service(&request.service)?;
     if let Some(weight) = request.weight {
-        proxy.set_weight(weight);
+        proxy.set_requested_weight(weight);
     }
     complete(core, proxy, join_service(core, &request.service, member)?)
 }
@@ -111,7 +112,7 @@ pub(super) async fn register_any_port(
     let proxy = &member.proxy;
     proxy.grant().check_service(&request.service)?;
     if let Some(weight) = request.weight {
-        proxy.set_weight(weight);
+        proxy.set_requested_weight(weight);
     }
     let service = open_any_port(core, &request.service.group, member).await?;
     // The service takes the place of the search.
@@ -198,7 +199,7 @@ struct OpenPort {
     /// The listening socket.
     listener: Listener,
     /// The reserved descriptor of the socket.
-    descriptor: OwnedSemaphorePermit,
+    descriptor: TunnelDescriptor,
 }
 
 /// Enters the service of a port that was opened into the table of services, with `member` as its first. The caller
@@ -211,7 +212,7 @@ fn enter_service(
 ) -> Result<(Arc<Service<RemoteProxy>>, OpenPort), RegistrationRefusal> {
     let port = listener.local_addr().map_err(RegistrationRefusal::NoLocalAddress)?.port();
     let no_descriptor = |max| RegistrationRefusal::CannotOpen { port, source: io::Error::other(max) };
-    let descriptor = core.reserve_descriptor().map_err(no_descriptor)?;
+    let descriptor = core.descriptors.reserve(member.proxy.address).map_err(no_descriptor)?;
     let service = Service::new(
         core.telemetry.register_service(ServiceKey { port, group: group.clone() }),
         core.config.default_policy,

@@ -135,7 +135,8 @@ pub struct Hello {
     pub features: u32,
     /// The proxy's random nonce, which the server's proof covers.
     pub nonce: [u8; 16],
-    /// The id of the link to join or resume; zero for a new one.
+    /// The id of the link to join or resume. For a new link, that of the one that it replaces, of which the server keeps the
+    /// operator's settings; zero if it replaces none.
     pub link: [u8; 16],
     /// The number of the resumption ticket whose secret the proxy proves; 0 for a new link.
     pub epoch: u32,

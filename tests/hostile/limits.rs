@@ -16,13 +16,16 @@ use underpass::{
     control::Command,
     ids::StreamKey,
     telemetry::{EndReason, EventKind},
-    wire::{Hello, HelloMode, RefusalCode, binary::VERSION, handshake::HandshakeError},
+    wire::{
+        Frame, Hello, HelloMode, RefusalCode, TunnelAction, Welcome, binary::VERSION,
+        handshake::HandshakeError,
+    },
 };
 
 use crate::{
     SECOND, Server, rest, serves_a_fresh_user,
     support::{
-        binary::{BinaryChannel, hello},
+        binary::{BinaryChannel, add_proxy, hello},
         relay::{Relay, Wire},
         soon, target,
         tunnel::RunningProxy,
@@ -282,6 +285,46 @@ async fn proxies_beyond_the_descriptors_are_refused_and_the_others_resume() {
     drop((early, seventh));
     eighth.stop().await;
     tunnel.end().await;
+}
+
+/// Opens a new link from a loopback address. The error is that of the handshake.
+async fn link_from(ip: [u8; 4], server: &Server) -> Result<(BinaryChannel, Welcome), HandshakeError> {
+    let socket = connect_from(ip, server.tunnel.addr).await.unwrap();
+    BinaryChannel::new(socket).authenticated(&server.tunnel.token, hello(), None).await
+}
+
+/// One holder of the token that opens link after link, or the proxies of one host, leave room for those from elsewhere.
+#[tokio::test]
+async fn the_proxies_from_one_address_have_their_maximum_of_channels() {
+    let server = Server::with(|config| config.max_channels_per_address = Some(6)).await;
+    server.tunnel.until("both channels", |snapshot| snapshot.proxies[0].channels.len() == 2).await;
+    // The conforming proxy has two channels and a port.
+    let mut links = Vec::new();
+    for _ in 0..3 {
+        links.push(link_from([127, 0, 0, 1], &server).await.unwrap());
+    }
+    let full = HandshakeError::Refused { code: RefusalCode::ServerFull, version: VERSION };
+    assert_eq!(link_from([127, 0, 0, 1], &server).await.err(), Some(full));
+    let reason = "the proxies from 127.0.0.1 have their maximum of 6 channels and public ports (option \
+                  --max-channels-per-address)";
+    let told = |event: &EventKind| matches!(event, EventKind::HandshakeFailed { reason: told, .. } if told == reason);
+    server.tunnel.event("the refusal", told).await;
+    let other = link_from(OTHER, &server).await.unwrap();
+    // A public port counts, too.
+    let (channel, _) = &mut links[0];
+    channel.send([add_proxy(0)]).await;
+    let refused = loop {
+        if let Frame::Message(message) = channel.hear_other().await {
+            break message;
+        }
+    };
+    let text = String::from_utf8_lossy(&refused.data).into_owned();
+    assert!(refused.action == TunnelAction::Error && text.ends_with(reason), "{text}");
+    drop(links);
+    server.tunnel.until("room", |snapshot| snapshot.proxies.len() == 2).await;
+    drop((link_from([127, 0, 0, 1], &server).await.unwrap(), other));
+    server.tunnel.until("one proxy", |snapshot| snapshot.proxies.len() == 1).await;
+    server.end().await;
 }
 
 /// Each link has one descriptor for its resumption. Parallel ones, which a proxy need never complete, would take as many

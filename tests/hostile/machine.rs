@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -69,6 +70,36 @@ async fn a_full_log_disk_does_not_affect_traffic() {
     proxy.stop().await;
     process.signal(Signal::Term).await;
     assert_eq!(process.exit_within(15 * SECOND).await.code(), Some(0), "{}", process.output());
+}
+
+/// Nothing reads the log, and its pipe is full. Streams continue, new users are served, and the end waits for a second at most.
+#[tokio::test]
+async fn an_unread_log_does_not_affect_traffic() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let server = SERVER.replace("127.0.0.1:0", &free.to_string());
+    let mut process = Command::new(env!("CARGO_BIN_EXE_underpass"));
+    process.args(server.split(' ')).args(["--log", "trace"]).env_remove("UNDERPASS_TOKEN");
+    process.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut process = process.spawn().unwrap();
+    let unread = process.stderr.take().unwrap();
+    let (proxy, _echo, public) = proxy(&free.to_string()).await;
+    let mut early = TcpStream::connect(public).await.unwrap();
+    // Fill the pipe, of 64 KiB, and then the queue of the log, of 8,192 lines.
+    for _ in 0..1000 {
+        echoes(&mut early, b"early").await;
+    }
+    for _ in 0..200 {
+        serves_a_fresh_user(public).await;
+    }
+    drop(early);
+    proxy.stop().await;
+    let pid = process.id().unwrap();
+    let begin = Instant::now();
+    assert!(Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().await.unwrap().success());
+    let status = tokio::time::timeout(15 * SECOND, process.wait()).await.unwrap().unwrap();
+    println!("ended after {:?}: {status}", begin.elapsed());
+    assert_eq!(status.code(), Some(0));
+    drop(unread);
 }
 
 /// The wall clock jumps by a year each second. Only the log's timestamps use it: keepalives, timeouts and the linger time of users

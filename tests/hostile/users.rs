@@ -16,11 +16,11 @@ use underpass::{
 };
 
 use crate::{
-    SECOND, Server, WINDOW, rest,
+    SECOND, Server, WINDOW, limits, machine, rest,
     support::{
         Running,
         binary::{BinaryChannel, hello},
-        process::{Process, TOKEN},
+        process::{Process, Signal, TOKEN},
         soon,
         target::LOOPBACK,
         text::{FieldCount, TextChannel},
@@ -228,4 +228,43 @@ async fn proxies_that_register_and_leave_are_released() {
     soon("sixty proxies", churn.join_all()).await;
     server.tunnel.until("one proxy", |s| s.proxies.len() == 1 && s.totals.streams_open == 0).await;
     server.end().await;
+}
+
+/// Users that are refused as fast as they connect: the log has a limited number of lines, which say how many are missing, and
+/// users from elsewhere are served.
+#[tokio::test]
+async fn a_flood_of_refused_users_leaves_a_short_log_that_counts_all() {
+    const FLOOD: u64 = 3000;
+    let (mut server, addr) = Process::server(&["--max-connections-per-second", "1"]).await;
+    let (proxy, _echo, public) = machine::proxy(&addr.to_string()).await;
+    let begin = Instant::now();
+    let mut served = 0;
+    for _ in 0..FLOOD {
+        // The RST of some arrives before connect(2) returns.
+        served += u64::from(limits::connect_from([127, 0, 0, 2], public).await.is_some_and(|user| {
+            let mut byte = [0];
+            user.try_write(b"x").is_ok() && user.try_read(&mut byte).is_ok_and(|read| read == 1)
+        }));
+    }
+    let seconds = begin.elapsed().as_secs() + 1;
+    drop(limits::served_from([127, 0, 0, 3], public).await.unwrap());
+    // The first refusal of the next second tells how many were suppressed.
+    let mut suppressed = None;
+    while suppressed.is_none() {
+        _ = limits::connect_from([127, 0, 0, 2], public).await;
+        let output = server.output();
+        let line = output.lines().rfind(|line| line.contains("refused user connections were not logged"));
+        suppressed = line.map(str::to_owned);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let output = server.output();
+    let logged = output.lines().filter(|line| line.contains("--max-connections-per-second)")).count() as u64;
+    println!(
+        "{logged} lines about more than {FLOOD} refusals in {seconds} s, {served} served; {suppressed:?}"
+    );
+    assert!(logged <= 100 * (begin.elapsed().as_secs() + 2), "{logged} lines in {:?}", begin.elapsed());
+    assert!(output.len() < 1 << 20, "{} bytes", output.len());
+    proxy.stop().await;
+    server.signal(Signal::Term).await;
+    assert_eq!(server.exit().await.code(), Some(0), "{}", server.output());
 }

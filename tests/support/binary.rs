@@ -53,7 +53,11 @@ pub struct BinaryChannel {
 
 impl BinaryChannel {
     pub async fn connect(server: SocketAddr) -> Self {
-        let socket = soon("a connection", TcpStream::connect(server)).await.unwrap();
+        Self::new(soon("a connection", TcpStream::connect(server)).await.unwrap())
+    }
+
+    /// Wraps a connection to the tunnel port.
+    pub fn new(socket: TcpStream) -> Self {
         socket.set_nodelay(true).unwrap();
         Self { socket, buffer: BytesMut::new(), codec: FrameCodec::default() }
     }
@@ -65,7 +69,17 @@ impl BinaryChannel {
         hello: Hello,
         secret: Option<[u8; 32]>,
     ) -> Result<(Self, Welcome), HandshakeError> {
-        let mut channel = Self::connect(server).await;
+        Self::connect(server).await.authenticated(token, hello, secret).await
+    }
+
+    /// Authenticates a new connection. Returns it with the server's WELCOME.
+    pub async fn authenticated(
+        self,
+        token: &Token,
+        hello: Hello,
+        secret: Option<[u8; 32]>,
+    ) -> Result<(Self, Welcome), HandshakeError> {
+        let mut channel = self;
         let (mut client, hello) = ClientHandshake::start(token.clone(), hello);
         if let Some(secret) = secret {
             client = client.with_secret(secret);

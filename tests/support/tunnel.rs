@@ -76,6 +76,7 @@ impl Tunnel {
             max_streams_per_address: Some(usize::MAX),
             max_streams_per_service: Some(usize::MAX),
             max_streams_per_proxy: Some(usize::MAX),
+            max_channels_per_address: Some(usize::MAX),
             ..ServerConfig::default()
         };
         change(&mut config);

@@ -1,4 +1,4 @@
-//! The arguments that limit user connections.
+//! The arguments that limit user connections, and the channels of proxies.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -7,7 +7,7 @@ use clap::Args;
 use super::values::{number, seconds};
 use crate::config::ServerConfig;
 
-/// The limits of user connections.
+/// The limits of user connections, and of the channels of proxies.
 #[derive(Debug, Args)]
 pub(super) struct LimitArgs {
     /// Maximum number of open user connections; lower where the limit of file descriptors requires it
@@ -25,6 +25,10 @@ pub(super) struct LimitArgs {
     /// at once [default: three quarters of --max-streams, at most 65536]
     #[arg(long, value_name = "N", value_parser = number(1..=65_536))]
     max_streams_per_proxy: Option<u32>,
+    /// Maximum number of channels and public ports of the proxies from one address (IPv6: one /64). Raise it where many
+    /// proxies are behind one NAT [default: half of what the limit of file descriptors allows]
+    #[arg(long, value_name = "N", value_parser = number(1..=1_000_000))]
+    max_channels_per_address: Option<u32>,
     /// Maximum number of new user connections per second from one address (IPv6: one /64), with as many at once; 0 for any
     /// number
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = number(0..=1_000_000))]
@@ -42,6 +46,7 @@ impl LimitArgs {
         config.max_streams_per_address = count(self.max_streams_per_address);
         config.max_streams_per_service = count(self.max_streams_per_service);
         config.max_streams_per_proxy = count(self.max_streams_per_proxy);
+        config.max_channels_per_address = count(self.max_channels_per_address);
         config.max_connections_per_second = NonZeroU32::new(self.max_connections_per_second);
         config.idle_timeout = Some(self.idle_timeout).filter(|timeout| !timeout.is_zero());
     }

@@ -54,6 +54,11 @@ impl TokenBucket {
         Self { epoch: AtomicU64::new(0), state: LeafMutex::new(BucketState { rate: None, full_at: now }) }
     }
 
+    /// Returns the rate.
+    pub(super) fn rate(&self) -> Option<Rate> {
+        self.state.lock().rate
+    }
+
     /// Sets the rate, empties the bucket and voids all reservations. Returns the previous rate. Because the bucket
     /// starts empty, no additional bytes pass if a rate is set again and again.
     pub(super) fn set_rate(&self, rate: Option<Rate>, now: Instant) -> Option<Rate> {

@@ -60,6 +60,11 @@ impl RateLimit {
         }
     }
 
+    /// Returns the rate of one direction; `None` if it has none.
+    pub fn rate(&self, direction: Direction) -> Option<Rate> {
+        self.bucket(direction).rate()
+    }
+
     /// Returns the token bucket of one direction.
     fn bucket(&self, direction: Direction) -> &TokenBucket {
         match direction {
