@@ -52,10 +52,13 @@ pub(super) struct ChannelDialer {
 }
 
 impl ChannelDialer {
-    /// Connects to the server and runs the handshake for the first channel of a new link. Returns the connection and
-    /// the server's WELCOME.
-    pub(super) async fn open_link(&self) -> Result<(Negotiation, Welcome), ServerLinkError> {
-        self.dial(HelloMode::New, None).await
+    /// Connects to the server and runs the handshake for the first channel of a new link, which replaces the link with the id
+    /// `replaced` if there is one. Returns the connection and the server's WELCOME.
+    pub(super) async fn open_link(
+        &self,
+        replaced: Option<[u8; 16]>,
+    ) -> Result<(Negotiation, Welcome), ServerLinkError> {
+        self.dial(HelloMode::New, replaced.unwrap_or_default(), None).await
     }
 
     /// Connects to the server and runs the handshake for one more channel of the ticket's link, or to resume that
@@ -65,13 +68,15 @@ impl ChannelDialer {
         mode: HelloMode,
         ticket: ResumptionTicket,
     ) -> Result<(Negotiation, Welcome), ServerLinkError> {
-        self.dial(mode, Some(ticket)).await
+        self.dial(mode, ticket.link, Some(ticket)).await
     }
 
-    /// Connects to the server and runs the handshake in the given mode; `ticket` is `None` for a new link.
+    /// Connects to the server and runs the handshake in the given mode, in which HELLO names `link`; `ticket` is `None` for a
+    /// new link.
     async fn dial(
         &self,
         mode: HelloMode,
+        link: [u8; 16],
         ticket: Option<ResumptionTicket>,
     ) -> Result<(Negotiation, Welcome), ServerLinkError> {
         let hello = Hello {
@@ -80,7 +85,7 @@ impl ChannelDialer {
             // TLS detects corruption in transit.
             features: PUBLIC_ADDRESS | USER_NETWORKS | if self.config.tls.is_some() { 0 } else { CHECKSUMS },
             nonce: rand::random(),
-            link: ticket.map_or([0; 16], |ticket| ticket.link),
+            link,
             epoch: ticket.map_or(0, |ticket| ticket.epoch),
             name: self.config.name.clone(),
         };

@@ -11,13 +11,13 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    backoff::Backoff,
-    channel_supervisor::{MAX_BACKOFF_IN_OUTAGE, STABLE_AFTER},
+    channel_supervisor::STABLE_AFTER,
     error::{ProxyError, ServerLinkError},
     link_connector::LinkConnector,
     loop_detector::LoopDetector,
     open_streams::OpenStreams,
-    server_link::{OldLinks, ServeOutcome, ServerLink},
+    server_link::{ServeOutcome, ServerLink},
+    serving_state::ServingState,
 };
 use crate::{
     config::ProxyConfig,
@@ -28,9 +28,6 @@ use crate::{
     telemetry::Telemetry,
     wire::handshake::Token,
 };
-
-/// How often the same failure to connect is logged.
-const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long the tasks of a proxy that ends may take to reset their streams and to send GOAWAY. A task that takes longer is
 /// ended with the process.
@@ -150,43 +147,23 @@ impl Proxy {
     /// Connects and serves, again and again. Returns only if the server refuses the proxy for good before the first
     /// success.
     async fn keep_serving(&self) -> Result<Infallible, ProxyError> {
-        let mut backoff = Backoff::new(self.config.min_backoff, self.config.max_backoff);
-        let mut service = self.config.service.clone();
-        let mut has_served = false;
-        // Whether the last attempt was refused for good. The handshake and the text format have no checksums: what looks
-        // like a wrong token may be corruption in transit, which a second attempt tells apart.
-        let mut was_refused = false;
-        // The link that received the last GOAWAY, whose streams still continue. It sends its own GOAWAY once the
-        // proxy has registered elsewhere.
-        let mut old_link = None::<Arc<ServerLink>>;
-        let mut old_links = OldLinks::default();
-        // The successor that the last GOAWAY named. It is tried once: it may never become reachable.
-        let mut successor = None::<String>;
-        // When the last failure was logged, and its text: in an outage there are two attempts in a second.
-        let (mut last_warning, mut last_error) = (None::<Instant>, String::new());
+        let mut state = ServingState::new(&self.config);
+        let connector = LinkConnector::new(
+            &self.config,
+            &self.token,
+            &self.connector,
+            &self.loops,
+            &self.tasks,
+            &self.streams,
+            &self.memory,
+        );
         loop {
-            let connector = LinkConnector::new(
-                &self.config,
-                &self.token,
-                &self.connector,
-                &self.loops,
-                &self.tasks,
-                &self.streams,
-                &self.memory,
-            );
-            let server = successor.take().unwrap_or_else(|| self.config.server.clone());
-            let error = match connector.connect(&server, &service).await {
+            let server = state.next_server(&self.config.server);
+            let error = match connector.connect(&server, state.service(), state.link_to_replace()).await {
                 Ok((link, assigned)) => {
                     tracing::info!("serving {assigned}, forwarding its streams to {}", self.config.target);
-                    // From now on the port that the server chose is requested by number.
-                    service = assigned;
-                    has_served = true;
-                    backoff.reset();
-                    last_warning = None;
-                    self.service.send_replace(Some(service.clone()));
-                    if let Some(old_link) = old_link.take() {
-                        old_link.hand_over();
-                    }
+                    self.service.send_replace(Some(assigned.clone()));
+                    state.registered(assigned);
                     let begin = Instant::now();
                     let link = Arc::new(link);
                     *self.link.lock() = Some(link.clone());
@@ -195,20 +172,8 @@ impl Proxy {
                         self.link.lock().take();
                         self.service.send_replace(None);
                     }
-                    let error = match outcome {
-                        ServeOutcome::Lost => ServerLinkError::Lost,
-                        ServeOutcome::GoAway { successor: named } => {
-                            successor = named;
-                            ServerLinkError::GoAway
-                        }
-                        ServeOutcome::Replaced => {
-                            successor = Some(server.clone());
-                            ServerLinkError::Replaced
-                        }
-                    };
+                    let error = state.stopped_serving(&server, &link, outcome);
                     if !matches!(error, ServerLinkError::Lost) {
-                        old_link = Some(link.clone());
-                        old_links.push(link.clone());
                         self.tasks.spawn("draining link", async move { link.finish().await });
                         if begin.elapsed() >= STABLE_AFTER {
                             continue;
@@ -219,32 +184,12 @@ impl Proxy {
                 }
                 Err(error) => error,
             };
-            // A first success has shown that token and port are right. What the operator of the server changes later, he
-            // may change again.
-            let error = if has_served { Err(error) } else { error.into_permanent(&server, service.port) };
-            match error {
-                Ok(refusal) if was_refused => return Err(refusal),
-                Ok(refusal) => {
-                    tracing::debug!("{refusal}; asking once more");
-                    was_refused = true;
-                }
-                Err(error) => {
-                    was_refused = false;
-                    // A link that is to be replaced serves until it ends.
-                    if self.link.lock().as_ref().is_some_and(|link| link.has_ended()) {
-                        self.service.send_replace(None);
-                    }
-                    let max_pause =
-                        if error.is_outage() { MAX_BACKOFF_IN_OUTAGE } else { self.config.max_backoff };
-                    let pause = backoff.next_pause().min(max_pause);
-                    let text = format!("no link to server {server}: {error}");
-                    if last_warning.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) || text != last_error {
-                        tracing::warn!("{text}; retrying in {pause:.1?}");
-                        (last_warning, last_error) = (Some(Instant::now()), text);
-                    }
-                    tokio::time::sleep(pause).await;
-                }
+            let Some(error) = state.failed(error, &server)? else { continue };
+            // A link that is to be replaced serves until it ends.
+            if self.link.lock().as_ref().is_some_and(|link| link.has_ended()) {
+                self.service.send_replace(None);
             }
+            tokio::time::sleep(state.pause_after(&error, &server, self.config.max_backoff)).await;
         }
     }
 }

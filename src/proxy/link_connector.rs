@@ -69,12 +69,14 @@ impl<'a> LinkConnector<'a> {
         Self { config, token, connector, loops, tasks, streams, memory }
     }
 
-    /// Connects to `server`, runs the handshake and registers for `service`. Returns the link and the service that
-    /// the server assigned, in which port 0 is replaced by a real one.
+    /// Connects to `server`, runs the handshake and registers for `service`; `replaced` is the id of the link that the new one
+    /// replaces at the server's request. Returns the link and the service that the server assigned, in which port 0 is replaced
+    /// by a real one.
     pub(super) async fn connect(
         &self,
         server: &str,
         service: &ServiceKey,
+        replaced: Option<[u8; 16]>,
     ) -> Result<(ServerLink, ServiceKey), ServerLinkError> {
         let request = TunnelAction::AddProxy(AddProxy {
             service: service.clone(),
@@ -96,9 +98,9 @@ impl<'a> LinkConnector<'a> {
             channels: Arc::new(ChannelTarget::new(self.config.channels)),
             answer: Mutex::new(Some(answer_sender)),
         });
-        let (link, grace) = match self.config.format {
-            ProxyFormat::Binary => self.open_binary(server, request, events.clone()).await?,
-            ProxyFormat::Text => (self.open_text(server, request, events.clone()).await?, Duration::ZERO),
+        let OpenLink { link, id, grace } = match self.config.format {
+            ProxyFormat::Binary => self.open_binary(server, request, events.clone(), replaced).await?,
+            ProxyFormat::Text => self.open_text(server, request, events.clone()).await?,
         };
         let answer = tokio::select! {
             // Polled in this order: a server that refuses the registration sends the reason and closes at once, and
@@ -112,7 +114,7 @@ impl<'a> LinkConnector<'a> {
                 // From now on there is something to resume.
                 link.set_resume_grace(grace);
                 self.warn_if_target_may_be_public_port(events.path.get().copied(), &assigned);
-                Ok((ServerLink::new(link, go_away), assigned))
+                Ok((ServerLink::new(link, id, go_away), assigned))
             }
             Ok(Ok(Err(error))) => {
                 link.close(&DisconnectReason::GoAway);
@@ -154,17 +156,18 @@ impl<'a> LinkConnector<'a> {
     }
 
     /// Establishes a link of the binary format, sends `request` on its first channel, and starts one task for each
-    /// configured channel. Returns the link and the server's grace period.
+    /// configured channel.
     async fn open_binary(
         &self,
         server: &str,
         request: TunnelMessage,
         events: Arc<ServerLinkEvents>,
-    ) -> Result<(Arc<Link>, Duration), ServerLinkError> {
+        replaced: Option<[u8; 16]>,
+    ) -> Result<OpenLink, ServerLinkError> {
         let (config, token) = (self.config.clone(), self.token.clone());
         let connector = self.connector.clone();
         let dialer = ChannelDialer { config, server: server.to_owned(), token, connector };
-        let (mut negotiation, welcome) = dialer.open_link().await?;
+        let (mut negotiation, welcome) = dialer.open_link(replaced).await?;
         record_path(&events, negotiation.socket());
         if !self.config.user_networks.is_empty() && welcome.features & USER_NETWORKS == 0 {
             return Err(ServerLinkError::NetworksNotSupported);
@@ -188,17 +191,17 @@ impl<'a> LinkConnector<'a> {
         let mut keepers = ChannelKeepers::new(supervisor, target, self.tasks.clone());
         keepers.spawn_missing(first);
         self.tasks.spawn("channels", keepers.run());
-        Ok((link, Duration::from_millis(welcome.grace_ms.into())))
+        Ok(OpenLink { link, id: Some(welcome.link), grace: Duration::from_millis(welcome.grace_ms.into()) })
     }
 
     /// Establishes a link of the text format, which has one channel: sends AUTH and `request`, and starts the
-    /// channel's task. Returns the link.
+    /// channel's task.
     async fn open_text(
         &self,
         server: &str,
         request: TunnelMessage,
         events: Arc<ServerLinkEvents>,
-    ) -> Result<Arc<Link>, ServerLinkError> {
+    ) -> Result<OpenLink, ServerLinkError> {
         let mut negotiation = connect_to_server(self.connector, self.config, server).await?;
         record_path(&events, negotiation.socket());
         let token = TunnelMessage::control(TunnelAction::Auth, self.token.reveal().to_owned());
@@ -222,8 +225,18 @@ impl<'a> LinkConnector<'a> {
                 () = tasks.stopped() => owned.send_go_away(ResetCode::Shutdown),
             }
         });
-        Ok(link)
+        Ok(OpenLink { link, id: None, grace: Duration::ZERO })
     }
+}
+
+/// A link whose handshake is complete, and whose registration is not answered yet.
+struct OpenLink {
+    /// The link.
+    link: Arc<Link>,
+    /// The id by which the server knows it; `None` in the text format, which has none.
+    id: Option<[u8; 16]>,
+    /// How long the server keeps the link for a resumption.
+    grace: Duration,
 }
 
 /// Stores the addresses of a link's first channel.

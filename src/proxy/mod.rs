@@ -25,6 +25,7 @@ mod link_events;
 mod loop_detector;
 mod open_streams;
 mod server_link;
+mod serving_state;
 mod target;
 
 pub use client::Proxy;

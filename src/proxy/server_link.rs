@@ -12,6 +12,8 @@ use crate::{link::Link, telemetry::DisconnectReason, wire::ResetCode};
 pub(super) struct ServerLink {
     /// The link to the server: the session over all of its channels.
     link: Arc<Link>,
+    /// The id of the link, by which the server knows it; `None` in the text format, which has none.
+    id: Option<[u8; 16]>,
     /// Whether the server has sent GOAWAY on this link.
     go_away: Arc<GoAwayState>,
 }
@@ -77,8 +79,13 @@ impl GoAwayState {
 
 impl ServerLink {
     /// Wraps a link whose registration was accepted.
-    pub(super) fn new(link: Arc<Link>, go_away: Arc<GoAwayState>) -> Self {
-        Self { link, go_away }
+    pub(super) fn new(link: Arc<Link>, id: Option<[u8; 16]>, go_away: Arc<GoAwayState>) -> Self {
+        Self { link, id, go_away }
+    }
+
+    /// Returns the id of the link if the server has asked for another one instead of it.
+    pub(super) fn id_to_replace(&self) -> Option<[u8; 16]> {
+        self.id.filter(|_| self.go_away.is_replacement_requested())
     }
 
     /// Waits until the server has sent GOAWAY, wants another link, or the link has ended, and returns which.

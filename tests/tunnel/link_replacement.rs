@@ -28,6 +28,8 @@ use tokio::{
 use underpass::{
     cli::demo::DemoFile,
     config::{ChannelCount, ProxyConfig},
+    control::{Command, LimitScope},
+    ids::{Direction, Rate, RateLimits},
     telemetry::{ChannelState, DisconnectReason, EventKind},
     wire::{Frame, ResetCode},
 };
@@ -132,6 +134,39 @@ async fn a_link_whose_stream_numbers_run_out_is_replaced_without_a_failed_stream
         tunnel.until("one link", |snapshot| snapshot.proxies.len() == 1).await;
         tunnel.end().await;
     }
+}
+
+/// What the operator has set for a proxy holds for the link that replaces its link: an attacker need only open streams to
+/// make a proxy replace it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_replaces_another_has_the_settings_of_the_operator() {
+    let mut tunnel = Tunnel::with(|config| config.last_stream_number = 16).await;
+    let target = target::ping_pong().await;
+    let config = ProxyConfig { weight: Some(3), ..tunnel.proxy_config(target.addr) };
+    let public = tunnel.proxy_with(config).await;
+    let first = tunnel.telemetry.snapshot().proxies[0].clone();
+    assert_eq!(first.weight, 3);
+    let (down, up) = (Rate::new(1_000_000), Rate::new(2_000_000));
+    for (direction, rate) in [(Direction::Down, down), (Direction::Up, up)] {
+        tunnel.order(Command::SetLimit(LimitScope::Proxy(first.id), direction, rate)).await.unwrap();
+    }
+    tunnel.order(Command::SetWeight(first.id, 7)).await.unwrap();
+    // As many streams as the request for another link takes; the old one would end with its last number.
+    for _ in 0..14 {
+        exchange(public).await.unwrap();
+    }
+    let replaced = |snapshot: &underpass::telemetry::Snapshot| {
+        snapshot.proxies.len() == 1 && snapshot.proxies[0].id != first.id
+    };
+    let second = tunnel.until("the other link alone", replaced).await.proxies[0].clone();
+    assert_eq!((second.weight, second.limits), (7, RateLimits { down, up }));
+    // What the proxy asks for on a link that replaces none counts as before.
+    tunnel.stop_proxy(0).await;
+    let config = ProxyConfig { weight: Some(3), ..tunnel.proxy_config(target.addr) };
+    tunnel.proxy_with(config).await;
+    let third = tunnel.telemetry.snapshot().proxies[0].clone();
+    assert_eq!((third.weight, third.limits), (3, RateLimits::default()));
+    tunnel.end().await;
 }
 
 /// A link that is replaced is not about to end as one whose server leaves is: it resumes after the loss of its channels.

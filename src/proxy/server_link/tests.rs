@@ -25,7 +25,7 @@ impl LinkEvents for Ignore {
 
 fn link() -> Arc<ServerLink> {
     let link = Link::new(Role::Proxy, MuxConfig::default(), None, Arc::new(Ignore));
-    Arc::new(ServerLink::new(link, Arc::default()))
+    Arc::new(ServerLink::new(link, None, Arc::default()))
 }
 
 /// A server that answers each registration with GOAWAY must not make a proxy keep more and more links.
