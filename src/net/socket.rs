@@ -29,10 +29,10 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// any thread may write meanwhile, one at a time. No method takes `&mut self`, which would force both into one task.
 ///
 /// With TLS, what is above it has to allow for three things. Bytes may wait to be read although the socket is not readable;
-/// [`readable`](Self::readable) and [`poll_readable`](Self::poll_readable) take care of that. Bytes that were written may
-/// wait to be sent ([`unsent_bytes`](Self::unsent_bytes)), also such that answer the peer's TLS and that nobody wrote; they
+/// [`readable`](Self::readable) and `poll_readable` take care of that. Bytes that were written may
+/// wait to be sent (`unsent_bytes`), also such that the TLS session itself answers the peer with; they
 /// must be flushed when the socket is writable. And an orderly end has to be announced
-/// ([`announce_end`](Self::announce_end)), otherwise the peer takes it for a truncation.
+/// (`announce_end`), otherwise the peer takes it for a truncation.
 #[derive(Debug)]
 pub struct ChannelSocket {
     /// The TCP connection.
@@ -230,7 +230,7 @@ impl ChannelSocket {
     }
 
     /// Writes as much of `slices` as the send buffer accepts without waiting. Returns the number of bytes. With TLS, some of
-    /// them may be [`unsent`](Self::unsent_bytes) yet; another call, also one with nothing to write, sends them first.
+    /// them may be unsent yet; another call, also one with nothing to write, sends them first.
     ///
     /// # Errors
     /// `WouldBlock` if the send buffer is full, otherwise an I/O error on the connection.

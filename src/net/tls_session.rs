@@ -30,8 +30,7 @@ const MAX_RECORD_OF_SMALL_WRITE: usize = 4 * 1024;
 const MIN_BULK_WRITE: usize = 32 * 1024;
 
 /// The most bytes that are encrypted at once: as many as one read of the peer takes. The write queue of a channel holds no more
-/// than the kernel took at once before, so that little is left if it takes less. With a quarter of this, the system calls
-/// cost a tenth of the throughput.
+/// than the kernel took at once before, so that little is left if it takes less.
 const MAX_ENCRYPTED: usize = BufferPool::READ_SIZE;
 
 /// An established TLS session over a TCP connection.

@@ -59,7 +59,8 @@ async fn a_changed_pair_is_taken_over_and_half_of_one_is_not() {
     let paths = vec![files.chain.clone(), files.key.clone()];
     let watch = FileWatch::new(paths, receiver, Duration::from_secs(3600));
     let follow = follow(files.clone(), tls.clone(), certificate.identity.fingerprint(), watch);
-    let task = tokio::spawn(follow);
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(follow);
     let before = tls.config();
     let is_replaced = async || {
         tokio::time::timeout(Duration::from_secs(30), async {
@@ -80,6 +81,6 @@ async fn a_changed_pair_is_taken_over_and_half_of_one_is_not() {
     write("privkey.pem", &split(&new).0);
     reload.send(()).unwrap();
     is_replaced().await;
-    task.abort();
+    tasks.shutdown().await;
     fs::remove_dir_all(&path).unwrap();
 }

@@ -1,7 +1,5 @@
 //! The search for a free port.
 
-use std::task::Poll;
-
 use super::*;
 
 /// A search through a range full of other programs' ports ends, and leaves its thread to other tasks meanwhile.
@@ -15,7 +13,7 @@ async fn a_search_for_a_free_port_yields_and_tries_each_port_once() {
             None::<()>
         });
         let mut search = std::pin::pin!(search);
-        while let Poll::Pending = futures_util::poll!(&mut search) {
+        while futures_util::poll!(&mut search).is_pending() {
             turns.push(());
         }
     }

@@ -86,7 +86,7 @@ fn name_levels(area: Rect, shown: Style, buf: &mut Buffer) {
         if area.width <= letters || buf[(area.x + letters, y)].symbol() != ":" {
             continue;
         }
-        let lowest = (0..letters).filter(|at| is_shown(*at)).last();
+        let lowest = (0..letters).rfind(|at| is_shown(*at));
         let text = match lowest {
             Some(at) => format!("≥ {:<5} ", LEVELS[usize::from(at)].1),
             None => format!("{:<8}", "off"),

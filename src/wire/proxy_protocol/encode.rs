@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{ProxyHeader, SIGNATURE, in_one_family};
 use crate::ids::ProxyProtocolVersion;
 
-/// Returns the bytes of a header. Both addresses are sent in one family, see [`in_one_family`]. Version 1 has no LOCAL and
+/// Returns the bytes of a header. Both addresses are sent in one family, see `in_one_family`. Version 1 has no LOCAL and
 /// says UNKNOWN instead.
 pub fn encode(version: ProxyProtocolVersion, header: ProxyHeader) -> Vec<u8> {
     let addresses = match header {
