@@ -113,22 +113,27 @@ async fn join_link(
     };
     // That of a new link is used again by the channel that resumes it, so that a resumption needs none.
     let mut descriptor = None;
-    let (link, proxy) = match mode {
+    let (link, proxy, counted_channel) = match mode {
         HelloMode::New => {
             let link: LinkId = rand::random();
             let counted = core.admit_proxy(&verified.key)?;
+            // Before the link exists: nothing would end one that gets no slot for its first channel.
+            let counted_channel = admit_channel(counted.grant(), 0)?;
             let proxy = start_proxy(core, &hello.name, link, None, addr, (reserve()?, counted));
             if let Some(replaced) = core.find_link(hello.link) {
                 proxy.inherit_settings(&replaced);
             }
-            (link, proxy)
+            (link, proxy, counted_channel)
         }
         HelloMode::Join | HelloMode::Resume => {
             if mode == HelloMode::Join {
                 descriptor = Some(reserve()?);
             }
             // The link existed when the handshake began, and may have ended since.
-            (hello.link, core.find_link(hello.link).ok_or(HandshakeError::UnknownLink)?)
+            let proxy = core.find_link(hello.link).ok_or(HandshakeError::UnknownLink)?;
+            // A channel that resumes the link replaces all others.
+            let counted_channel = admit_channel(proxy.grant(), usize::from(mode == HelloMode::Resume))?;
+            (hello.link, proxy, counted_channel)
         }
     };
     // Held until the resumption is complete or has failed: further ones at the same time need a descriptor of their own.
@@ -136,12 +141,8 @@ async fn join_link(
     if matches!(resumption, Some(Err(_))) {
         descriptor = Some(reserve()?);
     }
-    let full = HandshakeError::TooManyChannels;
-    let is_resuming = mode == HelloMode::Resume;
-    // A channel that resumes the link replaces all others.
-    let counted = proxy.grant().admit(Resource::Channels, usize::from(is_resuming));
-    let counted = counted.map_err(|refusal| not_permitted(RefusalCode::TooManyChannels, &refusal))?;
-    let mut slot = proxy.allocate_channel(is_resuming, counted).ok_or(full)?;
+    let allocated = proxy.allocate_channel(mode == HelloMode::Resume, counted_channel);
+    let mut slot = allocated.ok_or(HandshakeError::TooManyChannels)?;
     slot.descriptor = descriptor;
     let ticket = {
         let mut tickets = proxy.tickets.lock();
@@ -199,6 +200,12 @@ impl Core {
             grant.admit(Resource::Proxies, exempt)
         })
     }
+}
+
+/// Counts one more channel of a proxy. `exempt` of those of its token do not count, because it replaces them.
+fn admit_channel(grant: &Arc<Grant>, exempt: usize) -> Result<GrantUse, HandshakeError> {
+    let too_many = |refusal| not_permitted(RefusalCode::TooManyChannels, &refusal);
+    grant.admit(Resource::Channels, exempt).map_err(too_many)
 }
 
 /// Returns the error for a proxy whose token is right, and does not permit what it asks for.

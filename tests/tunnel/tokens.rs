@@ -153,6 +153,23 @@ async fn an_entry_limits_proxies_channels_and_streams() {
     tunnel.end().await;
 }
 
+/// Nothing would end a link that never got its first channel.
+#[tokio::test]
+async fn a_new_link_beyond_the_maximum_of_channels_leaves_nothing_behind() {
+    let server = Server::start("proxies = 2\nchannels = 1", |_| {}).await;
+    let (addr, token) = (server.tunnel.addr, server.tunnel.token.clone());
+    let (_first, ..) = BinaryChannel::serving(addr, &token, 0).await;
+    // A proxy that stays counted would use up the `proxies` of the entry.
+    for _ in 0..3 {
+        assert_eq!(server.refuses(&token).await, Some(RefusalCode::TooManyChannels));
+    }
+    assert_eq!(server.tunnel.telemetry.snapshot().proxies.len(), 1);
+    let only = server.tunnel.telemetry.snapshot().proxies[0].id;
+    server.tunnel.order(Command::KickProxy(only)).await.unwrap();
+    server.tunnel.until("no proxy", |snapshot| snapshot.proxies.is_empty()).await;
+    server.tunnel.end().await;
+}
+
 #[tokio::test]
 async fn an_entry_limits_the_rate_of_all_its_streams_and_a_reload_changes_it() {
     let server = Server::start("rate = \"400K\"", |_| {}).await;
