@@ -95,6 +95,9 @@ pub enum NegotiationError {
     /// The peer speaks a protocol that belongs to a public port.
     #[error("the client speaks {0}: this is the tunnel port, and users connect to the public ports")]
     OtherProtocol(&'static str),
+    /// The peer sent one more wrong token from an address that is blocked because of them. The peer is told.
+    #[error("its address is blocked because of wrong tokens")]
+    AddressBlocked,
     /// This side refused a peer of the text format, for this reason.
     #[error("{0}")]
     TextRefused(String),

@@ -1,10 +1,6 @@
 //! The server's side of the binary handshake: authentication, then a new link, one more channel, or a resumption.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
     admission::PendingConnection,
@@ -18,7 +14,6 @@ use super::{
 use crate::{
     mux::MuxConfig,
     net::{Negotiation, NegotiationError},
-    telemetry::seconds,
     wire::{
         Frame, HelloMode, RefusalCode, Welcome,
         binary::{CHECKSUMS, PUBLIC_ADDRESS, USER_NETWORKS, VERSION},
@@ -44,12 +39,15 @@ pub(super) async fn admit_binary(
             negotiation.send_last_frame(&error.refusal()).await?;
             Err(error.into())
         }
-        Err(error @ NegotiationError::NoDescriptor(_)) => {
-            let refusal = Frame::Refused { code: RefusalCode::ServerFull, version: VERSION };
-            negotiation.send_last_frame(&refusal).await?;
+        Err(error) => {
+            let code = match error {
+                NegotiationError::NoDescriptor(_) => RefusalCode::ServerFull,
+                NegotiationError::AddressBlocked => RefusalCode::AddressBlocked,
+                error => return Err(error),
+            };
+            negotiation.send_last_frame(&Frame::Refused { code, version: VERSION }).await?;
             Err(error)
         }
-        Err(error) => Err(error),
     }
 }
 
@@ -64,18 +62,12 @@ async fn authenticate(
 ) -> Result<VerifiedProxy, NegotiationError> {
     let mut handshake =
         ServerHandshake::new(core.grants.load().keys(), rand::random()).with_exporter(negotiation.exporter());
-    // A link that exists, with a valid ticket.
-    let mut names_link = false;
     loop {
-        let frame = negotiation.recv_frame().await?;
-        // HELLO is looked at first: it may name a link.
-        if matches!(frame, Frame::Proof { .. }) && !names_link {
-            core.check_not_blocked(addr)?;
-        }
-        let step = handshake.on_frame(frame);
+        let step = handshake.on_frame(negotiation.recv_frame().await?);
+        // Never before the proof is verified: who shares the address with a proxy must not keep it out.
         if matches!(step, Err(HandshakeError::WrongToken)) {
             // Still one of the `pending` connections.
-            core.penalize_wrong_token(addr).await;
+            core.penalize_wrong_token(addr).await.map_err(|_| NegotiationError::AddressBlocked)?;
         }
         match step? {
             ServerStep::Verified(verified) => return Ok(verified),
@@ -85,7 +77,6 @@ async fn authenticate(
                     let ticket = proxy.tickets.lock().find(epoch)?;
                     Some((link, ticket, proxy.grant().key()?.clone()))
                 });
-                names_link = known.is_some();
                 pending.identify(known.as_ref().map(|(link, ..)| *link));
                 handshake = match known {
                     Some((_, ticket, key)) => next.with_secret(ticket.secret).with_key(key),
@@ -174,16 +165,6 @@ async fn join_link(
 }
 
 impl Core {
-    /// Checks that a new link may be opened from `addr`. Whoever resumes a link needs its secret as well, which only its proxy
-    /// has; who shares the address with it must not keep it out.
-    fn check_not_blocked(&self, addr: SocketAddr) -> Result<(), HandshakeError> {
-        let Some(time) = self.wrong_tokens.blocked_for(addr.ip().into(), Instant::now()) else {
-            return Ok(());
-        };
-        let reason = format!("its address is blocked for another {} because of wrong tokens", seconds(time));
-        Err(HandshakeError::NotPermitted { code: RefusalCode::AddressBlocked, reason })
-    }
-
     /// Counts one more proxy of the token with `key`.
     fn admit_proxy(&self, key: &TokenKey) -> Result<GrantUse, HandshakeError> {
         // Revoked since the proof was verified.

@@ -1,6 +1,6 @@
 //! The server's side of the text format's handshake: AUTH with the token, where it is required, then ADDPROXY.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::BytesMut;
 
@@ -57,14 +57,15 @@ pub(super) async fn admit_text(
     }
     let mut grant = core.grants.load().unlimited().clone();
     if line.action == TunnelAction::Auth {
-        if let Some(time) = core.wrong_tokens.blocked_for(addr.ip().into(), Instant::now()) {
-            let reason =
-                format!("this address is blocked for another {} because of wrong tokens", seconds(time));
-            return refuse(negotiation, fields, ErrorCode::AddressBlocked, &reason).await;
-        }
         let found = core.grants.load().find_token(&line.data);
         let Some(found) = found else {
-            core.penalize_wrong_token(addr).await;
+            // Not before the token is compared: who shares the address with a proxy must not keep it out.
+            if let Err(time) = core.penalize_wrong_token(addr).await {
+                let reason =
+                    format!("this address is blocked for another {} because of wrong tokens", seconds(time));
+                send_error(&mut negotiation, fields, ErrorCode::AddressBlocked, &reason).await?;
+                return Err(NegotiationError::AddressBlocked);
+            }
             return refuse(negotiation, fields, ErrorCode::WrongToken, "wrong token").await;
         };
         grant = found;

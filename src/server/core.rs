@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{Arc, atomic::AtomicU32},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -174,14 +174,22 @@ impl Core {
 
     /// Counts a wrong token from `addr`, reports where that blocks the address, and waits for as long as the refusal is to be
     /// delayed.
-    pub(super) async fn penalize_wrong_token(&self, addr: SocketAddr) {
+    ///
+    /// # Errors
+    /// For how long the address is still blocked: nothing more is counted or delayed.
+    pub(super) async fn penalize_wrong_token(&self, addr: SocketAddr) -> Result<(), Duration> {
         let address = AddressBlock::from(addr.ip());
-        let penalty = self.wrong_tokens.record(address, Instant::now());
+        let now = Instant::now();
+        if let Some(time) = self.wrong_tokens.blocked_for(address, now) {
+            return Err(time);
+        }
+        let penalty = self.wrong_tokens.record(address, now);
         if penalty.is_newly_blocked {
             let wrong_tokens = MAX_WRONG_TOKENS;
             self.telemetry.emit(EventKind::AddressBlocked { address, wrong_tokens, time: BLOCK_TIME });
         }
         tokio::time::sleep(penalty.delay).await;
+        Ok(())
     }
 
     /// Reports that a connection to the tunnel port failed before it became a channel; `is_refusal` says that this server

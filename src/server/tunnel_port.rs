@@ -59,7 +59,10 @@ async fn admit_connection(
             // connections for ever.
             handshake = tokio::time::timeout(timeout, handshake(&core, pending, negotiation, addr)) => match handshake {
                 Ok(Ok(channel)) => channel,
-                Ok(Err(error @ NegotiationError::Abandoned)) => return tracing::debug!("connection from {addr}: {error}"),
+                // The block was reported when it began; its attempts must not fill the log.
+                Ok(Err(error @ (NegotiationError::Abandoned | NegotiationError::AddressBlocked))) => {
+                    return tracing::debug!("connection from {addr}: {error}");
+                }
                 Ok(Err(error)) => {
                     return core.report_handshake_failure(addr, &error.to_string(), error.is_refusal());
                 }

@@ -1,9 +1,9 @@
 //! Addresses that send wrong tokens: their refusals are delayed, then they are blocked for a while.
 //!
-//! Nobody finds a token of 128 bits by trying, at any rate. This keeps attempts from filling the log and from costing CPU
-//! time, and makes them visible. It must not become a weapon: whoever shares an address with a proxy, behind a NAT, must not be
-//! able to keep that proxy out. Therefore only refusals are delayed, never a right token; a channel that names a link and its
-//! ticket is never blocked; and an address from which a proxy is connected, or was within the last hour, is only delayed.
+//! Nobody finds a token of 128 bits by trying, at any rate. This keeps attempts from filling the log, and makes them visible.
+//! It must not become a weapon: whoever shares an address with a proxy, behind a NAT, must not be able to keep that proxy out.
+//! Therefore a right token is never delayed or refused, also from a blocked address: each proof is verified first, which costs
+//! one HMAC for each entry. An address from which a proxy is connected, or was within the last hour, is only delayed.
 
 #[cfg(test)]
 mod tests;
@@ -102,7 +102,7 @@ impl Failures {
 }
 
 impl WrongTokens {
-    /// Returns for how long a new link from `address` is still refused without a look at its token; `None`: it is not.
+    /// Returns for how long wrong tokens from `address` are still refused without being counted; `None`: they are counted.
     pub(super) fn blocked_for(&self, address: AddressBlock, now: Instant) -> Option<Duration> {
         let addresses = self.addresses.lock();
         let failures =

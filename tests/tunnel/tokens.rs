@@ -14,6 +14,7 @@ use crate::support::{
     binary::{BinaryChannel, add_proxy, hello},
     client::{download, fetch, is_reset},
     soon, target,
+    text::{FieldCount, TextChannel},
     tunnel::{RunningProxy, Tunnel},
 };
 use tokio::{io::AsyncReadExt, net::TcpStream, task::JoinSet};
@@ -300,9 +301,16 @@ async fn an_address_with_many_wrong_tokens_is_blocked_until_it_is_unblocked() {
         .await;
     assert_eq!(tunnel.telemetry.totals().addresses_blocked, 1);
     drop(guesses);
-    // Not even the right token is looked at.
-    assert_eq!(server.refuses(&tunnel.token).await, Some(RefusalCode::AddressBlocked));
-    event(tunnel, "refused: its address is blocked for another").await;
+    // Wrong tokens are refused at once. The right one, of a proxy behind the same NAT, is not.
+    assert_eq!(server.refuses(&Token::random()).await, Some(RefusalCode::AddressBlocked));
+    assert_eq!(server.refuses(&tunnel.token).await, None);
+    for (token, action) in [("wrong", "ERROR"), (tunnel.token.reveal(), "RESPONSE")] {
+        let mut text = TextChannel::connect(tunnel.addr, FieldCount::Four).await;
+        text.send("", 0, "AUTH", token.as_bytes()).await;
+        text.send("", 0, "ADDPROXY:0", b"").await;
+        let answer = text.hear_action(action).await.text();
+        assert_eq!(answer.contains("this address is blocked for another"), token == "wrong", "{answer}");
+    }
     tunnel.order(Command::Unblock(address)).await.unwrap();
     event(tunnel, "operator: unblock 127.0.0.1").await;
     assert_eq!(tunnel.order(Command::Unblock(address)).await, Err(CommandError::NotFound));
