@@ -3,10 +3,11 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
+use tokio::sync::watch;
 
 use super::{
     certificate_files::CertificateFiles,
-    file_watch::FileWatch,
+    file_watch::{FileWatch, POLL_INTERVAL},
     state_dir::{KeptFile, KeptIn},
 };
 use crate::tls::{Fingerprint, Identity, ServerTls};
@@ -22,8 +23,8 @@ const PAIR_TIMEOUT: Duration = Duration::from_secs(1);
 /// Where the certificate of the server is from.
 #[derive(Debug)]
 pub(super) enum CertificateOrigin {
-    /// The operator gave it in these files.
-    Given(CertificateFiles),
+    /// The operator gave it in these files, which are watched since before they were read.
+    Given(CertificateFiles, FileWatch),
     /// The server generated it, now or at an earlier start, and keeps it.
     Generated(KeptIn),
 }
@@ -44,9 +45,10 @@ impl ServerCertificate {
     /// The files cannot be used.
     pub(super) fn read(cert: &Path, key: Option<&Path>) -> anyhow::Result<Self> {
         let files = CertificateFiles::find(cert, key)?;
+        let watch = FileWatch::new(vec![files.chain.clone(), files.key.clone()], POLL_INTERVAL);
         let identity = files.load()?;
         warn_of_validity(&files, &identity);
-        Ok(Self { identity, origin: CertificateOrigin::Given(files) })
+        Ok(Self { identity, origin: CertificateOrigin::Given(files, watch) })
     }
 
     /// Returns the certificate that the server generated at an earlier start and kept in the state directory, or generates
@@ -91,7 +93,7 @@ impl ServerCertificate {
     pub(super) fn log(&self) {
         let fingerprint = self.identity.fingerprint();
         match &self.origin {
-            CertificateOrigin::Given(files) => {
+            CertificateOrigin::Given(files, _) => {
                 tracing::info!("TLS certificate from {}, fingerprint {fingerprint}", files.chain.display());
             }
             CertificateOrigin::Generated(KeptIn::File(path)) => {
@@ -112,9 +114,10 @@ pub(super) async fn follow(
     tls: ServerTls,
     mut fingerprint: Fingerprint,
     mut watch: FileWatch,
+    mut reload: watch::Receiver<()>,
 ) {
     loop {
-        watch.changed().await;
+        watch.changed(&mut reload).await;
         let mut loaded = load(&files).await;
         if loaded.is_err() {
             tokio::time::sleep(PAIR_TIMEOUT).await;

@@ -14,6 +14,10 @@ use tokio::sync::watch;
 /// only those who watch each directory on its way.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long files have to stay as they are before they are read: a program that does not replace a file as a whole writes it
+/// in parts.
+const SETTLE_TIME: Duration = Duration::from_millis(500);
+
 /// Watches files for changes.
 #[derive(Debug)]
 pub(super) struct FileWatch {
@@ -21,8 +25,8 @@ pub(super) struct FileWatch {
     paths: Vec<PathBuf>,
     /// The versions of the files that were seen last; `None` for a file that cannot be looked at.
     versions: Vec<Option<Version>>,
-    /// Changes when the operator wants the files to be read again.
-    reload: watch::Receiver<()>,
+    /// The versions that were reported last.
+    reported: Vec<Option<Version>>,
     /// How often the files are looked at.
     interval: Duration,
 }
@@ -41,29 +45,39 @@ struct Version {
 }
 
 impl FileWatch {
-    /// Watches `paths` from now on. `reload` is what SIGHUP changes; the files are looked at every `interval`.
-    pub(super) fn new(paths: Vec<PathBuf>, reload: watch::Receiver<()>, interval: Duration) -> Self {
+    /// Watches `paths` from now on: created before they are read for the first time. They are looked at every `interval`.
+    pub(super) fn new(paths: Vec<PathBuf>, interval: Duration) -> Self {
         let versions = versions(&paths);
-        Self { paths, versions, reload, interval }
+        Self { paths, reported: versions.clone(), versions, interval }
     }
 
-    /// Waits until a file has changed, or the operator wants the files to be read again. Read them after that: a change
-    /// meanwhile is reported by the next call.
-    pub(super) async fn changed(&mut self) {
+    /// Waits until a file has changed, or `reload` changes, with which the operator wants the files to be read again; then
+    /// until two looks in succession find the same versions. Read the files after that: a change meanwhile is reported by the
+    /// next call.
+    pub(super) async fn changed(&mut self, reload: &mut watch::Receiver<()>) {
+        let mut is_requested = false;
         loop {
-            let is_requested = tokio::select! {
+            let is_settling = is_requested || self.versions != self.reported;
+            let pause = if is_settling { self.interval.min(SETTLE_TIME) } else { self.interval };
+            tokio::select! {
                 // The sender is dropped where SIGHUP has another meaning.
-                Ok(()) = self.reload.changed() => true,
-                () = tokio::time::sleep(self.interval) => false,
-            };
-            let paths = self.paths.clone();
-            // On another thread: a network file system may not answer for a while.
-            let Ok(versions) = tokio::task::spawn_blocking(move || versions(&paths)).await else { continue };
-            let has_changed = versions != std::mem::replace(&mut self.versions, versions.clone());
-            if is_requested || has_changed {
+                Ok(()) = reload.changed() => is_requested = true,
+                () = tokio::time::sleep(pause) => {}
+            }
+            let has_settled = self.is_unchanged().await;
+            if has_settled && (is_requested || self.versions != self.reported) {
+                self.reported.clone_from(&self.versions);
                 return;
             }
         }
+    }
+
+    /// Looks at the files, and returns whether they are those that were seen last.
+    pub(super) async fn is_unchanged(&mut self) -> bool {
+        let paths = self.paths.clone();
+        // On another thread: a network file system may not answer for a while.
+        let Ok(versions) = tokio::task::spawn_blocking(move || versions(&paths)).await else { return false };
+        versions == std::mem::replace(&mut self.versions, versions.clone())
     }
 }
 

@@ -8,9 +8,7 @@ use std::{
 use super::{
     args::ServerArgs,
     certificate::{self, CertificateOrigin, ServerCertificate},
-    descriptors,
-    file_watch::{self, FileWatch},
-    host,
+    descriptors, host,
     join::{JoinCommand, argument, quote},
     log::{self, LogDestination},
     output,
@@ -41,16 +39,17 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     };
     let _log = log::init(destination, &args.log.log, &ring)?;
     let is_shown = destination == LogDestination::Cockpit || stderr().is_terminal();
-    let (tokens, entries) = args.tokens.as_deref().map(TokensFile::open).transpose()?.unzip();
     let (token, origin) = match args.token.token()? {
         // One that may do everything would be a surprise beside those that may not.
-        None if tokens.is_some() => (None, TokenOrigin::Given),
+        None if args.tokens.is_some() => (None, TokenOrigin::Given),
         None => {
             let (token, origin) = token::generate(args.state_dir.as_deref(), is_shown)?;
             (Some(token), origin)
         }
         token => (token, TokenOrigin::Given),
     };
+    let open = |path| TokensFile::open(path, token.as_ref());
+    let (tokens, entries) = args.tokens.as_deref().map(open).transpose()?.unzip();
     let credentials = Credentials::new(token.clone(), entries.unwrap_or_default());
     let certificate = args.tls.certificate(args.state_dir.as_ref())?;
     let telemetry = Telemetry::new();
@@ -111,12 +110,10 @@ async fn follow_files(
     tls: Option<ServerTls>,
     reload: watch::Receiver<()>,
 ) {
-    if let (Some(ServerCertificate { identity, origin: CertificateOrigin::Given(files) }), Some(tls)) =
+    if let (Some(ServerCertificate { identity, origin: CertificateOrigin::Given(files, watch) }), Some(tls)) =
         (certificate, tls)
     {
-        let paths = vec![files.chain.clone(), files.key.clone()];
-        let watch = FileWatch::new(paths, reload, file_watch::POLL_INTERVAL);
-        certificate::follow(files, tls, identity.fingerprint(), watch).await;
+        certificate::follow(files, tls, identity.fingerprint(), watch, reload).await;
     }
     std::future::pending().await
 }

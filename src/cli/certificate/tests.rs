@@ -54,11 +54,11 @@ async fn a_changed_pair_is_taken_over_and_half_of_one_is_not() {
     write("fullchain.pem", &split(&old).1);
     let certificate = ServerCertificate::read(&path, None).unwrap();
     let tls = ServerTls::new(&certificate.identity).unwrap();
-    let CertificateOrigin::Given(files) = certificate.origin else { panic!() };
+    let CertificateOrigin::Given(files, _) = certificate.origin else { panic!() };
     let (reload, receiver) = watch::channel(());
     let paths = vec![files.chain.clone(), files.key.clone()];
-    let watch = FileWatch::new(paths, receiver, Duration::from_secs(3600));
-    let follow = follow(files.clone(), tls.clone(), certificate.identity.fingerprint(), watch);
+    let watch = FileWatch::new(paths, Duration::from_secs(3600));
+    let follow = follow(files.clone(), tls.clone(), certificate.identity.fingerprint(), watch, receiver);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(follow);
     let before = tls.config();
@@ -76,7 +76,7 @@ async fn a_changed_pair_is_taken_over_and_half_of_one_is_not() {
     let error = format!("{:#}", files.load().unwrap_err());
     assert!(error.contains("does not belong"), "{error}");
     reload.send(()).unwrap();
-    tokio::time::sleep(PAIR_TIMEOUT + Duration::from_millis(200)).await;
+    tokio::time::sleep(PAIR_TIMEOUT + Duration::from_millis(800)).await;
     assert!(std::sync::Arc::ptr_eq(&tls.config(), &before), "half of a pair is in use");
     write("privkey.pem", &split(&new).0);
     reload.send(()).unwrap();

@@ -3,7 +3,6 @@
 use std::{fs, os::unix::fs::PermissionsExt, process};
 
 use super::*;
-use crate::wire::handshake::Token;
 
 /// A tokens file of one test, removed at the end.
 struct Written(PathBuf);
@@ -35,7 +34,7 @@ fn entry(name: &str) -> String {
 #[test]
 fn a_file_that_others_can_read_or_that_is_wrong_is_refused_with_its_name_and_the_remedy() {
     let file = Written::new("wrong");
-    let error = || format!("{:#}", TokensFile::open(&file.0).unwrap_err());
+    let error = || format!("{:#}", TokensFile::open(&file.0, None).unwrap_err());
     let name = format!("{} (--tokens)", file.0.display());
     assert!(error().contains(&format!("cannot read the tokens from {name}: No such file")), "{}", error());
     for mode in [0o640, 0o604, 0o620, 0o602] {
@@ -52,14 +51,30 @@ fn a_file_that_others_can_read_or_that_is_wrong_is_refused_with_its_name_and_the
     file.write(&"#".repeat(MAX_BYTES + 1), 0o600);
     assert!(error().contains("it is longer than"), "{}", error());
     file.write(&entry("alice"), 0o600);
-    assert!(TokensFile::open(&file.0).unwrap().1.iter().all(|entry| entry.name() == "alice"));
+    assert!(TokensFile::open(&file.0, None).unwrap().1.iter().all(|entry| entry.name() == "alice"));
+}
+
+/// Otherwise its proxy could do everything, whatever the entry says.
+#[test]
+fn an_entry_with_the_token_of_the_command_line_is_refused() {
+    let file = Written::new("same");
+    let token = Token::random();
+    file.write(
+        &format!("[[proxy]]\nname = \"alice\"\ntoken-hash = \"{}\"\n", token.key().reveal_hash()),
+        0o600,
+    );
+    let error = format!("{:#}", TokensFile::open(&file.0, Some(&token)).unwrap_err());
+    assert!(error.contains("«alice» has the token of --token") && !error.contains(token.reveal()), "{error}");
+    let (opened, _) = TokensFile::open(&file.0, Some(&Token::random())).unwrap();
+    let source = Source { unlimited: Some(token.key()), ..opened.source };
+    assert!(source.read_again().is_err());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_changed_file_is_read_again_and_a_wrong_one_changes_nothing() {
     let file = Written::new("changed");
     file.write(&entry("alice"), 0o600);
-    let (tokens, entries) = TokensFile::open(&file.0).unwrap();
+    let (tokens, entries) = TokensFile::open(&file.0, None).unwrap();
     let credentials = Credentials::new(None, entries);
     let (telemetry, mut current) = (Telemetry::new(), credentials.watch_entries());
     let mut events = telemetry.subscribe();
@@ -83,6 +98,17 @@ async fn a_changed_file_is_read_again_and_a_wrong_one_changes_nothing() {
         fs::remove_file(&file.0).unwrap();
         let EventKind::TokensInvalid { reason } = events.recv().await.unwrap().kind else { panic!() };
         assert!(reason.contains("No such file"), "{reason}");
+        // Emptied, as a program does that is about to write it.
+        file.write("", 0o600);
+        let EventKind::TokensInvalid { reason } = events.recv().await.unwrap().kind else { panic!() };
+        assert!(reason.contains("it has no entries: to revoke all tokens, leave one entry"), "{reason}");
+        assert!(!current.has_changed().unwrap());
+        // A directory stands for all that is no file: not even opened.
+        fs::remove_file(&file.0).unwrap();
+        fs::create_dir(&file.0).unwrap();
+        tokio::time::sleep(5 * CHECK_INTERVAL).await;
+        assert!(events.try_recv().is_err() && !current.has_changed().unwrap());
+        fs::remove_dir(&file.0).unwrap();
         file.write(&entry("dave"), 0o600);
         current.changed().await.unwrap();
         assert_eq!(names(&current.borrow_and_update()), ["dave"]);
