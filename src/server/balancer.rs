@@ -136,8 +136,18 @@ impl Balancers {
         socket: &TcpStream,
         addr: SocketAddr,
     ) -> Result<Origin, BalancerError> {
+        let origin = async {
+            let origin = self.read_origin(socket, addr, self.timeout).await?;
+            // In version 1, a health check is a connection that the load balancer does not name.
+            if origin.public.is_none()
+                && let Ok(false) = tokio::time::timeout(self.timeout, has_data(socket)).await
+            {
+                return Err(BalancerError::HealthCheck);
+            }
+            Ok(origin)
+        };
         tokio::select! {
-            origin = self.read_origin(socket, addr, self.timeout) => origin,
+            origin = origin => origin,
             () = displaced.cancelled() => Err(BalancerError::Displaced),
         }
     }

@@ -135,7 +135,7 @@ async fn a_missing_malformed_or_slow_header_is_refused_and_counted() {
     for (bytes, reason) in [
         (&b"GET / HTTP/1.1\r\n\r\n"[..], "no PROXY protocol header"),
         (b"PROXY TCP4 192.0.2.7 here 1 2\r\n", "malformed PROXY protocol header of version 1"),
-        (b"PROXY TCP4 192.0.2.7", "no complete PROXY protocol header within 200 ms"),
+        (b"PROXY TCP4 192.0.2.7", "no complete PROXY protocol header within 0.2 s"),
         (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xFF\xFF", "too long"),
     ] {
         let mut user = balanced(public, bytes).await;
@@ -183,14 +183,15 @@ async fn a_health_check_is_quiet_and_of_no_user() {
     assert_eq!(tunnel.telemetry.snapshot().totals.streams_open, 0);
     assert!(!tunnel.events().iter().any(|event| matches!(event, EventKind::StreamOpened { .. })));
     // One that asks for something reaches the target, whatever networks are admitted.
-    let _check = balanced(public, &[&local[..], b"GET /"].concat()).await;
-    let (seen, _connection) = target.accept().await;
+    let check = balanced(public, &[&local[..], b"GET /"].concat()).await;
+    let (seen, connection) = target.accept().await;
     assert_eq!(seen, ProxyHeader::Local);
+    drop((check, connection));
     // So does one that waits for the target to speak first.
-    let _silent = balanced(public, &local).await;
+    let silent = balanced(public, &local).await;
     assert_eq!(target.accept().await.0, ProxyHeader::Local);
     assert_eq!(tunnel.telemetry.snapshot().totals.users_rejected, 0);
-    drop((_check, _silent));
+    drop(silent);
     tunnel.end().await;
 }
 
@@ -221,22 +222,27 @@ async fn the_address_in_the_header_is_the_proxys_on_the_tunnel_port() {
     tunnel.event("the refusal", failed("192.0.2.7".parse().unwrap(), "not allowed from this address")).await;
     for (bytes, reason) in [
         (&b"\xF5UNDRP\r\n"[..], "no PROXY protocol header"),
-        (b"PROXY ", "no complete PROXY protocol header within 200 ms"),
+        (b"PROXY ", "no complete PROXY protocol header within 0.2 s"),
     ] {
         let mut peer = balanced(tunnel.addr, bytes).await;
         assert!(soon("the end", peer.read_u8()).await.is_err());
         tunnel.event(reason, failed(BALANCER.into(), reason)).await;
     }
     // Nobody becomes a program of this machine because a load balancer here does not name him.
-    let mut unnamed = balanced(tunnel.addr, b"PROXY UNKNOWN\r\n").await;
+    let mut unnamed = balanced(tunnel.addr, b"PROXY UNKNOWN\r\n\xF5").await;
     assert!(soon("the end", unnamed.read_u8()).await.is_err());
     let reason = "does not name the address of the proxy";
     tunnel.event(reason, failed(BALANCER.into(), reason)).await;
     // A health check leaves no trace.
     let failures = tunnel.telemetry.snapshot().totals.handshakes_failed;
-    let mut check = balanced(tunnel.addr, &encode(ProxyProtocolVersion::V2, ProxyHeader::Local)).await;
-    check.shutdown().await.unwrap();
-    assert!(soon("the end", check.read_u8()).await.is_err());
+    for check in [
+        encode(ProxyProtocolVersion::V1, ProxyHeader::Unknown),
+        encode(ProxyProtocolVersion::V2, ProxyHeader::Local),
+    ] {
+        let mut check = balanced(tunnel.addr, &check).await;
+        check.shutdown().await.unwrap();
+        assert!(soon("the end", check.read_u8()).await.is_err());
+    }
     assert_eq!(tunnel.telemetry.snapshot().totals.handshakes_failed, failures);
     drop((near, far));
     tunnel.end().await;
