@@ -11,6 +11,11 @@ impl Link {
         self.with(|state| state.mux.has_responsive_channel())
     }
 
+    /// Returns the number of channels on which the peer does not answer.
+    pub fn unresponsive_channels(self: &Arc<Self>) -> usize {
+        self.with(|state| state.mux.unresponsive_channels())
+    }
+
     /// Closes a channel because the peer does not answer on it, if the link has it. Its streams continue on the others.
     pub fn close_unresponsive_channel(self: &Arc<Self>, channel: u16) {
         self.with(|state| state.stop_channel(channel, DisconnectReason::KeepaliveTimeout));

@@ -122,8 +122,8 @@ async fn join_link(
             }
             // The link existed when the handshake began, and may have ended since.
             let proxy = core.find_link(hello.link).ok_or(HandshakeError::UnknownLink)?;
-            // A channel that resumes the link replaces all others.
-            let counted_channel = admit_channel(proxy.grant(), usize::from(mode == HelloMode::Resume))?;
+            let exempt = proxy.replaceable_channels(mode == HelloMode::Resume);
+            let counted_channel = admit_channel(proxy.grant(), exempt)?;
             (hello.link, proxy, counted_channel)
         }
     };

@@ -33,6 +33,11 @@ impl ChannelTable {
         Some(index)
     }
 
+    /// Returns the number of channels.
+    pub(super) fn len(&self) -> usize {
+        self.by_index.len()
+    }
+
     /// Stores the telemetry counters of a channel that has completed its handshake.
     pub(super) fn set_stats(&mut self, index: u16, stats: Arc<ChannelStats>) {
         self.by_index.insert(index, Some(stats));

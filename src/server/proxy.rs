@@ -211,6 +211,12 @@ impl RemoteProxy {
         Some(ChannelSlot { proxy: self.clone(), id, descriptor: None, _counted: counted })
     }
 
+    /// Returns how many channels one more replaces, so that they do not count beside it: all if it resumes the link, also those
+    /// of resumptions that were not completed; otherwise those on which the proxy does not answer any more.
+    pub(super) fn replaceable_channels(&self, is_resuming: bool) -> usize {
+        if is_resuming { self.channels.lock().len() } else { self.link.unresponsive_channels() }
+    }
+
     /// Returns the counters of the primary channel of `stream`; `None` while the proxy has no channel.
     pub(super) fn channel_stats(&self, stream: &Stream) -> Option<Arc<ChannelStats>> {
         self.channels.lock().stats(self.link.primary_channel(stream)?)

@@ -171,6 +171,28 @@ async fn a_new_link_beyond_the_maximum_of_channels_leaves_nothing_behind() {
     server.tunnel.end().await;
 }
 
+/// Those that it replaces do not count, nor a resumption whose answer was lost.
+#[tokio::test]
+async fn a_link_with_its_maximum_of_channels_is_resumed_however_often_that_is_tried() {
+    let server = Server::start("channels = 1", |_| {}).await;
+    let (addr, token) = (server.tunnel.addr, server.tunnel.token.clone());
+    let (_first, welcome, _) = BinaryChannel::serving(addr, &token, 0).await;
+    let resume = Hello { mode: HelloMode::Resume, link: welcome.link, ..hello() };
+    let mut unfinished = Vec::new();
+    for _ in 0..3 {
+        unfinished
+            .push(BinaryChannel::greeted(addr, &token, resume.clone(), welcome.resume_secret).await.unwrap());
+    }
+    let join = Hello { mode: HelloMode::Join, ..resume };
+    let joined = BinaryChannel::greeted(addr, &token, join, welcome.resume_secret).await;
+    assert_eq!(refusal(joined.err()), Some(RefusalCode::TooManyChannels));
+    let only = server.tunnel.telemetry.snapshot().proxies[0].id;
+    server.tunnel.order(Command::KickProxy(only)).await.unwrap();
+    drop(unfinished);
+    server.tunnel.until("no proxy", |snapshot| snapshot.proxies.is_empty()).await;
+    server.tunnel.end().await;
+}
+
 #[tokio::test]
 async fn an_entry_limits_the_rate_of_all_its_streams_and_a_reload_changes_it() {
     let server = Server::start("rate = \"400K\"", |_| {}).await;

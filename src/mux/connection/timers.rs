@@ -137,6 +137,11 @@ impl Mux {
         self.channels.values().any(is_usable)
     }
 
+    /// Returns the number of channels on which the peer does not answer.
+    pub fn unresponsive_channels(&self) -> usize {
+        self.channels.values().filter(|channel| channel.liveness() != Liveness::Responsive).count()
+    }
+
     /// Returns for how long a channel has counted as lost; zero if it does not.
     pub fn overdue(&self, channel: u16, now: Instant) -> Duration {
         self.channels.get(&channel).map_or(Duration::ZERO, |channel| channel.overdue(&self.config, now))
