@@ -122,7 +122,7 @@ fn p_pauses_and_resumes_a_download() {
         let text = screen.contents();
         let row = selected(&text).filter(|row| row.contains(&key) && row.contains(" PAUSED "))?;
         assert!(row.contains("GET /file/40M"), "{row}");
-        let mut figures = row.split_whitespace().skip_while(|word| *word != "norm").skip(1);
+        let mut figures = row.split_whitespace().skip_while(|word| *word != "normal").skip(1);
         (figures.next()? == "0" && figures.next()? == "0").then(|| figures.nth(1).map(str::to_owned))?
     });
     terminal.press("p");

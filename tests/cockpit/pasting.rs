@@ -32,7 +32,7 @@ fn pasted_text_acts_on_nothing_with_or_without_bracketed_paste() {
         let text = terminal.text();
         assert!(!text.contains("Kill this") && !text.contains("Kill these"), "{text}");
         let row = selected(&text).unwrap();
-        assert!(row.contains(&key) && row.contains(" OPEN ") && row.contains(" norm "), "{row}");
+        assert!(row.contains(&key) && row.contains(" OPEN ") && row.contains(" normal "), "{row}");
     }
     // A burst confirms no question that was on the screen before it either.
     terminal.press("x");

@@ -59,7 +59,7 @@ impl Process {
     pub fn underpass_with(args: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_underpass"));
         // The environment of the tests may contain a token.
-        command.args(args).env_remove("UNDERPASS_TOKEN").env("NO_COLOR", "1").env("STATE_DIRECTORY", STATE);
+        command.args(args).env_remove("UNDERPASS_TOKEN").env("NO_COLOR", "1");
         change(&mut command);
         Self::spawn(command)
     }
@@ -98,7 +98,9 @@ impl Process {
     /// Runs a command.
     pub fn spawn(mut command: Command) -> Self {
         // Not the directory of a server that is installed on the machine.
-        command.env("STATE_DIRECTORY", env!("CARGO_TARGET_TMPDIR"));
+        if command.as_std().get_envs().all(|(name, _)| name != "STATE_DIRECTORY") {
+            command.env("STATE_DIRECTORY", STATE);
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let name = format!("{:?}", command.as_std());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
