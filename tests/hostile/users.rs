@@ -235,7 +235,7 @@ async fn proxies_that_register_and_leave_are_released() {
 #[tokio::test]
 async fn a_flood_of_refused_users_leaves_a_short_log_that_counts_all() {
     const FLOOD: u64 = 3000;
-    let (mut server, addr) = Process::server(TOKEN, &["--max-connections-per-second", "1"]).await;
+    let (mut server, addr) = Process::server(TOKEN, &["--plain", "--max-connections-per-second", "1"]).await;
     let (proxy, _echo, public) = machine::proxy(&addr.to_string()).await;
     let begin = Instant::now();
     let mut served = 0;
