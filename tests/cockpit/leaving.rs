@@ -2,7 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpStream},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use portable_pty::CommandBuilder;
@@ -89,8 +89,9 @@ fn a_panic_of_the_cockpit_restores_the_terminal_and_the_tunnel_continues() {
         return;
     }
     let terminal = demo((100, 30), &[("UNDERPASS_PANIC", "cockpit")]);
-    terminal.press("p");
-    terminal.until_shows("continues without the cockpit");
+    terminal.press_until("p", "the panic", |screen| {
+        screen.contents().contains("continues without the cockpit").then_some(())
+    });
     terminal.until_sane();
     assert!(terminal.runs(), "the tunnel continues");
     terminal.signal(Signal::TERM);
@@ -106,13 +107,8 @@ fn a_panic_of_a_task_is_logged() {
     // Only errors are logged: the lines of other streams would scroll it out of the panel.
     let environment = [("UNDERPASS_PANIC", "task"), ("UNDERPASS_LOG", "error")];
     let terminal = demo((120, 36), &environment);
-    // The first command makes a task panic. A key is refused just after the selection has moved by itself.
-    let mut pressed_at = None::<Instant>;
-    terminal.until("the log tells", |screen| {
-        if pressed_at.is_none_or(|at| at.elapsed() > Duration::from_secs(2)) {
-            terminal.write("p");
-            pressed_at = Some(Instant::now());
-        }
+    // The first command makes a task panic.
+    terminal.press_until("p", "the log tells", |screen| {
         let text = screen.contents();
         (text.contains("ERROR") && text.contains("asked for") && screen.alternate_screen()).then_some(())
     });

@@ -116,7 +116,9 @@ fn p_pauses_and_resumes_a_download() {
     let terminal = demo((200, 60), &[]);
     let download = Download::start(public_port(&terminal), "/file/40M", OURS);
     let key = select(&terminal, OURS);
-    terminal.press("p");
+    terminal.press_until("p", "it is paused", |screen| {
+        selected(&screen.contents()).filter(|row| row.contains(&key) && row.contains(" PAUSED ")).map(drop)
+    });
     // The columns behind the priority: both rates and both totals.
     let held = terminal.until("it is paused and transfers nothing", |screen| {
         let text = screen.contents();

@@ -161,6 +161,26 @@ impl Terminal {
         self.wait(what, |seen| look(seen.parser.as_ref()?.screen()))
     }
 
+    /// Presses a key, and once more every five seconds, until `look` returns a value for the screen, and returns it: a key is
+    /// refused just after the selection has moved by itself.
+    pub fn press_until<T>(
+        &self,
+        keys: &str,
+        what: &str,
+        mut look: impl FnMut(&vt100::Screen) -> Option<T>,
+    ) -> T {
+        let mut pressed_at = None::<Instant>;
+        thread::sleep(GLANCE);
+        self.until(what, |screen| {
+            let found = look(screen);
+            if found.is_none() && pressed_at.is_none_or(|at| at.elapsed() > Duration::from_secs(5)) {
+                self.write(keys);
+                pressed_at = Some(Instant::now());
+            }
+            found
+        })
+    }
+
     /// Waits until the screen shows `text`.
     pub fn until_shows(&self, text: &str) {
         self.until(text, |screen| screen.contents().contains(text).then_some(()));
