@@ -286,7 +286,8 @@ async fn adds_up(
         // A stream that its user reset before it was assigned to a proxy counts for the service only.
         assert!(sum(|p| p.streams_total) <= service.streams_total);
         let shares: Vec<_> = proxies.iter().map(|proxy| proxy.streams_total).collect();
-        assert!(shares[0].abs_diff(shares[1]) <= 1, "{}: {shares:?}", service.key);
+        // Not to the stream: the other proxy takes the streams of one that does not read its channels, on a busy machine.
+        assert!(shares[0].abs_diff(shares[1]) <= service.streams_total / 10, "{}: {shares:?}", service.key);
         println!("{}: {} down, {} up, shares {shares:?}", service.key, service.down, service.up);
     }
     for proxy in &after.proxies {
