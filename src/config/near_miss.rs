@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::ids::near_miss;
+
 /// A key that does not exist in a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownKey {
@@ -15,8 +17,7 @@ impl UnknownKey {
     /// Returns the first key of `table` that is not one of `known`.
     pub(super) fn find(table: &toml::Table, known: &[&'static str]) -> Option<Self> {
         let name = table.keys().find(|name| !known.contains(&name.as_str()))?;
-        let by_distance = known.iter().map(|known| (strsim::damerau_levenshtein(name, known), *known));
-        let near = by_distance.filter(|(distance, _)| *distance <= 2).min().map(|(_, known)| known);
+        let near = near_miss(name, known.iter().copied());
         Some(Self { name: name.chars().filter(|c| !c.is_control()).collect(), near })
     }
 }

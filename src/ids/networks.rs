@@ -127,7 +127,7 @@ pub enum NetworkRefusal {
 
 impl UserNetworks {
     /// The most networks that server or proxy accept for one list, allowed and denied ones together: longer lists, of whole
-    /// countries for example, belong into a packet filter. 1,000 of them are found in 100 ns.
+    /// countries for example, belong into a packet filter.
     pub const MAX: usize = 1000;
 
     /// Creates a list of allowed and denied networks.

@@ -62,6 +62,11 @@ pub enum Direction {
     Up,
 }
 
+impl Direction {
+    /// Both directions.
+    pub const ALL: [Self; 2] = [Self::Down, Self::Up];
+}
+
 impl fmt::Display for Direction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

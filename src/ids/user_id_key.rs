@@ -1,7 +1,7 @@
 //! The key from which the ids of users are derived.
 
 use std::{
-    fmt::{self, Write as _},
+    fmt,
     net::{IpAddr, Ipv6Addr},
     str::FromStr,
 };
@@ -9,7 +9,7 @@ use std::{
 use hmac::{Hmac, KeyInit as _, Mac as _, digest::Key};
 use sha2::Sha256;
 
-use super::{IdError, UserChannelId};
+use super::{IdError, UserChannelId, decode_hex, encode_hex};
 
 #[cfg(test)]
 mod tests;
@@ -49,10 +49,7 @@ impl UserIdKey {
 
     /// Returns the key as 64 hexadecimal digits, for the file that keeps it.
     pub fn reveal(&self) -> String {
-        self.0.iter().fold(String::new(), |mut text, byte| {
-            _ = write!(text, "{byte:02x}");
-            text
-        })
+        encode_hex(&self.0)
     }
 }
 
@@ -60,14 +57,7 @@ impl FromStr for UserIdKey {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        if text.len() != 2 * KEY_BYTES || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(IdError::UserIdKey);
-        }
-        let mut bytes = [0; KEY_BYTES];
-        for (at, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| IdError::UserIdKey)?;
-        }
-        Ok(Self(bytes))
+        decode_hex(text).map(Self).ok_or(IdError::UserIdKey)
     }
 }
 

@@ -14,11 +14,10 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use parking_lot::Mutex;
 
 use crate::{
     config::{PortRange, ProxyEntries, ProxyEntry},
-    ids::{Direction, Group, Rate, RateLimits, ServiceKey},
+    ids::{Direction, Group, Rate, ServiceKey},
     link::{RateLimit, RateLimitCount},
     wire::handshake::{Token, TokenKey},
 };
@@ -46,8 +45,6 @@ pub(super) struct Grant {
     in_use: [AtomicUsize; 3],
     /// The rate limit of all streams of the token's proxies together.
     pub(super) limit: Arc<RateLimit>,
-    /// The rates that are set there. Setting one again would void what streams have reserved.
-    rates: Mutex<RateLimits>,
     /// Whether the token is not valid any more.
     has_ended: AtomicBool,
 }
@@ -175,9 +172,9 @@ impl Grants {
             .collect();
         earlier.iter().for_each(|grant| grant.has_ended.store(true, SeqCst));
         changes.revoked = earlier;
-        let keys =
-            [&self.unlimited].into_iter().chain(&entries).filter_map(|grant| grant.key.clone()).collect();
-        (Self { unlimited: self.unlimited.clone(), entries, keys }, changes)
+        let mut grants = Self { unlimited: self.unlimited.clone(), entries, keys: [].into() };
+        grants.keys = grants.iter().filter_map(|grant| grant.key.clone()).collect();
+        (grants, changes)
     }
 
     /// Returns the keys of all tokens.
@@ -192,7 +189,8 @@ impl Grants {
 
     /// Returns the grant of the token with this text. Compares with all of them, in constant time.
     pub(super) fn find_token(&self, text: &[u8]) -> Option<Arc<Grant>> {
-        let matches = |grant: &&Arc<Grant>| grant.key.as_ref().is_some_and(|key| key.matches(text));
+        let candidate = TokenKey::of(text);
+        let matches = |grant: &&Arc<Grant>| grant.key.as_ref().is_some_and(|key| key.matches(&candidate));
         self.iter().filter(matches).fold(None, |_, grant| Some(grant.clone()))
     }
 
@@ -230,21 +228,15 @@ impl Grant {
             entry: ArcSwapOption::new(entry.map(Arc::new)),
             in_use: Default::default(),
             limit: RateLimit::new(limit_count),
-            rates: Mutex::default(),
             has_ended: AtomicBool::new(false),
         })
     }
 
     /// Sets the rate limit of one direction. Returns whether it was another one.
     pub(super) fn set_rate(&self, direction: Direction, rate: Option<Rate>, now: Instant) -> bool {
-        let mut current = self.rates.lock();
-        let current = match direction {
-            Direction::Down => &mut current.down,
-            Direction::Up => &mut current.up,
-        };
-        let is_other = *current != rate;
+        let is_other = self.limit.rate(direction) != rate;
         if is_other {
-            *current = rate;
+            // Setting the same rate again would void what streams have reserved.
             self.limit.set(direction, rate, now);
         }
         is_other

@@ -304,7 +304,7 @@ impl RemoteProxy {
 
     /// Takes over what the operator has set for `replaced`, whose link this one replaces: rate limits, weight, drain.
     pub(super) fn inherit_settings(&self, replaced: &Self) {
-        for direction in [Direction::Down, Direction::Up] {
+        for direction in Direction::ALL {
             let rate = replaced.limit.rate(direction);
             self.limit.set(direction, rate, Instant::now());
             self.stats.limits.set(direction, rate);

@@ -48,8 +48,7 @@ impl Core {
         let now = std::time::Instant::now();
         for grant in self.grants.load().entries() {
             let rate = grant.entry().and_then(|entry| entry.rate());
-            let is_other =
-                [Direction::Down, Direction::Up].map(|direction| grant.set_rate(direction, rate, now));
+            let is_other = Direction::ALL.map(|direction| grant.set_rate(direction, rate, now));
             if is_other.contains(&true) {
                 let proxies: Vec<_> = self.proxies_of(grant).iter().map(|proxy| proxy.id).collect();
                 self.wake_limited_streams(|handle| {

@@ -5,12 +5,11 @@ use super::{
     intent::{Intent, LimitChange, PriorityChange},
     keymap::{InputContext, Keymap},
     model::{CHART_WINDOWS, ExportFormat, LoadMeasure, Sort, SortBy, StreamFilter},
-    suggest::near_miss,
     theme::Theme,
 };
 use crate::{
     control::MAX_WEIGHT,
-    ids::{Direction, IdError, Policy, Rate, parse_bytes},
+    ids::{Direction, IdError, Policy, Rate, near_miss, parse_bytes},
 };
 
 /// The words that an operator can type for the time spans of [`CHART_WINDOWS`].
@@ -119,7 +118,7 @@ pub(crate) fn parse(keymap: &Keymap, context: InputContext, line: &str) -> Resul
                 if let Some(screens) = keymap.screens_with_command(name) {
                     return Err(format!("{name} has no effect here; it works on: {screens}"));
                 }
-                let near = near_miss(name, names(keymap, context).into_iter().map(str::to_owned));
+                let near = near_miss(name, names(keymap, context));
                 let hint = near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default();
                 Err(format!("unknown command «{name}»{hint}"))
             }

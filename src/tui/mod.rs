@@ -31,7 +31,6 @@ pub mod probe;
 mod runtime;
 mod settings;
 mod source;
-mod suggest;
 mod terminal;
 mod theme;
 mod update;

@@ -7,10 +7,10 @@ use super::{
     columns::{StreamColumn, TableColumn},
     keymap::{Keymap, parse_key},
     model::{ColumnSelection, DisplayOptions},
-    suggest::near_miss,
     terminal::Key,
     theme::Theme,
 };
+use crate::ids::near_miss;
 
 /// The default of [`RawSettings::refresh`].
 const DEFAULT_REFRESH: Duration = Duration::from_millis(100);
@@ -142,7 +142,7 @@ fn parse_keymap(bindings: &[(String, String)]) -> Result<Keymap, SettingsError> 
 
 /// Returns the error for a name that is none of `known`, with the nearest known name.
 fn unknown(kind: &str, name: &str, known: &[&str]) -> SettingsError {
-    let near = near_miss(name, known.iter().map(ToString::to_string));
+    let near = near_miss(name, known);
     let hint = near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default();
     SettingsError(format!("unknown {kind} «{name}»{hint} (known: {})", known.join(", ")))
 }

@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{ChannelCount, CongestionControl, ProxyConfig, ProxyFormat, REFRESH_RANGE, TextProxies},
-    ids::{ByteSize, IdError, Policy, ProxyProtocolVersion},
+    ids::{ByteSize, IdError, Policy, ProxyProtocolVersion, near_miss},
     mux::MAX_CHUNK_SIZE,
     net::{CongestionControlError, check_congestion_control},
     tui::RawSettings,
@@ -138,10 +138,8 @@ pub(super) fn log_filter(text: &str) -> Result<String, String> {
             Some(level) if is_target => level,
             _ => target,
         };
-        let known = LOG_LEVELS.iter().chain(&LOG_TARGETS);
-        let near = known.map(|word| (strsim::damerau_levenshtein(wrong, word), word)).min();
-        let hint =
-            near.filter(|(distance, _)| *distance <= 2).map(|(_, word)| format!("; did you mean {word}?"));
+        let near = near_miss(wrong, LOG_LEVELS.iter().chain(&LOG_TARGETS));
+        let hint = near.map(|word| format!("; did you mean {word}?"));
         return Err(format!(
             "{} is no level ({}) and no target ({}){}",
             wrong.escape_debug(),

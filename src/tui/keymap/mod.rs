@@ -12,10 +12,9 @@ use unicode_width::UnicodeWidthStr;
 
 use super::{
     intent::Intent,
-    suggest::near_miss,
     terminal::{Key, KeyCode},
 };
-use crate::control::Capabilities;
+use crate::{control::Capabilities, ids::near_miss};
 
 pub(crate) use context::InputContext;
 pub(crate) use key_names::parse_key;
@@ -207,7 +206,7 @@ impl Keymap {
     pub(crate) fn rebind(&mut self, name: &str, keys: &[Key], shown: &str) -> Result<(), String> {
         let is_named = |entry: &KeymapEntry| entry.binding.name == name;
         if !self.entries.iter().any(is_named) {
-            return Err(match near_miss(name, self.entries.iter().map(|e| e.binding.name.to_owned())) {
+            return Err(match near_miss(name, self.entries.iter().map(|e| e.binding.name)) {
                 Some(near) => format!("unknown action «{name}»; did you mean «{near}»?"),
                 None => format!("unknown action «{name}»"),
             });

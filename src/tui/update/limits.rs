@@ -64,8 +64,7 @@ pub(super) fn set(model: &mut Model, target: Option<LimitTarget>, changes: &[Lim
 fn set_both_alike(model: &mut Model, target: &LimitTarget, changes: &[LimitChange]) -> Option<Vec<Effect>> {
     let [LimitChange { rate, .. }, other] = changes else { return None };
     let before = current_limits(model, target)?;
-    let changes_both =
-        [Direction::Down, Direction::Up].into_iter().all(|direction| before.of(direction) != *rate);
+    let changes_both = Direction::ALL.into_iter().all(|direction| before.of(direction) != *rate);
     if other.rate != *rate || !changes_both {
         return None;
     }
@@ -101,7 +100,7 @@ fn current_limits(model: &Model, target: &LimitTarget) -> Option<RateLimits> {
 /// Formats rate limits as text that [`parse_limits`](crate::tui::command_line::parse_limits) understands: `down 10M
 /// up 500K`.
 fn format_limits(limits: RateLimits) -> String {
-    let words = [Direction::Down, Direction::Up]
+    let words = Direction::ALL
         .into_iter()
         .filter_map(|direction| Some(format!("{direction} {}", limits.of(direction)?)));
     words.collect::<Vec<_>>().join(" ")

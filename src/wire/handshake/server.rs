@@ -121,8 +121,7 @@ impl ServerHandshake {
                     exporter: &exporter,
                 };
                 let found = verify_client(&self.keys, &transcript, &mac);
-                let key =
-                    found.and_then(|index| self.keys.get(index)).ok_or(HandshakeError::WrongToken)?.clone();
+                let key = found.ok_or(HandshakeError::WrongToken)?.clone();
                 Ok(ServerStep::Verified(VerifiedProxy { hello, key, nonce, secret, exporter, mac }))
             }
             (ServerHandshakeState::AwaitingHello | ServerHandshakeState::ChallengeSent { .. }, other) => {

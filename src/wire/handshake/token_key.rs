@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroize as _;
 
 use super::mac::constant_time_eq;
+use crate::ids::{decode_hex, encode_hex};
 
 /// What the text of a token's hash begins with.
 const HASH_PREFIX: &str = "sha256:";
@@ -19,22 +20,13 @@ pub struct TokenKey([u8; 32]);
 
 impl TokenKey {
     /// Returns the key of the token with the text `token`.
-    pub(super) fn of(token: &str) -> Self {
+    pub fn of(token: impl AsRef<[u8]>) -> Self {
         Self(Sha256::digest(token).into())
     }
 
     /// Parses the form in which a file holds the hash of a token; `None` for any other text.
     pub fn parse_hash(text: &str) -> Option<Self> {
-        let digits = text.trim().strip_prefix(HASH_PREFIX)?.as_bytes();
-        let mut key = [0; 32];
-        if digits.len() != 2 * key.len() {
-            return None;
-        }
-        for (byte, pair) in key.iter_mut().zip(digits.chunks(2)) {
-            let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-        }
-        Some(Self(key))
+        decode_hex(text.trim().strip_prefix(HASH_PREFIX)?).map(Self)
     }
 
     /// Returns whether a text is meant to be the hash of a token.
@@ -44,13 +36,13 @@ impl TokenKey {
 
     /// Returns the form in which a file holds the hash: `sha256:` and 64 hexadecimal digits.
     pub fn reveal_hash(&self) -> String {
-        self.0.iter().fold(HASH_PREFIX.to_owned(), |text, byte| text + &format!("{byte:02x}"))
+        HASH_PREFIX.to_owned() + &encode_hex(&self.0)
     }
 
-    /// Returns whether this is the key of the token `candidate`. Compares in constant time. For the text format's `AUTH`,
-    /// which sends the token itself.
-    pub fn matches(&self, candidate: &[u8]) -> bool {
-        constant_time_eq(&self.0, &self.0, &Sha256::digest(candidate))
+    /// Returns whether `candidate` is the same key. Compares in constant time. For the text format's `AUTH`, which sends the
+    /// token itself.
+    pub fn matches(&self, candidate: &Self) -> bool {
+        constant_time_eq(&self.0, &candidate.0)
     }
 
     /// Returns the bytes, to key an HMAC.
