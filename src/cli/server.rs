@@ -13,8 +13,8 @@ use super::{
     log::{self, LogDestination},
     output,
     signals::{self, Hangup},
-    terminal,
-    token::{self, TokenOrigin},
+    state_dir::KeptIn,
+    terminal, token,
     tokens_file::TokensFile,
     user_id_key,
 };
@@ -39,14 +39,14 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     };
     let _log = log::init(destination, &args.log.log, &ring)?;
     let is_shown = destination == LogDestination::Cockpit || stderr().is_terminal();
-    let (token, origin) = match args.token.token()? {
+    let (token, kept) = match args.token.token()? {
         // One that may do everything would be a surprise beside those that may not.
-        None if args.tokens.is_some() => (None, TokenOrigin::Given),
+        None if args.tokens.is_some() => (None, None),
         None => {
-            let (token, origin) = token::generate(args.state_dir.as_deref(), is_shown)?;
-            (Some(token), origin)
+            let (token, kept) = token::generate(args.state_dir.as_deref(), is_shown)?;
+            (Some(token), Some(kept))
         }
-        token => (token, TokenOrigin::Given),
+        token => (token, None),
     };
     let open = |path| TokensFile::open(path, token.as_ref());
     let (tokens, entries) = args.tokens.as_deref().map(open).transpose()?.unzip();
@@ -61,9 +61,9 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
         descriptors::fit_server(&mut config, workers.count())?;
         let drain_timeout = config.drain_timeout;
         let (server, control) = Server::bind(config, credentials.clone(), telemetry.clone(), workers)?;
-        let join = JoinCommand::new(server.addr(), certificate.as_ref());
-        if let Some(token) = &token {
-            log_token(&origin, destination, &join, token);
+        let join = token.as_ref().map(|token| (JoinCommand::new(server.addr(), certificate.as_ref()), token));
+        if let (Some(kept), Some((join, token))) = (&kept, &join) {
+            log_token(kept, destination, join, token);
         }
         match &certificate {
             Some(certificate) => certificate.log(),
@@ -71,7 +71,7 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
         }
         let labels = Labels {
             listen: server.addr().to_string(),
-            join: token.as_ref().map(|token| join.with(&argument("--token", token.reveal()))),
+            join: join.as_ref().map(|(join, token)| join.with(&argument("--token", token.reveal()))),
             secret: token.as_ref().map(|token| quote(token.reveal()).into_owned()),
             drain: Some(drain_timeout),
             ..Labels::default()
@@ -120,24 +120,23 @@ async fn follow_files(
 
 /// Logs where the token is that the server has generated. The token itself is logged only to a terminal: a log in a file
 /// or in the journal has other readers than the operator.
-fn log_token(origin: &TokenOrigin, destination: LogDestination, join: &JoinCommand, token: &Token) {
+fn log_token(kept: &KeptIn, destination: LogDestination, join: &JoinCommand, token: &Token) {
     let is_terminal = destination == LogDestination::Stderr && stderr().is_terminal();
     let shown = || join.with(&argument("--token", token.reveal()));
-    match origin {
-        TokenOrigin::Given => {}
-        TokenOrigin::Kept(path) if is_terminal => {
+    match kept {
+        KeptIn::File(path) if is_terminal => {
             tracing::info!(
                 "generated token, kept in {}. On the other machine run:\n  {}",
                 path.display(),
                 shown()
             );
         }
-        TokenOrigin::Kept(path) => tracing::info!(
+        KeptIn::File(path) => tracing::info!(
             "generated token, kept in {path}. Copy that file to the other machine and run there:\n  {}",
             join.with("--token-file token"),
             path = path.display()
         ),
-        TokenOrigin::Volatile(why) => {
+        KeptIn::Memory(why) => {
             tracing::warn!(
                 "the generated token changes with the next start (set --token-file or --state-dir): {why}"
             );

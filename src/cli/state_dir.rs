@@ -134,15 +134,19 @@ impl KeptFile {
         };
         let metadata = file.metadata().with_context(failed)?;
         ensure!(metadata.is_file(), "{name} is not a file");
-        let is_own = metadata.uid() == geteuid().as_raw() || metadata.uid() == 0;
         // A user who chooses the token can register proxies, and one who knows the key can pose as the server.
         ensure!(
-            is_own && metadata.mode() & WRITABLE_BY_OTHERS == 0,
+            is_own(&metadata) && metadata.mode() & WRITABLE_BY_OTHERS == 0,
             "another user may have written {name}: remove it, or make it yours alone (chown, chmod 600)"
         );
         warn_if_open_to_all(&metadata, content, path);
         text_file::read(file, self.max_bytes).with_context(failed).map(Some)
     }
+}
+
+/// Returns whether a file belongs to the user of this process or to root.
+pub(super) fn is_own(metadata: &fs::Metadata) -> bool {
+    metadata.uid() == geteuid().as_raw() || metadata.uid() == 0
 }
 
 /// Logs a warning if all users of the machine can read or write the file with the secret `content`.

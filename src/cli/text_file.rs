@@ -1,17 +1,14 @@
-//! Files of the operator: the token and the settings of the cockpit.
+//! Texts of the operator: the token and the settings of the cockpit.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-};
+use std::io::{self, Read};
 
-/// Reads the rest of a text file.
+/// Reads the rest of a text from a file, or from stdin.
 ///
 /// # Errors
 /// It is longer than `max_bytes`, as a device such as `/dev/zero` is; it is not UTF-8; or it cannot be read.
-pub(super) fn read(file: File, max_bytes: usize) -> io::Result<String> {
+pub(super) fn read(input: impl Read, max_bytes: usize) -> io::Result<String> {
     let mut bytes = Vec::new();
-    file.take(max_bytes as u64 + 1).read_to_end(&mut bytes)?;
+    input.take(max_bytes as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > max_bytes {
         return Err(io::Error::other(format!("it is longer than {max_bytes} bytes")));
     }

@@ -1,11 +1,6 @@
 //! The files of tokens: those of the operator, and that of the token that the server generates and keeps.
 
-use std::{
-    fs::File,
-    io::{Read, stdin},
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{fs::File, io::stdin, path::Path, process::ExitCode};
 
 use anyhow::{Context, bail};
 
@@ -43,32 +38,21 @@ pub(super) fn read_file(path: &Path) -> anyhow::Result<Token> {
 /// # Errors
 /// There is no token to hash.
 pub(super) fn print(args: &NewTokenArgs) -> anyhow::Result<ExitCode> {
-    let text = match (args.hash, args.token.token()) {
-        (false, _) => Token::random().reveal().to_owned(),
-        (true, Ok(Some(token))) => token.key().reveal_hash(),
-        (true, Err(error)) => return Err(error),
-        (true, Ok(None)) => {
-            let mut text = String::new();
-            stdin()
-                .take(MAX_BYTES as u64 + 8)
-                .read_to_string(&mut text)
-                .context("cannot read a token from stdin")?;
-            Token::parse(&text).context("cannot hash the token on stdin")?.key().reveal_hash()
-        }
+    let text = if args.hash {
+        let token = match args.token.token()? {
+            Some(token) => token,
+            None => {
+                let text =
+                    text_file::read(stdin(), MAX_BYTES + 8).context("cannot read a token from stdin")?;
+                Token::parse(&text).context("cannot hash the token on stdin")?
+            }
+        };
+        token.key().reveal_hash()
+    } else {
+        Token::random().reveal().to_owned()
     };
     output::print(format_args!("{text}\n"));
     Ok(ExitCode::SUCCESS)
-}
-
-/// Where the server's token is from.
-#[derive(Debug)]
-pub(super) enum TokenOrigin {
-    /// The operator gave it, or none: named proxies have theirs.
-    Given,
-    /// The server generated it, now or at an earlier start, and keeps it in this file.
-    Kept(PathBuf),
-    /// The server generated it, and cannot keep it for the reason in the text: it changes with the next start.
-    Volatile(String),
 }
 
 /// Returns the token that the server generated at an earlier start and kept in a state directory, or generates one and
@@ -80,18 +64,14 @@ pub(super) enum TokenOrigin {
 /// # Errors
 /// There is no directory to keep it in, and the operator chose one or would not see the token; or the file is there and
 /// cannot be used.
-pub(super) fn generate(requested: Option<&Path>, is_shown: bool) -> anyhow::Result<(Token, TokenOrigin)> {
+pub(super) fn generate(requested: Option<&Path>, is_shown: bool) -> anyhow::Result<(Token, KeptIn)> {
     let fresh = || Ok(format!("{}\n", Token::random().reveal()));
     let (text, kept) = KEPT
         .load_or_generate(requested, is_shown, fresh)
         .context("no token was given, and a generated one cannot be kept; set --token-file or --state-dir")?;
-    let origin = match kept {
-        KeptIn::File(path) => TokenOrigin::Kept(path),
-        KeptIn::Memory(why) => TokenOrigin::Volatile(why),
-    };
-    match (Token::parse(&text), origin) {
-        (Ok(token), origin) => Ok((token, origin)),
-        (Err(why), TokenOrigin::Kept(path)) => {
+    match (Token::parse(&text), kept) {
+        (Ok(token), kept) => Ok((token, kept)),
+        (Err(why), KeptIn::File(path)) => {
             bail!("{}: {why}; remove the file for a new token", path.display())
         }
         (Err(why), _) => bail!(why),

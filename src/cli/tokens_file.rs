@@ -2,16 +2,15 @@
 
 use std::{
     fs::{self, File},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
-use rustix::process::geteuid;
 use tokio::sync::watch;
 
-use super::{file_watch::FileWatch, text_file};
+use super::{file_watch::FileWatch, state_dir::is_own, text_file};
 use crate::{
     config::ProxyEntries,
     server::Credentials,
@@ -25,7 +24,7 @@ mod tests;
 /// The largest file in bytes: 1,000 entries of a kilobyte.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// How often the file is checked for a change: a revocation is urgent, and two stat(2) a second cost nothing. A change applies
+/// How often the file is checked for a change: a revocation is urgent. A change applies
 /// after the second look that finds it, within a second.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -101,10 +100,9 @@ impl Source {
         let cannot_read = || format!("cannot read the tokens from {name}");
         let file = File::open(&self.path).with_context(cannot_read)?;
         let metadata = file.metadata().with_context(cannot_read)?;
-        let is_own = metadata.uid() == geteuid().as_raw() || metadata.uid() == 0;
         // Who reads a token or its hash can connect as its proxy, and who writes one gives himself all rights.
         ensure!(
-            !metadata.is_file() || is_own && metadata.mode() & OPEN_TO_OTHERS == 0,
+            !metadata.is_file() || is_own(&metadata) && metadata.mode() & OPEN_TO_OTHERS == 0,
             "{name}: other users can read or change it: make it yours alone (chown, chmod 600 {})",
             self.path.display()
         );
@@ -134,7 +132,7 @@ impl Source {
         let entries = self.read()?;
         ensure!(
             entries.iter().next().is_some(),
-            "{}: it has no entries: to revoke all tokens, leave one entry whose token nobody has, or stop the server",
+            "{}: it has no entries: to revoke all tokens, leave one entry whose token no proxy has, or stop the server",
             self.name()
         );
         Ok(Some(entries))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::congestion::CongestionControl;
+use super::{congestion::CongestionControl, server::ServerConfig};
 use crate::{
     ids::{ProxyProtocolVersion, ServiceKey, UserNetworks},
     tls::ClientTls,
@@ -122,8 +122,7 @@ impl ProxyConfig {
             max_streams: 50_000,
             memory_budget: 1 << 30,
             max_chunk: None,
-            // Less than the 10 s after which `docker stop` kills, with the clean-up after it.
-            drain_timeout: Duration::from_secs(8),
+            drain_timeout: ServerConfig::DEFAULT_DRAIN_TIMEOUT,
             stripe: true,
             congestion: CongestionControl::default(),
             dial_timeout: Duration::from_secs(10),

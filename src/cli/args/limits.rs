@@ -23,7 +23,7 @@ pub(super) struct LimitArgs {
     max_streams_per_service: Option<u32>,
     /// Maximum number of streams that one proxy serves; where all proxies of a service have theirs, a new user is refused
     /// at once [default: three quarters of --max-streams, at most 65536]
-    #[arg(long, value_name = "N", value_parser = number(1..=65_536))]
+    #[arg(long, value_name = "N", value_parser = number(1..=ServerConfig::MAX_STREAMS_PER_PROXY as u32))]
     max_streams_per_proxy: Option<u32>,
     /// Maximum number of channels and public ports of the proxies from one address (IPv6: one /64). Raise it where many
     /// proxies are behind one NAT [default: half of what the limit of file descriptors allows]

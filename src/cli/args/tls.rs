@@ -29,7 +29,7 @@ pub(in crate::cli) struct ServerTlsArgs {
     /// Private key of the certificate in PEM [default: in the file of --cert]
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-    /// Turn TLS off: channels are authenticated, but in clear text, so that anybody on the path can read and change what
+    /// Turn TLS off: channels are authenticated, but in clear text, so that any host on the path can read and change what
     /// users send and receive. Proxies need --plain too
     #[arg(long)]
     plain: bool,
@@ -64,7 +64,7 @@ impl ServerTlsArgs {
         if !listen.ip().to_canonical().is_loopback() {
             return Some(format!(
                 "--plain with --listen {listen}: everything that users send and receive would cross the network in clear \
-                 text, to be read and changed by anybody on the path. Leave --plain out, listen on a loopback address, or \
+                 text, to be read and changed by any host on the path. Leave --plain out, listen on a loopback address, or \
                  give --insecure too if the network is private (a VPN)"
             ));
         }
@@ -78,7 +78,7 @@ impl ServerTlsArgs {
 /// How a proxy verifies the server's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Verify {
-    /// By the token: the server proves that it knows the token, and that nobody else is between, with a proof that covers
+    /// By the token: the server proves that it knows the token, and that there is no third party between, with a proof that covers
     /// the TLS connection
     Token,
     /// By the certificate authorities that this machine trusts, and by the host name in --server
@@ -99,7 +99,7 @@ pub(in crate::cli) struct ProxyTlsArgs {
     /// system
     #[arg(long, value_name = "FILE", conflicts_with = "verify")]
     ca: Option<PathBuf>,
-    /// Turn TLS off, for a server with --plain: anybody on the path can read and change what users send and receive
+    /// Turn TLS off, for a server with --plain: any host on the path can read and change what users send and receive
     #[arg(long, conflicts_with_all = ["fingerprint", "verify", "ca"])]
     plain: bool,
     /// Allow --plain to another machine, and --format text to a server whose certificate is not verified
@@ -146,13 +146,13 @@ impl ProxyTlsArgs {
         if self.plain {
             return Some(format!(
                 "--plain to {server}: everything that users send and receive would cross the network in clear text, to be \
-                 read and changed by anybody on the path. Leave --plain out here and at the server, or give --insecure too \
+                 read and changed by any host on the path. Leave --plain out here and at the server, or give --insecure too \
                  if the network is private (a VPN)"
             ));
         }
         let is_unverified = self.fingerprint.is_empty() && self.ca.is_none() && self.verify == Verify::Token;
         (format == ProxyFormat::Text && is_unverified).then(|| {
-            "--format text sends the token itself, and anybody who intercepts the connection would learn it: verify the \
+            "--format text sends the token itself, and an attacker who intercepts the connection would learn it: verify the \
              server with --fingerprint, --ca or --verify system, or give --insecure too"
                 .to_owned()
         })

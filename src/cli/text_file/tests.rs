@@ -1,5 +1,7 @@
 //! Reading is bounded.
 
+use std::fs::File;
+
 use super::*;
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::PathBuf,
     process,
 };
 
@@ -57,7 +58,7 @@ fn an_error_of_a_token_file_names_the_file_and_the_option() {
 fn a_generated_token_is_kept_for_its_owner_alone_and_used_again() {
     let directory = Directory::new("kept");
     let (token, origin) = generate(Some(&directory.0), false).unwrap();
-    let TokenOrigin::Kept(path) = origin else { panic!("{origin:?}") };
+    let KeptIn::File(path) = origin else { panic!("{origin:?}") };
     assert_eq!(path, directory.0.join(KEPT.name));
     assert_eq!(fs::metadata(&directory.0).unwrap().mode() & 0o777, 0o700);
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
