@@ -40,7 +40,9 @@ impl DetectionMemory for MemoryBudget {
         if after > before {
             return self.reserve_optional(after - before);
         }
-        self.release_optional(before - after);
+        if after < before {
+            self.release_optional(before - after);
+        }
         true
     }
 }

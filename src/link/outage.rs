@@ -7,13 +7,13 @@ use crate::telemetry::DisconnectReason;
 
 impl Link {
     /// Returns whether the peer answers on at least one channel of the link.
-    pub fn has_responsive_channel(self: &Arc<Self>) -> bool {
-        self.with(|state| state.mux.has_responsive_channel())
+    pub fn has_responsive_channel(&self) -> bool {
+        self.read(|state| state.mux.has_responsive_channel())
     }
 
     /// Returns the number of channels on which the peer does not answer.
-    pub fn unresponsive_channels(self: &Arc<Self>) -> usize {
-        self.with(|state| state.mux.unresponsive_channels())
+    pub fn unresponsive_channels(&self) -> usize {
+        self.read(|state| state.mux.unresponsive_channels())
     }
 
     /// Closes a channel because the peer does not answer on it, if the link has it. Its streams continue on the others.

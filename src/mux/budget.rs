@@ -95,6 +95,13 @@ pub struct BudgetLimits {
     pub proven_bytes: u64,
 }
 
+impl BudgetLimits {
+    /// Returns what is reserved for each stream, in bytes.
+    fn per_stream(&self) -> u64 {
+        self.stream_overhead + 2 * self.min_window
+    }
+}
+
 /// The memory budget of a process. Clones share it.
 #[derive(Debug, Clone)]
 pub struct MemoryBudget(Arc<Shared>);
@@ -129,7 +136,7 @@ impl MemoryBudget {
 
     /// Creates a budget of which nothing is reserved.
     pub fn with_limits(mut limits: BudgetLimits) -> Self {
-        let per_stream = limits.stream_overhead + 2 * limits.min_window;
+        let per_stream = limits.per_stream();
         limits.max_streams = limits.max_streams.min(limits.bytes / RESERVED_FRACTION / per_stream);
         let rest = limits.bytes - limits.max_streams * per_stream;
         let early = EARLY_BYTES.min(rest / EARLY_FRACTION);
@@ -144,9 +151,7 @@ impl MemoryBudget {
 
     /// Returns how many bytes of the budget are in use: those of open streams, buffered or promised.
     pub fn used(&self) -> u64 {
-        let limits = &self.0.limits;
-        let each = limits.stream_overhead + 2 * limits.min_window;
-        self.0.streams.load(Relaxed) * each + self.0.reserved.load(Relaxed)
+        self.0.streams.load(Relaxed) * self.0.limits.per_stream() + self.0.reserved.load(Relaxed)
     }
 
     /// Returns how many streams may be open at once.

@@ -57,9 +57,7 @@ pub(super) struct SendBuffer {
     /// Up to how many buffered bytes a stream whose peer consumes them competes with others for the budget. Beyond it the
     /// stream is one on a long path.
     initial_window: u64,
-    /// How many bytes may be buffered without a reservation: they are reserved for every stream.
-    min_window: u64,
-    /// What is reserved from the memory budget for buffered bytes beyond `min_window`.
+    /// What is reserved from the memory budget for buffered bytes beyond the minimum of a stream.
     reservation: Reservation,
     /// The peer's first window in bytes; 0 before it is known.
     first_window: u32,
@@ -121,7 +119,6 @@ impl SendBuffer {
             early_limit: 0,
             max_window,
             initial_window: config.initial_window.into(),
-            min_window: config.budget.min_window(),
             reservation: Reservation::default(),
             first_window: window,
             is_peer_raising: false,
@@ -158,11 +155,11 @@ impl SendBuffer {
 
     /// Returns how many bytes may be buffered now, if that is less than `wanted`.
     fn max_buffered(&self, wanted: u64, budget: &MemoryBudget) -> u64 {
-        let held = self.reservation.bytes();
-        if wanted <= self.min_window + held {
+        let (held, min_window) = (self.reservation.bytes(), budget.min_window());
+        if wanted <= min_window + held {
             return wanted;
         }
-        let initial = self.initial_window.saturating_sub(self.min_window);
+        let initial = self.initial_window.saturating_sub(min_window);
         let claim = if self.is_peer_raising || self.acked >= budget.proven_bytes() {
             Claim::Proven
         } else if self.acked > 0 {
@@ -171,7 +168,7 @@ impl SendBuffer {
             Claim::Unproven
         };
         let elastic = budget.allowance(claim, held).min(initial).max(budget.allowance(Claim::Growth, held));
-        wanted.min(self.min_window + elastic.max(held))
+        wanted.min(min_window + elastic.max(held))
     }
 
     /// Appends data to be sent, at most as much as is [writable](Self::writable), and reserves its bytes.
@@ -210,7 +207,7 @@ impl SendBuffer {
     /// Adjusts the reservation to what is buffered. An atomic operation for each chunk beyond the minimum costs little;
     /// multiples of 64 KiB, which were reserved at first, added up to more than was buffered where many streams stalled.
     fn reserve_buffered(&mut self, budget: &MemoryBudget) {
-        self.reservation.resize((self.written - self.acked).saturating_sub(self.min_window), budget);
+        self.reservation.resize((self.written - self.acked).saturating_sub(budget.min_window()), budget);
     }
 
     /// Returns everything that is reserved, because the stream has ended or is reset.

@@ -1,10 +1,6 @@
 //! The TLS handshake of a connection, before the handshake of the tunnel.
 
-use std::{
-    io,
-    sync::{Arc, LazyLock},
-    thread,
-};
+use std::{io, sync::LazyLock, thread};
 
 use bytes::BytesMut;
 use rustls::{ClientConnection, Connection, ServerConnection};
@@ -22,9 +18,9 @@ const MAX_HANDSHAKE_BYTES: usize = 64 * 1024;
 /// Permits for the threads that compute handshakes at the same time: for every two cores one, so that a flood of connections
 /// leaves the others to streams. Those that wait for a permit are bounded by the limit of pending connections, and have a
 /// deadline.
-static COMPUTING: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+static COMPUTING: LazyLock<Semaphore> = LazyLock::new(|| {
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
-    Arc::new(Semaphore::new(cores.div_ceil(2)))
+    Semaphore::new(cores.div_ceil(2))
 });
 
 impl Negotiation {
@@ -108,7 +104,7 @@ async fn process(
     mut connection: Connection,
     received: BytesMut,
 ) -> Result<(Connection, Result<(), rustls::Error>), NegotiationError> {
-    let Ok(permit) = COMPUTING.clone().acquire_owned().await else { return Err(NegotiationError::Closed) };
+    let Ok(permit) = COMPUTING.acquire().await else { return Err(NegotiationError::Closed) };
     let work = move || {
         let _permit = permit;
         let mut unread = &received[..];

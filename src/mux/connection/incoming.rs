@@ -69,9 +69,7 @@ impl Mux {
                     Ok(FrameEffect::Progress(bytes))
                 })?;
                 if is_out_of_memory {
-                    let code = ResetCode::LimitExceeded;
-                    self.reset(stream, code);
-                    self.events.push_back(MuxEvent::Reset { stream, code });
+                    self.reset_and_report(stream, ResetCode::LimitExceeded);
                 }
                 Ok(effect)
             }
@@ -194,8 +192,7 @@ impl Mux {
             };
         };
         handle(state, &mut self.events, &self.config.budget).inspect_err(|_| {
-            self.reset(stream, ResetCode::ProtocolViolation);
-            self.events.push_back(MuxEvent::Reset { stream, code: ResetCode::ProtocolViolation });
+            self.reset_and_report(stream, ResetCode::ProtocolViolation);
         })
     }
 

@@ -39,10 +39,15 @@ impl Mux {
                 self.enqueue(stream);
             }
             ResetAfterData::No | ResetAfterData::ByPeer => {
-                self.reset(stream, code);
-                self.events.push_back(MuxEvent::Reset { stream, code });
+                self.reset_and_report(stream, code);
             }
         }
+    }
+
+    /// Resets a stream, and tells the owner.
+    pub(super) fn reset_and_report(&mut self, stream: u32, code: ResetCode) {
+        self.reset(stream, code);
+        self.events.push_back(MuxEvent::Reset { stream, code });
     }
 
     /// Closes a stream that this side has reset after its data, whose RESET was sent to a peer that cannot confirm it.
@@ -96,20 +101,17 @@ impl Mux {
             }
             ResetAfterData::BySelf(_) => {
                 // The local sockets of both sides have failed: each side confirms the other's reset.
-                self.reset(stream, code);
-                self.events.push_back(MuxEvent::Reset { stream, code });
+                self.reset_and_report(stream, code);
             }
             // It was retransmitted, because its channel died before the confirmation arrived.
             ResetAfterData::ByPeer => return Ok(FrameEffect::Glitch),
             ResetAfterData::No => {
                 if let Err(error) = state.recv.reset_after(final_size) {
-                    self.reset(stream, ResetCode::ProtocolViolation);
-                    self.events.push_back(MuxEvent::Reset { stream, code: ResetCode::ProtocolViolation });
+                    self.reset_and_report(stream, ResetCode::ProtocolViolation);
                     return Err(error);
                 }
                 if state.recv.is_consumed_to_reset() {
-                    self.reset(stream, code);
-                    self.events.push_back(MuxEvent::Reset { stream, code });
+                    self.reset_and_report(stream, code);
                 } else {
                     self.deliver_before_reset(stream, code);
                 }
