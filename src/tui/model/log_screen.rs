@@ -3,13 +3,16 @@
 use std::collections::VecDeque;
 
 use crate::{
-    ids::StreamKey,
+    ids::{StreamKey, clean},
     telemetry::{LogRecord, LogRing},
     tui::format::wrap_all,
 };
 
 /// The cells of a record's line before its message: time and level.
 pub(crate) const MESSAGE_INDENT: usize = 18;
+
+/// The longest message that is shown, in characters; a longer one is cut.
+pub(crate) const MAX_MESSAGE_CHARS: usize = 4000;
 
 /// The log target of records that repeat lifecycle events.
 const LIFECYCLE_TARGET: &str = "lifecycle";
@@ -39,12 +42,17 @@ pub(crate) struct PageSize {
     pub(crate) message_width: usize,
 }
 
+/// Returns the lines of a message on the log screen. It may contain text from a peer.
+pub(crate) fn message_lines(message: &str, width: usize) -> Vec<String> {
+    wrap_all(clean(message, MAX_MESSAGE_CHARS).trim(), width)
+}
+
 impl PageSize {
     /// Returns how many of these records, the first ones, fit on a page; at least one, so that scrolling gets on.
     fn records<'a>(self, records: impl Iterator<Item = &'a LogRecord>) -> usize {
         let mut left = self.lines;
         let fitting = records.take_while(|record| {
-            let lines = wrap_all(&record.text, self.message_width).len();
+            let lines = message_lines(&record.text, self.message_width).len();
             let fits = lines <= left;
             left = left.saturating_sub(lines);
             fits
@@ -58,7 +66,8 @@ impl LogScreen {
     /// scrolled back keeps its position.
     pub(crate) fn push(&mut self, record: LogRecord) {
         // A view that is scrolled back keeps its records in place.
-        self.scrolled_back += usize::from(self.scrolled_back > 0 && self.passes(&record));
+        let keeps_view = self.scrolled_back > 0 && self.filter_function()(&record);
+        self.scrolled_back += usize::from(keeps_view);
         if self.records.len() == LogRing::CAPACITY {
             self.records.pop_front();
         }
@@ -81,14 +90,21 @@ impl LogScreen {
         (self.filter, self.filter_is_name, self.scrolled_back) = (name, true, 0);
     }
 
-    /// Returns whether the log record passes the filter.
-    fn passes(&self, record: &LogRecord) -> bool {
-        if self.filter_is_name {
-            return contains_name(&record.text, &self.filter);
+    /// Returns whether a log record passes the filter, as a function to apply to many.
+    fn filter_function(&self) -> impl Fn(&LogRecord) -> bool {
+        let words: Vec<String> =
+            self.filter.split_whitespace().filter(|_| !self.filter_is_name).map(str::to_lowercase).collect();
+        move |record| {
+            if self.filter_is_name {
+                return contains_name(&record.text, &self.filter);
+            }
+            if words.is_empty() {
+                return true;
+            }
+            let text = record.text.to_lowercase();
+            let is_level = |word: &str| record.level.as_str().eq_ignore_ascii_case(word);
+            words.iter().all(|word| is_level(word) || text.contains(word))
         }
-        let text = record.text.to_lowercase();
-        let is_level = |word: &str| record.level.as_str().eq_ignore_ascii_case(word);
-        self.filter.to_lowercase().split_whitespace().all(|word| is_level(word) || text.contains(word))
     }
 
     /// Returns the log records that pass the filter, the newest first, from the scroll position on.
@@ -101,8 +117,10 @@ impl LogScreen {
     pub(crate) fn scroll(&mut self, count: isize, size: PageSize) {
         let to = self.scrolled_back.saturating_add_signed(count);
         let all = self.passing().count();
-        let oldest = self.records.iter().filter(|record| self.passes(record));
-        self.scrolled_back = to.min(all.saturating_sub(size.records(oldest)));
+        let passes = self.filter_function();
+        let last_page = size.records(self.records.iter().filter(|record| passes(record)));
+        drop(passes);
+        self.scrolled_back = to.min(all.saturating_sub(last_page));
     }
 
     /// Scrolls the filtered records by pages of `size`, positive towards older ones, so that each line is on one page.
@@ -122,7 +140,8 @@ impl LogScreen {
 
     /// Returns the log records that pass the filter, the newest first.
     fn passing(&self) -> impl Iterator<Item = &LogRecord> {
-        self.records.iter().rev().filter(|record| self.passes(record))
+        let passes = self.filter_function();
+        self.records.iter().rev().filter(move |record| passes(record))
     }
 
     /// Returns the log records that name this stream, the oldest first, without those that repeat lifecycle events.

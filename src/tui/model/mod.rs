@@ -45,7 +45,7 @@ pub(crate) use line_history::LineHistory;
 pub(crate) use link_span::{LinkCondition, LinkOutcome, LinkSpan};
 pub(crate) use link_timelines::LinkTimelines;
 pub(crate) use load_balance::LoadBalance;
-pub(crate) use log_screen::{LogScreen, MESSAGE_INDENT, PageSize};
+pub(crate) use log_screen::{LogScreen, MAX_MESSAGE_CHARS, MESSAGE_INDENT, PageSize, message_lines};
 pub(crate) use overlay::{Notice, NoticeLevel, Overlay};
 pub(crate) use pending_commands::PendingCommands;
 pub(crate) use prompt::{LimitTarget, Prompt, PromptKind};

@@ -14,8 +14,8 @@ use super::{draw_line, draw_section_title};
 use crate::{
     ids::clean,
     tui::{
-        format::{self, truncate, wrap_all},
-        model::{MESSAGE_INDENT, Model},
+        format::{self, truncate},
+        model::{MAX_MESSAGE_CHARS, MESSAGE_INDENT, Model, message_lines},
         theme::Theme,
     },
 };
@@ -136,9 +136,6 @@ fn draw_filtered(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// The longest message that the log screen shows, in characters: no record of the program is longer.
-const MAX_MESSAGE_CHARS: usize = 4000;
-
 /// Formats a record as one line that is truncated, so that five rows of log are five records; or wrapped, so that all of it
 /// can be read.
 struct RecordFormatter {
@@ -182,12 +179,11 @@ impl RecordFormatter {
             "INFO" => (self.quiet, self.text),
             _ => (self.quiet, self.quiet),
         };
-        // A message may contain text from a peer.
-        let message = clean(message, MAX_MESSAGE_CHARS);
         let room = width.saturating_sub(MESSAGE_INDENT);
         let parts = match self.wraps {
-            true => wrap_all(message.trim(), room),
-            false => vec![truncate(message.trim(), room)],
+            true => message_lines(message, room),
+            // A message may contain text from a peer.
+            false => vec![truncate(clean(message, MAX_MESSAGE_CHARS).trim(), room)],
         };
         let head =
             vec![Span::styled(format!("  {time} "), self.time), Span::styled(format!("{level:<5} "), style)];
