@@ -1,7 +1,7 @@
 //! TLS settings of channels: which certificate the server presents, and which ones a proxy accepts.
 //!
 //! TLS 1.3 only, without early data (0-RTT), which an attacker could replay, and without session resumption: channels live
-//! long, a full handshake takes a third of a millisecond of both sides together, and each one verifies the certificate anew.
+//! long, and each full handshake verifies the certificate anew.
 //!
 //! The handshake of the tunnel binds the TLS session into its proofs
 //! ([`Transcript::exporter`](crate::wire::handshake::Transcript::exporter)), so that a man in the middle with another
@@ -168,4 +168,4 @@ fn server_config(identity: &Identity) -> Result<ServerConfig, Error> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

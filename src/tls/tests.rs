@@ -27,7 +27,7 @@ fn connect(client: &ClientTls, server: &ServerTls) -> Connection {
 }
 
 /// Hands what `from` has to send to `to`.
-fn transfer(from: &mut Connection, to: &mut Connection) {
+pub(crate) fn transfer(from: &mut Connection, to: &mut Connection) {
     let mut sent = Vec::new();
     while from.wants_write() {
         from.write_tls(&mut sent).unwrap();

@@ -119,9 +119,7 @@ async fn a_proxy_keeps_descriptors_for_its_channels() {
         "ulimit -n 96 && exec '{BINARY}' proxy --plain --server {server} --port 0 --to {to} --token {token} --workers 1"
     ));
     process.line("descriptors: 96, so at most 36 streams instead of 50000").await;
-    let line = process.line("serving ").await;
-    let port = line.split_once("serving ").unwrap().1.split(':').next().unwrap().parse().unwrap();
-    let public = SocketAddr::new(LOOPBACK.ip(), port);
+    let public = SocketAddr::new(LOOPBACK.ip(), process.serves().await.port);
     let mut served = Vec::new();
     for _ in 0..60 {
         served.extend(served_from([127, 0, 0, 1], public).await);
@@ -156,9 +154,7 @@ async fn a_proxy_without_a_descriptor_does_not_blame_the_target() {
     let mut process = Process::underpass(&[
         "proxy", "--plain", "--server", &server, "--port", "0", "--to", &to, "--token", &token,
     ]);
-    let line = process.line("serving ").await;
-    let port = line.split_once("serving ").unwrap().1.split(':').next().unwrap().parse().unwrap();
-    let public = SocketAddr::new(LOOPBACK.ip(), port);
+    let public = SocketAddr::new(LOOPBACK.ip(), process.serves().await.port);
     tunnel.until("its channels", |snapshot| snapshot.proxies[0].channels.len() == 2).await;
     // Those of stdin, stdout and stderr are in use.
     limit_descriptors(&process, 3);

@@ -28,9 +28,7 @@ async fn stalled_users_stay_within_the_budget_and_others_are_served() {
     let (addr, to) = (addr.to_string(), target.addr.to_string());
     let arguments = ["--server", &addr, "--port", "0", "--to", &to, "--token", TOKEN, "--memory", "16M"];
     let mut proxy = Process::underpass(&[&["proxy"], &arguments[..]].concat());
-    let serving = proxy.line("serving ").await;
-    let port = serving.split_once("serving ").unwrap().1.split_once(':').unwrap().0.parse().unwrap();
-    let public = (LOOPBACK.ip(), port).into();
+    let public = (LOOPBACK.ip(), proxy.serves().await.port).into();
     for reads_nothing in [true, false] {
         let mut users = Vec::new();
         for _ in 0..STALLED {

@@ -49,9 +49,7 @@ impl Programs {
             "proxy", "--server", &addr, "--port", "0", "--to", &target, "--token", TOKEN, "--format", format,
         ];
         let mut proxy = Process::underpass(&[&arguments[..], more].concat());
-        let serving = proxy.line("serving ").await;
-        let (_, service) = serving.split_once("serving ").unwrap();
-        let port = service.split_once(':').unwrap().0.parse().unwrap();
+        let port = proxy.serves().await.port;
         Self { server, proxy, public: SocketAddr::new(LOOPBACK.ip(), port) }
     }
 

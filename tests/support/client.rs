@@ -66,6 +66,16 @@ pub async fn fetch(server: SocketAddr, path: &str) -> Result<Fetched, String> {
     }
 }
 
+/// Sends `file` to a target that echoes, and asserts that it returns.
+pub async fn echoes(server: SocketAddr, file: DemoFile) {
+    let mut socket = TcpStream::connect(server).await.unwrap();
+    socket.write_all(file.bytes_from(0)).await.unwrap();
+    socket.shutdown().await.unwrap();
+    let mut back = Vec::new();
+    socket.read_to_end(&mut back).await.unwrap();
+    assert_eq!(back, file.bytes_from(0));
+}
+
 /// Requests `path` on a connection, which the server closes. Returns the body of the response.
 pub async fn fetch_text(socket: &mut TcpStream, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.0\r\nHost: test\r\n\r\n");

@@ -7,7 +7,7 @@ use std::{
 
 use crate::support::{
     Running,
-    client::{Fetched, download, fetch, is_reset, upload},
+    client::{Fetched, download, echoes, fetch, is_reset, upload},
     promised_second,
     relay::{Connection, Relay, Wire},
     soon, target,
@@ -114,12 +114,7 @@ async fn many_short_streams_survive_the_loss_of_their_channel() {
                 for round in 0..20 {
                     let file =
                         DemoFile { seed: user * 100 + round, size: 1 + (user * 977 + round * 3931) % 50_000 };
-                    let mut socket = TcpStream::connect(public).await.unwrap();
-                    socket.write_all(file.bytes_from(0)).await.unwrap();
-                    socket.shutdown().await.unwrap();
-                    let mut back = Vec::new();
-                    socket.read_to_end(&mut back).await.unwrap();
-                    assert_eq!(back, file.bytes_from(0));
+                    echoes(public, file).await;
                 }
             })
         })

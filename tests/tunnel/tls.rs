@@ -1,16 +1,12 @@
-//! Channels over TLS: everything that works without works, an end that nobody announced is a truncation, and a certificate can
+//! Channels over TLS: everything that works without works, an unannounced end is a truncation, and a certificate can
 //! be replaced while streams are open.
 
 use crate::support::{
     Running,
-    client::{Fetched, download, fetch, upload},
+    client::{Fetched, download, echoes, fetch, upload},
     relay::Wire,
     target,
     tunnel::{FORMATS, Tunnel},
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
 };
 use underpass::{
     cli::demo::DemoFile,
@@ -49,12 +45,7 @@ async fn both_formats_carry_downloads_uploads_and_many_streams_at_the_same_time(
             .map(|user| {
                 Running::start(async move {
                     let file = DemoFile { seed: user, size: 1 + user * 977 };
-                    let mut socket = TcpStream::connect(echoing).await.unwrap();
-                    socket.write_all(file.bytes_from(0)).await.unwrap();
-                    socket.shutdown().await.unwrap();
-                    let mut back = Vec::new();
-                    socket.read_to_end(&mut back).await.unwrap();
-                    assert_eq!(back, file.bytes_from(0));
+                    echoes(echoing, file).await;
                 })
             })
             .collect();

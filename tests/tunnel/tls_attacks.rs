@@ -1,4 +1,4 @@
-//! What somebody on the path of a channel over TLS can do: read, replay, change the certificate, ask for less protection.
+//! What an attacker on the path of a channel over TLS can do: read, replay, change the certificate, ask for less protection.
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -120,9 +120,7 @@ fn proxy(server: &str, to: SocketAddr, more: &[&str]) -> Process {
 
 /// Waits until a proxy serves. Returns the public address.
 async fn serves(proxy: &mut Process) -> SocketAddr {
-    let line = proxy.line("serving ").await;
-    let port = line.split("serving ").nth(1).unwrap().split(':').next().unwrap().parse().unwrap();
-    SocketAddr::new([127, 0, 0, 1].into(), port)
+    SocketAddr::new([127, 0, 0, 1].into(), proxy.serves().await.port)
 }
 
 /// Returns the fingerprint that a server has logged.

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{MAX_ENCRYPTED, MAX_RECORD, MAX_RECORD_OF_SMALL_WRITE, TlsSession};
-use crate::tls::{ClientTls, ServerTls};
+use crate::tls::{ClientTls, ServerTls, tests::transfer};
 
 /// Length of an encrypted record that is longer than its plaintext: header, content type, and tag of AES-GCM.
 const OVERHEAD: usize = 5 + 1 + 16;
@@ -46,8 +46,8 @@ impl Pair {
         let mut far = Connection::Client(ClientConnection::new(client, name).unwrap());
         let mut near = Connection::Server(ServerConnection::new(config).unwrap());
         while near.wants_write() || far.wants_write() {
-            hand_over(&mut near, &mut far);
-            hand_over(&mut far, &mut near);
+            transfer(&mut near, &mut far);
+            transfer(&mut far, &mut near);
         }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -146,19 +146,6 @@ impl Pair {
             rest = &rest[length..];
         }
         (plaintext, records)
-    }
-}
-
-/// Hands what `from` has to send to `to`.
-fn hand_over(from: &mut Connection, to: &mut Connection) {
-    let mut sent = Vec::new();
-    while from.wants_write() {
-        from.write_tls(&mut sent).unwrap();
-    }
-    let mut unread = &sent[..];
-    while !unread.is_empty() {
-        to.read_tls(&mut unread).unwrap();
-        to.process_new_packets().unwrap();
     }
 }
 

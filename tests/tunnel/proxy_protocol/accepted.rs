@@ -88,7 +88,7 @@ async fn the_address_in_the_header_is_the_users_everywhere() {
     tunnel.end().await;
 }
 
-/// Whoever sends a header chooses the address in it.
+/// The sender of a header chooses the address in it.
 #[tokio::test]
 async fn a_header_from_another_address_is_payload() {
     let mut tunnel = server(|config| config.user_networks = "deny=192.0.2.0/24".parse().unwrap()).await;
@@ -228,7 +228,7 @@ async fn the_address_in_the_header_is_the_proxys_on_the_tunnel_port() {
         assert!(soon("the end", peer.read_u8()).await.is_err());
         tunnel.event(reason, failed(BALANCER.into(), reason)).await;
     }
-    // Nobody becomes a program of this machine because a load balancer here does not name him.
+    // No proxy becomes a program of this machine because a load balancer here does not name it.
     let mut unnamed = balanced(tunnel.addr, b"PROXY UNKNOWN\r\n\xF5").await;
     assert!(soon("the end", unnamed.read_u8()).await.is_err());
     let reason = "does not name the address of the proxy";
