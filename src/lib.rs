@@ -16,8 +16,8 @@
 //!        runtime ───────── telemetry
 //!        inspect ───────── ids, telemetry
 //!        mux ───────────── ids, wire          (no clock, no socket, no task)
+//!        config ────────── ids, wire, tls
 //!        wire ──────────── ids
-//!        config ────────── ids, tls
 //!        telemetry, control ── ids
 //!        tls ───────────── none
 //! ```

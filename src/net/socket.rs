@@ -200,7 +200,7 @@ impl ChannelSocket {
     /// Reads into the spare capacity of `buf` without waiting. Returns the number of bytes; 0 is the end of the stream.
     ///
     /// # Errors
-    /// `WouldBlock` if there is no data. With TLS, `UnexpectedEof` for an end that the peer has not announced, which anybody
+    /// `WouldBlock` if there is no data. With TLS, `UnexpectedEof` for an end that the peer has not announced, which any host
     /// on the path can cause, and `InvalidData` if the peer violates TLS or its bytes were changed in transit. Otherwise an
     /// I/O error on the connection.
     pub fn try_read(&self, buf: &mut BytesMut) -> io::Result<usize> {

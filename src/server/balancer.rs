@@ -1,7 +1,7 @@
 //! Load balancers in front of the server: they name the address of each user or proxy in a header of the PROXY protocol.
 //!
 //! From the addresses that the operator trusts a header is required, and from all others it is not interpreted, because
-//! whoever sends one chooses the address in it. The address takes the place of the connection's own in everything that
+//! its sender chooses the address in it. The address takes the place of the connection's own in everything that
 //! follows: networks, limits, admission, events, screens, and the header that a target receives.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -99,7 +99,7 @@ impl Balancers {
 
     /// Returns whether a connection from `addr` has to begin with a header.
     pub(super) fn is_trusted(&self, addr: SocketAddr) -> bool {
-        !self.trusted.is_empty() && self.trusted.find(addr.ip()).is_some()
+        self.trusted.find(addr.ip()).is_some()
     }
 
     /// Admits a connection from `addr` to a public port, whose header is to be read.

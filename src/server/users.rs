@@ -209,7 +209,7 @@ impl Users {
 
     /// Admits a connection from `ip` to a service: adds the user if it is new, and assigns the next stream id, except those
     /// that are open. In a full table a new user displaces the one that has had no connection for the longest time, so that
-    /// nobody keeps others out with the addresses of users that have left. Returns `None` if [`MAX_USERS`] are connected.
+    /// no client keeps others out with the addresses of users that have left. Returns `None` if [`MAX_USERS`] are connected.
     pub(super) fn admit(
         self: &Arc<Self>,
         service: &Arc<ServiceStats>,

@@ -1,9 +1,9 @@
 //! Addresses that send wrong tokens: their refusals are delayed, then they are blocked for a while.
 //!
-//! Nobody finds a token of 128 bits by trying, at any rate. This keeps attempts from filling the log, and makes them visible.
-//! It must not become a weapon: whoever shares an address with a proxy, behind a NAT, must not be able to keep that proxy out.
-//! Therefore a right token is never delayed or refused, also from a blocked address: each proof is verified first, which costs
-//! one HMAC for each entry. An address from which a proxy is connected, or was within the last hour, is only delayed.
+//! A token of 128 bits cannot be found by trying. This keeps attempts from filling the log, and makes them visible.
+//! It must not become a weapon: a client that shares an address with a proxy, behind a NAT, must not be able to keep that proxy
+//! out. Therefore a right token is never delayed or refused, also from a blocked address: each one is compared with all entries
+//! first. An address from which a proxy is connected, or was within the last hour, is only delayed.
 
 #[cfg(test)]
 mod tests;

@@ -22,8 +22,8 @@ use x509_parser::{
 
 use super::{fingerprint::Fingerprint, provider::provider};
 
-/// The name in a self-signed certificate. The server does not know by which address proxies reach it, and whoever
-/// connects can read the certificate: the name of the machine does not belong there.
+/// The name in a self-signed certificate. The server does not know by which address proxies reach it, and each
+/// client can read the certificate: the name of the machine does not belong there.
 const SELF_SIGNED_NAME: &str = "underpass";
 
 /// The certificate chain of a server, its own certificate first, with the private key.
@@ -55,7 +55,7 @@ pub enum IdentityError {
     /// There is no private key in the text.
     #[error("it contains no private key: expected PEM, with -----BEGIN PRIVATE KEY-----")]
     NoKey,
-    /// The key needs a passphrase, which nobody can type at a restart.
+    /// The key needs a passphrase, which cannot be typed at a restart.
     #[error("the private key is encrypted: write it without a passphrase (openssl pkey -in KEY -out NEWKEY)")]
     EncryptedKey,
     /// A part of the text is not PEM.

@@ -52,13 +52,6 @@ impl<T> Clone for Member<T> {
     }
 }
 
-impl<T> From<&Arc<T>> for Member<T> {
-    /// Returns a member that admits all users.
-    fn from(proxy: &Arc<T>) -> Self {
-        Self { proxy: proxy.clone(), networks: UserNetworks::default() }
-    }
-}
-
 /// The proxies of one service and the policy by which one of them is selected for each new stream.
 ///
 /// [`pick`](Self::pick) reads the list of members that is current when it begins; joining and leaving replace the

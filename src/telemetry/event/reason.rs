@@ -209,7 +209,7 @@ pub enum DisconnectReason {
     Closed,
     /// The connection was reset (RST), by the peer or by a middlebox.
     Reset,
-    /// The connection was closed without close_notify of TLS: what the peer sent may be incomplete, and anybody on the path
+    /// The connection was closed without close_notify of TLS: what the peer sent may be incomplete, and an attacker on the path
     /// can have closed it.
     Truncated,
     /// The peer violated TLS, or its bytes were changed in transit. The text says how.

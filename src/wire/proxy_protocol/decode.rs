@@ -9,7 +9,7 @@ use crc_fast::{CrcAlgorithm::Crc32Iscsi, Digest};
 
 use super::{ProxyHeader, SIGNATURE, V2_FIXED, in_one_family};
 
-/// The longest header that is accepted, in bytes. Version 2 could express 64 KiB, of which nobody sends more than some
+/// The longest header that is accepted, in bytes. Version 2 could express 64 KiB, of which senders use some
 /// hundred: with the certificate's names of TLS at the load balancer. The same limit as nginx's.
 pub const MAX_HEADER: usize = 4096;
 

@@ -11,6 +11,13 @@ use proptest::prelude::*;
 
 use super::*;
 
+impl<T> From<&Arc<T>> for Member<T> {
+    /// Returns a member that admits all users.
+    fn from(proxy: &Arc<T>) -> Self {
+        Self { proxy: proxy.clone(), networks: UserNetworks::default() }
+    }
+}
+
 #[derive(Debug)]
 struct TestProxy {
     name: &'static str,
