@@ -76,8 +76,9 @@ async fn an_endless_download_to_a_fast_user_ends_at_once() {
             let mut tunnel = Tunnel::start().await;
             let target = target::send(file).await;
             let public = tunnel.proxy(target.addr, format).await;
+            // Connected here: a reset that comes before a task has seen the connection would be an error of connecting.
+            let mut user = soon("the user", TcpStream::connect(public)).await.unwrap();
             let user = Running::start(async move {
-                let mut user = TcpStream::connect(public).await.unwrap();
                 let mut buffer = vec![0; 256 * 1024];
                 loop {
                     match user.read(&mut buffer).await {

@@ -251,6 +251,7 @@ async fn a_text_proxy_over_tls_needs_the_token() {
     let config = ProxyConfig { format: ProxyFormat::Text, ..tunnel.proxy_config(LOOPBACK) };
     let other = RunningProxy::start(config, underpass::wire::handshake::Token::random());
     handshake_fails(&tunnel, "wrong token").await;
-    other.stop().await;
+    let error = other.gives_up().await;
+    assert!(error.to_string().contains("wrong token"), "{error}");
     tunnel.end().await;
 }
