@@ -36,11 +36,14 @@ pub struct RetryableConnection {
     socket: TcpStream,
     /// Bytes that were read from the socket and that the next stream sends first.
     replay: VecDeque<Bytes>,
+    /// Whether an earlier stream kept the socket's kernel buffers small, because memory was filling; the next stream lets
+    /// them grow once the peer is known to read.
+    are_buffers_small: bool,
 }
 
 impl From<TcpStream> for RetryableConnection {
     fn from(socket: TcpStream) -> Self {
-        Self { socket, replay: VecDeque::new() }
+        Self { socket, replay: VecDeque::new(), are_buffers_small: false }
     }
 }
 
@@ -69,9 +72,9 @@ impl Stream {
         cancel: &CancellationToken,
         cancelled: impl FnOnce() -> ResetCode,
     ) -> (StreamOutcome, Option<RetryableConnection>) {
-        let RetryableConnection { socket, replay } = connection.into();
+        let RetryableConnection { socket, replay, are_buffers_small } = connection.into();
         let socket = Arc::new(socket);
-        let are_buffers_small = limit_kernel_buffers(&socket, self.link().budget());
+        let are_buffers_small = limit_kernel_buffers(&socket, self.link().budget()) || are_buffers_small;
         {
             let mut delivery = self.endpoint().lock_delivery();
             delivery.are_kernel_buffers_small = are_buffers_small;
@@ -112,7 +115,7 @@ impl Stream {
         let replay = self.endpoint().replay(is_refused, reader.has_written());
         let retryable = replay.zip(Arc::into_inner(socket)).map(|(replay, socket)| {
             let replay = replay.iter().cloned().chain(reader.into_unwritten()).collect();
-            RetryableConnection { socket, replay }
+            RetryableConnection { socket, replay, are_buffers_small }
         });
         if retryable.is_none() {
             self.endpoint().record_transfer_end();
