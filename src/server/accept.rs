@@ -76,9 +76,18 @@ pub(super) async fn accept_loop(
 ///
 /// # Errors
 /// An error of accept(2) that concerns the listener; the rest of the backlog is reset.
-pub(super) fn close(listener: Listener, mut admit: impl FnMut(TcpStream, SocketAddr)) -> io::Result<()> {
+pub(super) fn close(listener: Listener, admit: impl FnMut(TcpStream, SocketAddr)) -> io::Result<()> {
+    close_after(listener, MAX_ACCEPTS_ON_CLOSE, admit)
+}
+
+/// [`close`] with another maximum number of connections.
+fn close_after(
+    listener: Listener,
+    max_accepts: usize,
+    mut admit: impl FnMut(TcpStream, SocketAddr),
+) -> io::Result<()> {
     // Bounded, because new connections may arrive faster than they are accepted here.
-    for _ in 0..MAX_ACCEPTS_ON_CLOSE {
+    for _ in 0..max_accepts {
         match listener.try_accept() {
             Ok((socket, addr)) => admit(socket, addr),
             Err(error) if concerns_only_connection(&error) => {}
@@ -95,3 +104,6 @@ fn concerns_only_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
+
+#[cfg(test)]
+mod tests;

@@ -271,10 +271,7 @@ impl Runtime {
         let refresh = if idle { refresh.max(IDLE_SAMPLE_INTERVAL) } else { refresh };
         let cost = thread_cpu_time().saturating_sub(began);
         self.sample_cost = (self.sample_cost * (COST_MEAN_SAMPLES - 1) + cost) / COST_MEAN_SAMPLES;
-        let interval =
-            (self.sample_cost * INTERVAL_PER_SAMPLE_COST).clamp(refresh, MAX_SAMPLE_INTERVAL.max(refresh));
-        self.model.sample_interval =
-            Duration::from_millis((interval.as_millis() as u64).next_multiple_of(INTERVAL_STEP_MS));
+        self.model.sample_interval = sample_interval(self.sample_cost, refresh);
         // Counted from when this sample was due, so that delays do not add up; a sample that was missed is not made up for.
         self.next_sample =
             (self.next_sample + self.model.sample_interval).max(now + self.model.sample_interval / 2);
@@ -393,3 +390,12 @@ impl Runtime {
 fn thread_cpu_time() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
+
+/// Returns the time between two samples: `refresh`, or more where a sample costs much.
+fn sample_interval(cost: Duration, refresh: Duration) -> Duration {
+    let interval = (cost * INTERVAL_PER_SAMPLE_COST).clamp(refresh, MAX_SAMPLE_INTERVAL.max(refresh));
+    Duration::from_millis((interval.as_millis() as u64).next_multiple_of(INTERVAL_STEP_MS))
+}
+
+#[cfg(test)]
+mod tests;

@@ -62,3 +62,19 @@ fn small_frames_are_encoded_into_one_piece_and_large_payloads_are_not_copied() {
     );
     assert_eq!(queue.chunks[1].as_ptr(), large_payload.as_ptr());
 }
+
+/// What waits for a socket that takes nothing is bounded by what is encoded at most, and one frame.
+#[test]
+fn no_more_is_encoded_ahead_than_the_socket_may_take_at_once() {
+    let mut queue = WriteQueue::new(FrameEncoder::checked(), None);
+    for last_taken in [0, MIN_QUEUED_BYTES, MAX_QUEUED_BYTES, usize::MAX] {
+        queue.last_taken = last_taken;
+        while queue.bytes_to_encode() > 0 {
+            let payload = Bytes::from(vec![0; queue.bytes_to_encode().min(4096)]);
+            queue.push(Transmit::Frame(Frame::Data { stream: 1, offset: 0, fin: false, payload }));
+        }
+        let most = queue.target_bytes() + MAX_DATA_HEADER;
+        assert!((MIN_QUEUED_BYTES..=most).contains(&queue.queued_bytes()), "{}", queue.queued_bytes());
+    }
+    assert!(queue.queued_bytes() <= MAX_QUEUED_BYTES + MAX_DATA_HEADER);
+}

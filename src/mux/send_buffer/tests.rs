@@ -188,3 +188,21 @@ fn single_bytes_are_coalesced_after_they_were_sent() {
         std::iter::from_fn(|| send.next_chunk(100, None)).flat_map(|chunk| chunk.payload.to_vec()).collect();
     assert_eq!(again, text[3333..]);
 }
+
+/// Each range in flight on a secondary channel costs memory, and a peer that acknowledges nothing more would have all of
+/// them kept.
+#[test]
+fn a_stream_with_many_ranges_on_secondary_channels_is_not_striped() {
+    let (mut send, budget) = buffer(1 << 20, 1 << 20);
+    send.write(Bytes::from(vec![7; 100_000]), &budget);
+    send.next_chunk(1, None);
+    send.acknowledge(1, 1 << 20, &budget).unwrap();
+    let mut striped = 0;
+    while send.may_stripe(1) {
+        // Two channels in turn, because adjoining ranges of one are kept as one.
+        send.next_chunk(10, Some(2 + striped % 2)).unwrap();
+        striped += 1;
+    }
+    assert_eq!(usize::from(striped), MAX_STRIPED_RANGES_PER_STREAM);
+    assert!(send.next_chunk(10, None).is_some(), "the primary channel carries the rest");
+}

@@ -17,7 +17,7 @@ const MAX_CLOSED: usize = 8;
 const KEEP_CLOSED: Duration = Duration::from_secs(600);
 
 /// Identifies a service for as long as the program runs. Unlike its key, it is `Copy`, as a cursor needs it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ServiceId(u32);
 
 /// The row of one service: a public port and its group of proxies. Rates are in bytes per second.
@@ -120,12 +120,13 @@ impl ServiceRows {
             self.list.sort_by(|a, b| a.key.cmp(&b.key));
         }
         self.list.iter_mut().filter(|service| !service.is_in_snapshot).for_each(|service| service.close(now));
-        let mut closed: Vec<_> = self.closed_services().filter_map(|service| service.closed).collect();
+        let mut closed: Vec<_> =
+            self.closed_services().filter_map(|service| Some((service.closed?, service.id))).collect();
         closed.sort_unstable_by(|a, b| b.cmp(a));
-        let oldest = closed.get(MAX_CLOSED).copied();
+        closed.truncate(MAX_CLOSED);
         self.list.retain(|service| {
             service.closed.is_none_or(|at| {
-                now.saturating_duration_since(at) < KEEP_CLOSED && oldest.is_none_or(|oldest| at > oldest)
+                now.saturating_duration_since(at) < KEEP_CLOSED && closed.contains(&(at, service.id))
             })
         });
     }

@@ -112,3 +112,6 @@ impl EventJournal {
         events
     }
 }
+
+#[cfg(test)]
+mod tests;

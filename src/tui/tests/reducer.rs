@@ -400,6 +400,26 @@ fn ended_rows_are_bounded_and_dropped_ones_are_counted() {
 }
 
 #[test]
+fn rows_of_disconnected_proxies_and_closed_ports_are_bounded() {
+    let mut fixture = Fixture::empty(120, 36);
+    let ports: Vec<_> =
+        (9000..9040).map(|port| fixture.hub.service_opened(port.to_string().parse().unwrap())).collect();
+    (0..40).for_each(|number| fixture.proxy(&format!("edge-{number}")));
+    fixture.tick(TICK);
+    let counts = |fixture: &Fixture| {
+        let live = &fixture.model.live;
+        (live.proxies.all().len(), live.services.all().len())
+    };
+    assert_eq!(counts(&fixture), (40, 41));
+    fixture.proxies.clear();
+    drop(ports);
+    fixture.tick(TICK);
+    fixture.tick(TICK);
+    // The service of the fixture stays open.
+    assert_eq!(counts(&fixture), (16, 9));
+}
+
+#[test]
 fn the_counts_on_the_screen_are_those_of_the_rows() {
     let fixture = Fixture::busy(120, 36);
     let live = |id: &_| fixture.model.live.streams.get(*id).is_some_and(|row| row.is_live());

@@ -72,6 +72,17 @@ fn a_bracketed_paste_is_text_and_never_keys() {
     assert_eq!(events(&long), [paste(&"y".repeat(MAX_PASTE_BYTES)), j()]);
 }
 
+/// A sequence that does not end must not grow, whether it comes in one read or byte by byte.
+#[test]
+fn a_sequence_without_an_end_is_discarded() {
+    let endless = [&b"\x1b["[..], &b"1;".repeat(10_000)].concat();
+    let (mut parser, mut out) = (InputParser::default(), Vec::new());
+    parser.feed(&endless, &mut out);
+    endless.iter().for_each(|byte| parser.feed(std::slice::from_ref(byte), &mut out));
+    assert!(parser.pending.len() <= MAX_SEQUENCE_BYTES, "{}", parser.pending.len());
+    assert!(parser.pending.capacity() <= 4 * MAX_SEQUENCE_BYTES, "{}", parser.pending.capacity());
+}
+
 #[test]
 fn terminal_replies_are_not_keys() {
     assert_eq!(keys(b"\x1b[24;80R\x1b[?1;2cq"), vec![Key::char('q')]);
