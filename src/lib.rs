@@ -18,6 +18,7 @@
 //!        mux ───────────── ids, wire          (no clock, no socket, no task)
 //!        config ────────── ids, wire, tls
 //!        wire ──────────── ids
+//!        feed ──────────── ids, telemetry
 //!        telemetry, control ── ids
 //!        tls ───────────── none
 //! ```
@@ -30,6 +31,7 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod feed;
 pub mod ids;
 pub mod inspect;
 pub mod link;

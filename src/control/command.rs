@@ -2,13 +2,16 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{
     AddressBlock, Direction, MAX_WEIGHT, Policy, Priority, ProxyId, Rate, ServiceKey, StreamKey,
     UserChannelId,
 };
 
 /// A command of the operator. Its `Display` text is the description in the event log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Command {
     /// Resets one stream: both ends see an error.
     KillStream(StreamKey),
@@ -37,7 +40,8 @@ pub enum Command {
 }
 
 /// The object that a rate limit applies to: all of its streams together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LimitScope {
     /// One stream.
     Stream(StreamKey),
@@ -83,7 +87,8 @@ impl fmt::Display for Command {
 }
 
 /// The commands that the receiving end of the queue supports. A front end offers no key for the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Capabilities {
     /// Whether streams and users can be killed: [`Command::KillStream`] and [`Command::KillUser`].
     pub kill: bool,
@@ -141,14 +146,15 @@ impl Capabilities {
 pub type CommandReply = Result<Executed, CommandError>;
 
 /// Result of a command that was executed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Executed {
     /// How many streams the command affected.
     pub affected_streams: usize,
 }
 
 /// Why a command was not executed; it had no effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum CommandError {
     /// The object that the command names does not exist, or does not exist any more.
     #[error("the object of the command no longer exists")]

@@ -36,6 +36,9 @@ pub enum IdError {
     /// Not `P` followed by a number.
     #[error("invalid proxy id: expected P and a number, like P3")]
     Proxy,
+    /// Not a proxy id, a slash and a number.
+    #[error("invalid channel id: expected PROXY/NUMBER, like P3/1")]
+    Channel,
     /// Not 64 hexadecimal digits.
     #[error("invalid key of user ids: expected 64 hexadecimal digits")]
     UserIdKey,

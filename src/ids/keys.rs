@@ -126,6 +126,16 @@ impl fmt::Display for ChannelId {
     }
 }
 
+impl FromStr for ChannelId {
+    type Err = IdError;
+
+    fn from_str(s: &str) -> Result<Self, IdError> {
+        let (proxy, index) = s.split_once('/').ok_or(IdError::Channel)?;
+        let index = index.parse().map_err(|_| IdError::Channel)?;
+        Ok(Self { proxy: proxy.parse()?, index })
+    }
+}
+
 /// The name of a group of proxies that share one public port; `default` if the proxy names none.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Group(Arc<str>);

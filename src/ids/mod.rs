@@ -15,6 +15,7 @@ mod policy;
 mod priority;
 mod proxy_protocol;
 mod rate;
+mod serde_text;
 mod text;
 mod user_id_key;
 

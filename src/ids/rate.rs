@@ -2,13 +2,16 @@
 
 use std::{fmt, num::NonZeroU64, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 use super::{byte_size::parse_bytes, error::IdError};
 
 /// The unit letters of rates with their decimal factors, largest first.
 const UNITS: [(char, u64); 3] = [('G', 1_000_000_000), ('M', 1_000_000), ('K', 1_000)];
 
 /// A rate limit in bytes per second. It cannot be zero: to stop a stream it is paused instead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Rate(NonZeroU64);
 
 impl Rate {
@@ -54,7 +57,8 @@ impl FromStr for Rate {
 }
 
 /// The direction of a stream's bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// Download: from the target to the user.
     Down,
@@ -77,7 +81,8 @@ impl fmt::Display for Direction {
 }
 
 /// The rate limits of a stream, user, proxy or service, for each direction; `None` is unlimited.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RateLimits {
     /// The limit of downloads (target to user) in bytes per second; `None` is unlimited.
     pub down: Option<Rate>,

@@ -4,8 +4,15 @@
 
 use std::{fmt, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
+use super::micros;
+
+mod form;
+
 /// What limits the throughput of one direction of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Bottleneck {
     /// The operator: the stream is paused.
     Operator,
@@ -80,7 +87,8 @@ impl BottleneckTimes {
 ///
 /// Reading them locks the stream's link: they are read only for selected streams, because reading them for each of a
 /// hundred thousand streams at every sample would be too expensive.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct StreamDetails {
     /// The download's flow-control window in bytes: how much the proxy may send beyond what the user's socket has
     /// accepted.
@@ -109,9 +117,11 @@ pub struct StreamDetails {
     /// Upload bytes that this side retransmitted because their channel was lost.
     pub retransmitted_bytes: u64,
     /// The time from the assignment to a proxy until the proxy reported the connection to the target; `None` before.
+    #[serde(rename = "connect_latency_us", with = "micros::option")]
     pub connect_latency: Option<Duration>,
     /// The time until the target's first byte was written to the user, from the user's first byte, or from the
     /// assignment where the target spoke first; `None` before.
+    #[serde(rename = "time_to_first_byte_us", with = "micros::option")]
     pub time_to_first_byte: Option<Duration>,
 }
 

@@ -11,16 +11,22 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     ChannelFormat, Content, Latencies, LatencySummary, Progress, StreamDetails, StreamInfo, StreamPhase,
-    TcpInfo,
+    TcpInfo, micros,
 };
 use crate::ids::{ChannelId, Policy, Priority, ProxyId, RateLimits, ServiceKey, StreamKey, UserChannelId};
 
+mod form;
+
 /// The state of the server at one moment: totals, and one entry for each service, proxy, user and open stream.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Snapshot {
     /// When the snapshot was taken, as the time since the server started.
+    #[serde(rename = "uptime_us", with = "micros")]
     pub uptime: Duration,
     /// Server-wide sums since the server started, and current counts.
     pub totals: Totals,
@@ -37,7 +43,8 @@ pub struct Snapshot {
 }
 
 /// Server-wide sums since the server started, and current counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Totals {
     /// Bytes written to users' sockets since the server started.
     pub down: u64,
@@ -66,7 +73,7 @@ pub struct Totals {
 }
 
 /// The state of one service: a public port and the group of proxies that serve it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceSnapshot {
     /// The public port of the service and its group of proxies.
     pub key: ServiceKey,
@@ -87,7 +94,7 @@ pub struct ServiceSnapshot {
 }
 
 /// The state of one proxy.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProxySnapshot {
     /// The id that the server gave the proxy.
     pub id: ProxyId,
@@ -96,6 +103,7 @@ pub struct ProxySnapshot {
     /// The remote address of the proxy's first channel.
     pub addr: SocketAddr,
     /// When its first channel was authenticated, as the time since the server started.
+    #[serde(rename = "connected_at_us", with = "micros")]
     pub connected_at: Duration,
     /// The services that the proxy is registered for.
     pub services: Vec<ServiceKey>,
@@ -112,6 +120,7 @@ pub struct ProxySnapshot {
     /// Whether the operator drains it: open streams continue, and it gets no new ones.
     pub draining: bool,
     /// How long its streams will still be kept for a reconnect; `None` while it has a channel.
+    #[serde(rename = "grace_remaining_us", with = "micros::option", default)]
     pub grace_remaining: Option<Duration>,
     /// The rate limits that apply to all streams of the proxy together.
     pub limits: RateLimits,
@@ -122,7 +131,8 @@ pub struct ProxySnapshot {
 }
 
 /// Whether a channel accepts new streams, and why not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ChannelState {
     /// The channel carries data and accepts new streams.
     #[default]
@@ -134,7 +144,7 @@ pub enum ChannelState {
 }
 
 /// The state of one channel: a transport connection between a proxy and the server.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChannelSnapshot {
     /// The proxy's id and the number of the channel within the proxy.
     pub id: ChannelId,
@@ -143,12 +153,14 @@ pub struct ChannelSnapshot {
     /// The frame format spoken on the channel.
     pub format: ChannelFormat,
     /// The time since the channel was authenticated.
+    #[serde(rename = "age_us", with = "micros")]
     pub age: Duration,
     /// Bytes read from the channel's socket, framing included.
     pub received: u64,
     /// Bytes written to the channel's socket, framing included.
     pub sent: u64,
     /// The RTT that the last ping measured; `None` before the first answer.
+    #[serde(rename = "last_rtt_us", with = "micros::option", default)]
     pub last_rtt: Option<Duration>,
     /// Percentiles of the pings' RTTs over the last 5 to 10 minutes; at most one second old.
     pub rtt_summary: Arc<LatencySummary>,
@@ -167,7 +179,7 @@ pub struct ChannelSnapshot {
 }
 
 /// The state of one user: one client address on one service.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UserSnapshot {
     /// The user's serial number in this server: two users that had the same id one after the other differ in it.
     pub number: u64,
@@ -178,6 +190,7 @@ pub struct UserSnapshot {
     /// The service that the user is connected to.
     pub service: ServiceKey,
     /// When its first connection was accepted, as the time since the server started.
+    #[serde(rename = "connected_at_us", with = "micros")]
     pub connected_at: Duration,
     /// Bytes written to the user's sockets (downloads).
     pub down: u64,
@@ -209,6 +222,13 @@ pub struct StreamSnapshot {
     pub up: u64,
     /// The attributes of the stream that change a few times in its life: proxy, channel, phase, limits, content.
     pub(super) state: Box<StreamState>,
+}
+
+impl StreamSnapshot {
+    /// Creates the snapshot of the stream with this serial number. `changes` is the version of `state`.
+    pub fn new(info: Arc<StreamInfo>, number: u64, changes: u32, state: StreamState) -> Self {
+        Self { info, number, changes, down: 0, up: 0, state: Box::new(state) }
+    }
 }
 
 impl Deref for StreamSnapshot {
@@ -244,7 +264,7 @@ pub struct StreamState {
 }
 
 /// The details of one stream that the reader of the snapshots has selected.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SelectedStream {
     /// The stream's serial number in this server, as [`StreamSnapshot::number`].
     pub number: u64,

@@ -2,14 +2,22 @@
 
 use std::{fmt, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
+use super::micros;
+
 /// The kernel's `TCP_INFO` of a channel's connection, in the direction from the server to the proxy.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct TcpInfo {
     /// The smoothed RTT (`tcpi_rtt`). It includes the delay of delayed acknowledgements.
+    #[serde(rename = "smoothed_rtt_us", with = "micros")]
     pub smoothed_rtt: Duration,
     /// The mean deviation of the RTT (`tcpi_rttvar`).
+    #[serde(rename = "rtt_deviation_us", with = "micros")]
     pub rtt_deviation: Duration,
     /// The minimum RTT (`tcpi_min_rtt`) over the kernel's window.
+    #[serde(rename = "min_rtt_us", with = "micros")]
     pub min_rtt: Duration,
     /// Segments retransmitted since the connection was established (`tcpi_total_retrans`).
     pub retransmitted_segments: u64,
@@ -20,6 +28,7 @@ pub struct TcpInfo {
     /// Bytes that the peer's kernel has acknowledged since the connection was established (`tcpi_bytes_acked`).
     pub acknowledged_bytes: u64,
     /// How long ago the last segment with an acknowledgement was received, be it of nothing new (`tcpi_last_ack_recv`).
+    #[serde(rename = "last_ack_age_us", with = "micros")]
     pub last_ack_age: Duration,
     /// Data segments received since the connection was established, in order or not (`tcpi_data_segs_in`).
     pub received_segments: u64,

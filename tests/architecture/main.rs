@@ -19,12 +19,13 @@ use paths::paths;
 use sources::{module_of, sources};
 
 /// Allowed arrows: the modules that each module may name besides itself.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("ids", &[]),
     ("tls", &[]),
     ("config", &["ids", "tls", "wire"]),
     ("telemetry", &["ids"]),
     ("control", &["ids"]),
+    ("feed", &["ids", "telemetry"]),
     ("wire", &["ids"]),
     ("mux", &["ids", "wire"]),
     ("inspect", &["ids", "telemetry"]),

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{Direction, format_bytes};
 
 /// A transfer that its stream cut short: an HTTP body whose framing says that more was to come, or a download whose size
 /// the proxy had announced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shortfall {
     /// Whether the download or the upload is incomplete.
     pub direction: Direction,

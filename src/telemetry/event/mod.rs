@@ -3,6 +3,7 @@
 //! Nothing that happens once for each chunk of data may become an event. The text of each event, which the log shows, is
 //! made here by `Display`.
 
+mod notable;
 mod reason;
 #[cfg(test)]
 mod tests;
@@ -14,13 +15,16 @@ use std::{
     time::Duration,
 };
 
-use super::{Content, Shortfall};
+use serde::{Deserialize, Serialize};
+
+use super::{Content, Shortfall, micros};
 use crate::ids::{AddressBlock, ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
+pub use notable::Notable;
 pub use reason::{DisconnectReason, EndReason, EndedBy};
 
 /// A lifecycle event with the time it was emitted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// When the event was emitted: wall-clock milliseconds since the Unix epoch, for display only.
     pub epoch_ms: u64,
@@ -29,7 +33,8 @@ pub struct Event {
 }
 
 /// What happened, to which object.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// The server listens for proxies on the tunnel port.
     Listening {
@@ -89,6 +94,7 @@ pub enum EventKind {
         /// The proxy.
         proxy: ProxyId,
         /// The length of the grace period.
+        #[serde(rename = "grace_us", with = "micros")]
         grace: Duration,
     },
     /// A proxy reconnected within the grace period and its streams resumed.
@@ -96,6 +102,7 @@ pub enum EventKind {
         /// The proxy.
         proxy: ProxyId,
         /// The time without a channel.
+        #[serde(rename = "after_us", with = "micros")]
         after: Duration,
     },
     /// A proxy authenticated one more channel.
@@ -172,6 +179,7 @@ pub enum EventKind {
         /// The name that this proxy announced, without control characters.
         proxy_name: Option<Arc<str>>,
         /// The time from the acceptance of the user's connection to its end.
+        #[serde(rename = "lasted_us", with = "micros")]
         lasted: Duration,
         /// The detected protocol and request. A sampler has never seen a stream that lived between two samples.
         content: Option<Arc<Content>>,
@@ -202,6 +210,7 @@ pub enum EventKind {
         /// The number of wrong tokens.
         wrong_tokens: u32,
         /// How long the address is blocked.
+        #[serde(rename = "time_us", with = "micros")]
         time: Duration,
     },
     /// A channel delivered a frame for a stream that does not exist; the frame was discarded.
@@ -246,6 +255,7 @@ pub enum EventKind {
         /// How many proxies were connected with it.
         proxies: usize,
         /// How long their open streams may continue.
+        #[serde(rename = "within_us", with = "micros")]
         within: Duration,
     },
     /// The server drains: it accepts no new users and lets open streams finish.
@@ -258,6 +268,7 @@ pub enum EventKind {
         /// The number of open streams.
         open_streams: u64,
         /// The time until the deadline.
+        #[serde(rename = "within_us", with = "micros")]
         within: Duration,
     },
     /// A task panicked. Its guards have released what it held; the rest of the server continues.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{ids::Direction, telemetry::Shortfall};
 
 /// The party that ended a stream.
@@ -35,7 +37,8 @@ impl fmt::Display for EndedBy {
 }
 
 /// Why a stream ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EndReason {
     /// Both directions were closed with END, every byte was delivered, and no transfer is known to be incomplete.
     Finished,
@@ -200,7 +203,8 @@ impl fmt::Display for EndReason {
 }
 
 /// Why a channel was closed, or why the link of a proxy was.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DisconnectReason {
     /// The peer announced with GOAWAY or EXIT that it leaves.
     GoAway,

@@ -7,6 +7,9 @@ use std::{
 
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::micros;
 
 #[cfg(test)]
 mod tests;
@@ -26,17 +29,22 @@ const PERIOD: Duration = Duration::from_secs(300);
 const MAX_SUMMARY_AGE: Duration = Duration::from_secs(1);
 
 /// Percentiles and the distribution of a latency over the last 5 to 10 minutes: the present period and the one before.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LatencySummary {
     /// The number of recorded latencies.
     pub count: u64,
     /// The median latency.
+    #[serde(rename = "p50_us", with = "micros")]
     pub p50: Duration,
     /// The 90th percentile of the latency.
+    #[serde(rename = "p90_us", with = "micros")]
     pub p90: Duration,
     /// The 99th percentile of the latency.
+    #[serde(rename = "p99_us", with = "micros")]
     pub p99: Duration,
     /// The largest recorded latency.
+    #[serde(rename = "max_us", with = "micros")]
     pub max: Duration,
     /// The number of values in each bar of a logarithmic chart: below 128 µs, from there below 256 µs, and so on by
     /// powers of two. The last bar has no upper bound.
@@ -54,7 +62,8 @@ impl LatencySummary {
 }
 
 /// The latencies of the streams of one service or of one proxy.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Latencies {
     /// Connect latency: from assigning a stream to a proxy until the proxy reported the connection to the target.
     pub connect: LatencySummary,

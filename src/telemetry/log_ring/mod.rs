@@ -7,6 +7,7 @@
 use std::{borrow::Cow, collections::VecDeque, fmt, sync::Arc};
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -19,7 +20,8 @@ use super::clock;
 mod tests;
 
 /// The severity of a log record, the most severe first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LogLevel {
     /// An operation failed and an operator should act.
     Error,
@@ -59,7 +61,7 @@ impl From<Level> for LogLevel {
 }
 
 /// One record of the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogRecord {
     /// When the record was logged: wall-clock milliseconds since the Unix epoch.
     pub epoch_ms: u64,

@@ -18,6 +18,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use super::{
     ChannelHealth, ChannelHealthSource, LatencyHistogram, LatencyHistograms, LatencySummary,
@@ -33,7 +34,8 @@ pub use stream::{StreamInfo, StreamPhase, StreamStats};
 const MAX_HEALTH_AGE: Duration = Duration::from_millis(250);
 
 /// The frame format spoken on a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ChannelFormat {
     /// Binary frames.
     Binary,

@@ -14,6 +14,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use super::{ByteCounters, ChannelStats, OptionalMicros, ProxyStats, RateLimitGauges, UserStats};
 use crate::{
@@ -24,7 +25,8 @@ use crate::{
 };
 
 /// The phase of a stream's life. Phases only advance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum StreamPhase {
     /// The stream waits for a proxy.

@@ -1,0 +1,149 @@
+//! Lines to snapshots.
+
+use super::{Changes, Item, Line, Missed, counted::CountedReceiver, keyed, patch};
+use crate::{
+    ids::{ChannelId, ProxyId},
+    telemetry::{ChannelSnapshot, Event, LogRecord, ProxySnapshot, Snapshot},
+};
+
+/// What a line brought.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decoded {
+    /// A new state, which [`Decoder::snapshot`] returns.
+    Snapshot,
+    /// An event.
+    Event(Event),
+    /// A log record.
+    Log(LogRecord),
+    /// Items were dropped.
+    Missed(Missed),
+    /// An item of a kind that this version does not know.
+    Unknown,
+}
+
+/// Why the state cannot be rebuilt any more. The consumer has to ask for a new snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Changes came before a snapshot.
+    #[error("changes without a snapshot before them")]
+    NoSnapshot,
+    /// A line is missing.
+    #[error("line {expected} is missing: line {got} came instead")]
+    Gap {
+        /// The number that the next line should have.
+        expected: u64,
+        /// The number that it has.
+        got: u64,
+    },
+    /// Changes name a row that the state does not have, or their columns have different lengths.
+    #[error("changes do not fit the state before them")]
+    UnknownRow,
+    /// A patch does not fit its row.
+    #[error("a change does not fit its row: {0}")]
+    Patch(serde_json::Error),
+}
+
+/// Rebuilds the snapshots from the lines of an [`Encoder`](super::Encoder).
+///
+/// The streams of a snapshot are in the order in which they were, except that one may take the place of one that went.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    /// The number of the last line; `None` before the first snapshot.
+    last_number: Option<u64>,
+    /// The present state.
+    snapshot: Snapshot,
+    /// Where the users are in the list of the snapshot.
+    users: CountedReceiver,
+    /// Where the streams are in the list of the snapshot.
+    streams: CountedReceiver,
+}
+
+impl Decoder {
+    /// Returns the state after the last line that brought one; an empty one before.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Applies a line.
+    ///
+    /// # Errors
+    /// The line does not continue what came before. The state is undefined until the next snapshot, and all lines before it
+    /// fail.
+    pub fn apply(&mut self, line: Line) -> Result<Decoded, DecodeError> {
+        let got = line.seq;
+        let item = line.into_item();
+        if let (Some(last), false) = (self.last_number, matches!(item, Some(Item::Snapshot(_))))
+            && got != last.wrapping_add(1)
+        {
+            self.last_number = None;
+            return Err(DecodeError::Gap { expected: last.wrapping_add(1), got });
+        }
+        let is_synchronized = self.last_number.is_some();
+        if is_synchronized {
+            self.last_number = Some(got);
+        }
+        match item {
+            Some(Item::Snapshot(snapshot)) => {
+                self.users.reset(&snapshot.users);
+                self.streams.reset(&snapshot.streams);
+                self.snapshot = *snapshot;
+                self.last_number = Some(got);
+                Ok(Decoded::Snapshot)
+            }
+            Some(Item::Changes(changes)) => {
+                if !is_synchronized {
+                    return Err(DecodeError::NoSnapshot);
+                }
+                let applied = self.apply_changes(*changes);
+                if applied.is_err() {
+                    self.last_number = None;
+                }
+                applied.map(|()| Decoded::Snapshot)
+            }
+            Some(Item::Event(event)) => Ok(Decoded::Event(event)),
+            Some(Item::Log(record)) => Ok(Decoded::Log(record)),
+            Some(Item::Missed(missed)) => Ok(Decoded::Missed(missed)),
+            None => Ok(Decoded::Unknown),
+        }
+    }
+
+    /// Applies changes to all tables.
+    fn apply_changes(&mut self, changes: Changes) -> Result<(), DecodeError> {
+        let state = &mut self.snapshot;
+        let passed = changes.uptime.saturating_sub(state.uptime);
+        state.uptime = changes.uptime;
+        patch::apply(&mut state.totals, changes.totals).map_err(DecodeError::Patch)?;
+        if let Some(services) = changes.services {
+            keyed::apply(&mut state.services, services)?;
+        }
+        // The channels are a table of their own, as they are sent.
+        let mut channels: Vec<ChannelSnapshot> =
+            state.proxies.iter_mut().flat_map(|proxy| std::mem::take(&mut proxy.channels)).collect();
+        channels.iter_mut().for_each(|channel| channel.age += passed);
+        if let Some(proxies) = changes.proxies {
+            keyed::apply(&mut state.proxies, proxies)?;
+        }
+        if let Some(changes) = changes.channels {
+            keyed::apply(&mut channels, changes)?;
+        }
+        assign_channels(&mut state.proxies, channels);
+        self.users.apply(&mut state.users, changes.users.unwrap_or_default())?;
+        self.users.sort(&mut state.users);
+        self.streams.apply(&mut state.streams, changes.streams.unwrap_or_default())?;
+        if let Some(selected) = changes.selected {
+            state.selected = selected;
+        }
+        Ok(())
+    }
+}
+
+/// Puts channels, sorted by id, back to their proxies, sorted by id.
+fn assign_channels(proxies: &mut [ProxySnapshot], channels: Vec<ChannelSnapshot>) {
+    for channel in channels {
+        let ChannelId { proxy, .. } = channel.id;
+        if let Ok(at) = proxies.binary_search_by_key(&proxy, |proxy: &ProxySnapshot| -> ProxyId { proxy.id })
+        {
+            proxies[at].channels.push(channel);
+        }
+    }
+}

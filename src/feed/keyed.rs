@@ -1,0 +1,127 @@
+//! Tables with few rows, sorted by key: services, proxies and channels. A changed row is sent as a merge patch.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{changes::KeyedChanges, decoder::DecodeError, patch};
+use crate::{
+    ids::{ChannelId, ProxyId, ServiceKey},
+    telemetry::{ChannelSnapshot, ProxySnapshot, ServiceSnapshot},
+};
+
+/// A row with a key.
+pub(super) trait KeyedRow: Clone + PartialEq + Serialize + DeserializeOwned {
+    /// The key, by which the table is sorted.
+    type Key: Clone + Ord;
+
+    /// Returns the key of the row.
+    fn key(&self) -> Self::Key;
+}
+
+impl KeyedRow for ServiceSnapshot {
+    type Key = ServiceKey;
+
+    fn key(&self) -> ServiceKey {
+        self.key.clone()
+    }
+}
+
+impl KeyedRow for ProxySnapshot {
+    type Key = ProxyId;
+
+    fn key(&self) -> ProxyId {
+        self.id
+    }
+}
+
+impl KeyedRow for ChannelSnapshot {
+    type Key = ChannelId;
+
+    fn key(&self) -> ChannelId {
+        self.id
+    }
+}
+
+/// The sending half of a table: the rows that the consumer has.
+#[derive(Debug)]
+pub(super) struct KeyedSender<R> {
+    /// The rows as they were sent, sorted by key.
+    sent: Vec<R>,
+    /// The place after that of the last row that had its turn.
+    cursor: usize,
+}
+
+impl<R> Default for KeyedSender<R> {
+    fn default() -> Self {
+        Self { sent: Vec::new(), cursor: 0 }
+    }
+}
+
+impl<R: KeyedRow> KeyedSender<R> {
+    /// Records that the consumer gets all rows.
+    pub(super) fn reset(&mut self, rows: Vec<R>) {
+        self.sent = rows;
+    }
+
+    /// Returns what the consumer lacks, with up to `budget` of the changed rows, and records it as sent. `rows` are sorted by
+    /// key.
+    pub(super) fn encode(&mut self, rows: Vec<R>, budget: usize) -> Option<KeyedChanges<R::Key, R>> {
+        let mut changes = KeyedChanges::default();
+        let mut before = std::mem::take(&mut self.sent).into_iter().peekable();
+        // The places of changed rows, which still hold what was sent, and their new values.
+        let mut changed = Vec::new();
+        for row in rows {
+            while let Some(gone) = before.next_if(|sent| sent.key() < row.key()) {
+                changes.gone.push(gone.key());
+            }
+            match before.next_if(|sent| sent.key() == row.key()) {
+                None => {
+                    changes.new.push(row.clone());
+                    self.sent.push(row);
+                }
+                Some(sent) => {
+                    if sent != row {
+                        changed.push((self.sent.len(), row));
+                    }
+                    self.sent.push(sent);
+                }
+            }
+        }
+        changes.gone.extend(before.map(|gone| gone.key()));
+        if changed.len() > budget {
+            let first = changed.partition_point(|(at, _)| *at < self.cursor);
+            changed.rotate_left(first);
+            changed.truncate(budget);
+            self.cursor = changed.last().map_or(0, |(at, _)| at + 1);
+        }
+        for (at, row) in changed {
+            changes.set.push((row.key(), patch::between(&self.sent[at], &row)));
+            self.sent[at] = row;
+        }
+        changes.some()
+    }
+}
+
+/// Applies changes to a list of rows, which stays sorted by key.
+///
+/// # Errors
+/// The changes name a row that is not in the list, or a patch does not fit its row.
+pub(super) fn apply<R: KeyedRow>(
+    rows: &mut Vec<R>,
+    changes: KeyedChanges<R::Key, R>,
+) -> Result<(), DecodeError> {
+    let place = |rows: &[R], key: &R::Key| {
+        rows.binary_search_by(|row| row.key().cmp(key)).map_err(|_| DecodeError::UnknownRow)
+    };
+    for key in changes.gone {
+        rows.remove(place(rows, &key)?);
+    }
+    if !changes.new.is_empty() {
+        rows.extend(changes.new);
+        rows.sort_by_key(KeyedRow::key);
+    }
+    for (key, patch) in changes.set {
+        let at = place(rows, &key)?;
+        patch::apply(&mut rows[at], patch).map_err(DecodeError::Patch)?;
+    }
+    Ok(())
+}

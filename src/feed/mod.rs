@@ -1,0 +1,41 @@
+//! The serialized observation of a server: snapshots, changes, events and log records as numbered lines of JSON.
+//!
+//! The control socket sends them to whoever watches (`watch`), and a recording consists of them. An [`Encoder`] turns
+//! successive [`Snapshot`](crate::telemetry::Snapshot)s into lines: the first one holds all of it, each later one what has
+//! changed since the last line *that was made*. Who cannot send at the moment makes none, and the next one covers the time
+//! between: a slow consumer costs nothing and misses no final value. A [`Decoder`] rebuilds the snapshots.
+//!
+//! Nothing here reads a clock or a socket.
+//!
+//! ```text
+//! {"seq":1,"snapshot":{"uptime_us":…,"totals":{…},"services":[…],"proxies":[…],"users":[…],"streams":[…],"selected":[…]}}
+//! {"seq":2,"event":{"epoch_ms":…,"kind":{"stream_opened":{…}}}}
+//! {"seq":3,"changes":{"uptime_us":…,"totals":{"down":…},"streams":{"rows":[…],"counters":{…},"gone":[…]}}}
+//! {"seq":4,"log":{"epoch_ms":…,"level":"info","target":"lifecycle","text":"…"}}
+//! {"seq":5,"missed":{"events":17}}
+//! ```
+//!
+//! Compatibility: a reader ignores fields, and lines, that it does not know, and a field that is added later has a default.
+//! the tests keep lines that earlier
+//! versions have written.
+
+mod changes;
+mod counted;
+mod decoder;
+mod encoder;
+mod interest;
+mod keyed;
+mod line;
+mod pace;
+mod patch;
+mod spread;
+
+#[cfg(test)]
+mod tests;
+
+pub use changes::{Changes, CountedChanges, Counters, KeyedChanges};
+pub use decoder::{DecodeError, Decoded, Decoder};
+pub use encoder::Encoder;
+pub use interest::Interest;
+pub use line::{Item, Line, Missed};
+pub use pace::Pace;

@@ -1,0 +1,43 @@
+//! Serialized identifiers: the text that `Display` prints and `FromStr` parses, in every format.
+
+use std::{fmt, marker::PhantomData, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{AddressBlock, ChannelId, Policy, Priority, ProxyId, ServiceKey, StreamKey, UserChannelId};
+
+/// Parses the text of an identifier without copying it first.
+struct TextVisitor<T>(PhantomData<T>);
+
+impl<T: FromStr<Err: fmt::Display>> de::Visitor<'_> for TextVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the text of an identifier")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+/// Implements `Serialize` as `Display`, and `Deserialize` as `FromStr`.
+macro_rules! serde_as_text {
+    ($($name:ty),*) => {
+        $(
+            impl Serialize for $name {
+                fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    serializer.collect_str(self)
+                }
+            }
+
+            impl<'de> Deserialize<'de> for $name {
+                fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                    deserializer.deserialize_str(TextVisitor(PhantomData))
+                }
+            }
+        )*
+    };
+}
+
+serde_as_text!(AddressBlock, ChannelId, Policy, Priority, ProxyId, ServiceKey, StreamKey, UserChannelId);
