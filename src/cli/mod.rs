@@ -3,6 +3,7 @@
 mod args;
 mod certificate;
 mod certificate_files;
+mod config;
 pub mod demo;
 mod descriptors;
 mod file_watch;
@@ -24,10 +25,12 @@ mod user_id_key;
 
 use std::process::ExitCode;
 
-use args::{CliArgs, CliCommand};
+use args::{CliArgs, CliCommand, Invocation, Surroundings};
 
 /// The exit status for an error of the environment: a port in use, no terminal, a file that cannot be read.
 const FAILED: u8 = 1;
+/// The exit status for a wrong command line or configuration file.
+const WRONG_INPUT: u8 = 2;
 /// The exit status of a proxy that the server refuses for good: a retry would not help.
 const REFUSED: u8 = 3;
 /// The exit status of the demo if a user received bytes that were not sent.
@@ -35,14 +38,19 @@ const CORRUPT: u8 = 4;
 
 /// Runs the subcommand on the command line and returns the exit status.
 ///
-/// 0 success · 1 failure · 2 invalid command line (from clap) · 3 refused by the server for good · 4 the demo detected
+/// 0 success · 1 failure · 2 invalid command line or configuration file · 3 refused by the server for good · 4 the demo detected
 /// corrupted data.
 pub fn run() -> ExitCode {
-    let args = CliArgs::parse_line(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
+    let line = std::env::args_os().collect();
+    let Invocation { args, options } = match CliArgs::parse_line(line, Surroundings::PROCESS) {
+        Ok(invocation) => invocation,
+        Err(error) => return error.report(),
+    };
     let result = match args.command {
-        CliCommand::Server(args) => server::run(args),
-        CliCommand::Proxy(args) => proxy::run(args),
+        CliCommand::Server(args) => server::run(*args, &options),
+        CliCommand::Proxy(args) => proxy::run(*args, &options),
         CliCommand::Token(args) => token::print(&args),
+        CliCommand::Config(args) => config::run(args.command),
         CliCommand::Demo(args) => run_demo::run(args),
     };
     result.unwrap_or_else(|error| {

@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use super::{
     REFUSED,
-    args::ProxyArgs,
+    args::{ProxyArgs, ResolvedOptions},
     descriptors, host,
     log::{self, LogDestination},
     output,
@@ -15,8 +15,9 @@ use super::{
 use crate::{config::ProxyConfig, proxy::Proxy, server::ShutdownSignals, telemetry::LogRing};
 
 /// Runs the proxy. The first signal drains it, the second one stops it.
-pub(super) fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<ExitCode> {
     let _log = log::init(LogDestination::Stderr, &args.log.log, &LogRing::new())?;
+    options.log();
     let token = args.token.token()?.context(
         "missing token: give --token-file FILE, --token TOKEN or UNDERPASS_TOKEN; a server that generated its token says at its \
          start where it is",

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    args::ServerArgs,
+    args::{ResolvedOptions, ServerArgs},
     certificate::{self, CertificateOrigin, ServerCertificate},
     descriptors, host,
     join::{JoinCommand, argument, quote},
@@ -15,7 +15,7 @@ use super::{
     signals::{self, Hangup},
     state_dir::KeptIn,
     terminal, token,
-    tokens_file::TokensFile,
+    tokens_file::{TokensFile, check_unlimited},
     user_id_key,
 };
 use tokio::sync::watch;
@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Runs the server until it has drained or was stopped.
-pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result<ExitCode> {
     let destination = terminal::log_destination(args.screen.no_tui);
     let ring = LogRing::new();
     let settings = match destination {
@@ -38,10 +38,11 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
         LogDestination::Stderr => Settings::default(),
     };
     let _log = log::init(destination, &args.log.log, &ring)?;
+    options.log();
     let is_shown = destination == LogDestination::Cockpit || stderr().is_terminal();
     let (token, kept) = match args.token.token()? {
         // One that may do everything would be a surprise beside those that may not.
-        None if args.tokens.is_some() => (None, None),
+        None if args.tokens.is_some() || args.has_entries() => (None, None),
         None => {
             let (token, kept) = token::generate(args.state_dir.as_deref(), is_shown)?;
             (Some(token), Some(kept))
@@ -50,7 +51,9 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     };
     let open = |path| TokensFile::open(path, token.as_ref());
     let (tokens, entries) = args.tokens.as_deref().map(open).transpose()?.unzip();
-    let credentials = Credentials::new(token.clone(), entries.unwrap_or_default());
+    check_unlimited(&args.entries, token.as_ref().map(Token::key).as_ref())?;
+    let entries = entries.unwrap_or_else(|| args.entries.clone());
+    let credentials = Credentials::new(token.clone(), entries);
     let certificate = args.tls.certificate(args.state_dir.as_ref())?;
     let telemetry = Telemetry::new();
     host::run(&args.workers, async |workers| {

@@ -88,6 +88,20 @@ impl TokensFile {
     }
 }
 
+/// Checks that no entry has the token that may do everything.
+///
+/// # Errors
+/// The entry: nothing of what it says would apply.
+pub(super) fn check_unlimited(entries: &ProxyEntries, unlimited: Option<&TokenKey>) -> anyhow::Result<()> {
+    if let Some(entry) = unlimited.and_then(|key| entries.name_of(key)) {
+        bail!(
+            "«{entry}» has the token of --token, which may do everything: give it a token of its own (`underpass token`), or \
+             start the server without --token"
+        );
+    }
+    Ok(())
+}
+
 impl Source {
     /// Returns the name of the file for messages.
     fn name(&self) -> String {
@@ -108,13 +122,7 @@ impl Source {
         );
         let text = text_file::read(file, MAX_BYTES).with_context(cannot_read)?;
         let entries = ProxyEntries::parse(&text).with_context(|| name.clone())?;
-        if let Some(entry) = self.unlimited.as_ref().and_then(|key| entries.name_of(key)) {
-            // Nothing of what the entry says would apply.
-            bail!(
-                "{name}: «{entry}» has the token of --token, which may do everything: give it a token of its own (`underpass \
-                 token`), or start the server without --token"
-            );
-        }
+        check_unlimited(&entries, self.unlimited.as_ref()).with_context(|| name.clone())?;
         Ok(entries)
     }
 

@@ -10,21 +10,26 @@ pub struct UnknownKey {
     /// The unknown key, without control characters.
     name: String,
     /// The existing key that it is most similar to, if one is similar.
-    near: Option<&'static str>,
+    near: Option<String>,
 }
 
 impl UnknownKey {
+    /// Describes the key `name`, which is not one of `known`.
+    pub fn new<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        let near = near_miss(name, known).map(str::to_owned);
+        Self { name: name.chars().filter(|c| !c.is_control()).collect(), near }
+    }
+
     /// Returns the first key of `table` that is not one of `known`.
     pub(super) fn find(table: &toml::Table, known: &[&'static str]) -> Option<Self> {
         let name = table.keys().find(|name| !known.contains(&name.as_str()))?;
-        let near = near_miss(name, known.iter().copied());
-        Some(Self { name: name.chars().filter(|c| !c.is_control()).collect(), near })
+        Some(Self::new(name, known.iter().copied()))
     }
 }
 
 impl fmt::Display for UnknownKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "there is no setting «{}»", self.name)?;
-        self.near.map_or(Ok(()), |near| write!(f, "; did you mean «{near}»?"))
+        self.near.as_ref().map_or(Ok(()), |near| write!(f, "; did you mean «{near}»?"))
     }
 }

@@ -1,7 +1,6 @@
 //! The proxies that a server knows by name, each with its token and its rights: the entries `[[proxy]]`.
 
 mod entry;
-mod error;
 mod expiry;
 mod raw;
 #[cfg(test)]
@@ -9,10 +8,17 @@ mod tests;
 
 use std::collections::HashMap;
 
+use super::{
+    mistakes::{Mistake, Mistakes},
+    near_miss::UnknownKey,
+    raw_table::{RawTable, RawValue},
+};
 use crate::wire::handshake::TokenKey;
 
 pub use entry::{MAX_PROXY_ENTRIES, ProxyEntry};
-pub use error::ProxyEntriesError;
+
+/// The key of the entries in a file.
+const KEY: &str = "proxy";
 
 /// The entries `[[proxy]]` of a server's configuration, each with another name and another token.
 ///
@@ -32,29 +38,49 @@ pub use error::ProxyEntriesError;
 pub struct ProxyEntries(Vec<ProxyEntry>);
 
 impl ProxyEntries {
-    /// Parses the text of a file of entries.
+    /// Parses the text of a file that has nothing but entries.
     ///
     /// # Errors
-    /// The first mistake and its place. The message contains no value of a secret key.
-    pub fn parse(text: &str) -> Result<Self, ProxyEntriesError> {
-        Self::new(raw::parse(text)?.into_iter().map(raw::RawProxyEntry::resolve).collect::<Result<_, _>>()?)
+    /// All mistakes with their places. The messages contain no value of a secret key.
+    pub fn parse(text: &str) -> Result<Self, Mistakes> {
+        let file = RawTable::parse(text)?;
+        let others = file.keys.iter().filter(|key| key.name != KEY);
+        let mistakes: Vec<_> = others
+            .map(|key| Mistake::unknown(key.line, "outside of [[proxy]]", &UnknownKey::new(&key.name, [KEY])))
+            .collect();
+        if mistakes.is_empty() { Self::of(&file) } else { Err(Mistakes(mistakes)) }
     }
 
-    /// Checks entries against each other.
-    fn new(entries: Vec<ProxyEntry>) -> Result<Self, ProxyEntriesError> {
-        if entries.len() > MAX_PROXY_ENTRIES {
-            return Err(ProxyEntriesError::TooMany(entries.len()));
-        }
-        let (mut names, mut keys) = (HashMap::new(), HashMap::new());
-        for entry in &entries {
-            if names.insert(&entry.name, ()).is_some() {
-                return Err(ProxyEntriesError::SameName(entry.name.clone()));
+    /// Reads the entries of a file that may have other keys, too.
+    ///
+    /// # Errors
+    /// All mistakes with their places. The messages contain no value of a secret key.
+    pub fn of(file: &RawTable) -> Result<Self, Mistakes> {
+        let Some(key) = file.get(KEY) else { return Ok(Self::default()) };
+        let tables = match &key.value {
+            RawValue::Tables(tables) => tables.as_slice(),
+            RawValue::List(values) if values.is_empty() => &[],
+            _ => {
+                let why = "each entry begins with a line [[proxy]], in two pairs of brackets";
+                return Err(Mistake::at(key.line, KEY, why).into());
             }
-            if let Some(other) = keys.insert(&entry.key, &entry.name) {
-                return Err(ProxyEntriesError::SameToken(other.clone(), entry.name.clone()));
+        };
+        if tables.len() > MAX_PROXY_ENTRIES {
+            let why = format!("there are {} entries; the maximum is {MAX_PROXY_ENTRIES}", tables.len());
+            return Err(Mistake { line: None, place: String::new(), why }.into());
+        }
+        let (mut entries, mut mistakes) = (Vec::new(), Vec::new());
+        for (index, table) in tables.iter().enumerate() {
+            match raw::resolve(index, table) {
+                Ok(entry) => entries.push((table.line, entry)),
+                Err(wrong) => mistakes.extend(wrong),
             }
         }
-        Ok(Self(entries))
+        mistakes.extend(repetitions(&entries));
+        if !mistakes.is_empty() {
+            return Err(Mistakes(mistakes));
+        }
+        Ok(Self(entries.into_iter().map(|(_, entry)| entry).collect()))
     }
 
     /// Returns the entries, in the order of the file.
@@ -66,4 +92,22 @@ impl ProxyEntries {
     pub fn name_of(&self, key: &TokenKey) -> Option<&str> {
         self.iter().find(|entry| entry.key == *key).map(ProxyEntry::name)
     }
+}
+
+/// Returns the entries, with their lines, that have the name or the token of an earlier one: nothing would tell their proxies
+/// apart.
+fn repetitions(entries: &[(usize, ProxyEntry)]) -> Vec<Mistake> {
+    let (mut names, mut keys, mut mistakes) = (HashMap::new(), HashMap::new(), Vec::new());
+    for (line, entry) in entries {
+        let name = &entry.name;
+        if names.insert(name, ()).is_some() {
+            let why = format!("there are two entries with the name «{name}»: give each another one");
+            mistakes.push(Mistake::at(*line, "", why));
+        } else if let Some(other) = keys.insert(&entry.key, name) {
+            let why =
+                format!("«{other}» and «{name}» have the same token: make one for each (`underpass token`)");
+            mistakes.push(Mistake::at(*line, "", why));
+        }
+    }
+    mistakes
 }

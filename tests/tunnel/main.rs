@@ -10,6 +10,7 @@
 mod accounting;
 mod balancing;
 mod channels_auto;
+mod configuration;
 mod connecting;
 mod emulated_link;
 mod endings;

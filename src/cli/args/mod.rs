@@ -2,9 +2,13 @@
 //!
 //! Everything is validated here; the modules below get configurations that need no further checks.
 
+mod config_file;
 mod host_port;
+mod layers;
 mod limits;
 mod networks;
+mod parse;
+mod resolved;
 mod shared;
 mod tls;
 mod values;
@@ -20,18 +24,19 @@ use std::{
     time::Duration,
 };
 
-use clap::{
-    Args, CommandFactory, Parser, Subcommand,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
+use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    config::{ChannelCount, PortRange, ProxyConfig, ProxyFormat, ServerConfig, TextProxies},
-    ids::{Group, MAX_WEIGHT, Policy, ProxyProtocolVersion, ServiceKey, UserNetworks},
+    config::{ChannelCount, PortRange, ProxyConfig, ProxyEntries, ProxyFormat, ServerConfig, TextProxies},
+    ids::{Group, MAX_WEIGHT, Policy, ProxyProtocolVersion, ServiceKey},
 };
 
+use config_file::ConfigFileArgs;
+pub(super) use config_file::{Role, Surroundings};
 use limits::LimitArgs;
 use networks::{BalancerArgs, NetworkArgs};
+pub(super) use parse::Invocation;
+pub(super) use resolved::ResolvedOptions;
 use shared::{CongestionArgs, MemoryArgs};
 pub(super) use shared::{LogArgs, ScreenArgs, TokenArgs, WorkerArgs};
 use tls::{ProxyTlsArgs, ServerTlsArgs};
@@ -40,8 +45,8 @@ use host_port::{bind_address, host_port, listen_address};
 use values::{OnOff, channels, chunk, display_name, number, public_port, seconds, window};
 
 /// The meaning of each exit status, shown below the help.
-const EXIT_STATUS: &str = "Exit status: 0 success, also after SIGTERM, SIGINT or SIGHUP; 1 failure; 2 invalid command line; \
-    3 refused by the server for good (token, certificate, version, port not allowed; a port in use is retried); 4 the demo detected \
+const EXIT_STATUS: &str = "Exit status: 0 success, also after SIGTERM, SIGINT or SIGHUP; 1 failure; 2 invalid command line or \
+    configuration file; 3 refused by the server for good (token, certificate, version, port not allowed; a port in use is retried); 4 the demo detected \
     corrupted data. The first signal drains, the second one aborts the open streams; with a third one, or if the process \
     has not ended two seconds after the second one or after the drain timeout (at least 8 s), it dies of that signal (128 plus its \
     number in a shell).";
@@ -60,13 +65,15 @@ pub(super) struct CliArgs {
 pub(super) enum CliCommand {
     /// Run on the public machine: accept proxies, open public ports for them, and show every stream
     #[command(after_help = EXIT_STATUS, allow_negative_numbers = true)]
-    Server(ServerArgs),
+    Server(Box<ServerArgs>),
     /// Run behind NAT: serve a public port of the server from a target reachable from here
     #[command(after_help = EXIT_STATUS, allow_negative_numbers = true)]
-    Proxy(ProxyArgs),
+    Proxy(Box<ProxyArgs>),
     /// Print a new random token, or the hash of one for the server's file of --tokens
     #[command(after_help = EXIT_STATUS)]
     Token(NewTokenArgs),
+    /// Check configuration files, or show the options that result from file, environment and command line
+    Config(ConfigArgs),
     /// Run a demonstration: a server, three proxies, an origin and users in one process
     #[command(after_help = EXIT_STATUS, allow_negative_numbers = true)]
     Demo(DemoArgs),
@@ -75,6 +82,12 @@ pub(super) enum CliCommand {
 /// The arguments of `underpass server`.
 #[derive(Debug, Args)]
 pub(super) struct ServerArgs {
+    /// The configuration file
+    #[command(flatten)]
+    file: ConfigFileArgs,
+    /// The entries of named proxies in the configuration file
+    #[arg(skip)]
+    pub(super) entries: ProxyEntries,
     /// Tunnel port: the address and port to listen on for proxies
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:7000", value_parser = listen_address)]
     listen: SocketAddr,
@@ -165,6 +178,9 @@ pub(super) struct ServerArgs {
 /// The arguments of `underpass proxy`.
 #[derive(Debug, Args)]
 pub(super) struct ProxyArgs {
+    /// The configuration file
+    #[command(flatten)]
+    file: ConfigFileArgs,
     /// Address of the server's tunnel port
     #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
     server: String,
@@ -242,6 +258,61 @@ pub(super) struct NewTokenArgs {
     pub(super) token: TokenArgs,
 }
 
+/// The arguments of `underpass config`.
+#[derive(Debug, Args)]
+pub(super) struct ConfigArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub(super) command: ConfigCommand,
+}
+
+/// The subcommands of `underpass config`.
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Check configuration files and the files that they name. Every mistake is printed with file, line and key; exit status
+    /// 2 if there is any
+    Check(CheckArgs),
+    /// Print all options of `underpass server` or `underpass proxy` with where each value is from: default, line of the file,
+    /// environment variable, or command line. Secrets are masked
+    Show(ShowArgs),
+}
+
+/// The arguments of `underpass config check`.
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// Files to check [default: those that server and proxy would use]
+    #[arg(value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// They are for a server [default: those without the key `server` are]
+    #[arg(long, conflicts_with = "proxy")]
+    server: bool,
+    /// They are for a proxy [default: those with the key `server` are]
+    #[arg(long)]
+    proxy: bool,
+}
+
+impl CheckArgs {
+    /// Returns what the files are for, if that is given.
+    pub(super) fn role(&self) -> Option<Role> {
+        match (self.server, self.proxy) {
+            (true, _) => Some(Role::Server),
+            (_, true) => Some(Role::Proxy),
+            _ => None,
+        }
+    }
+}
+
+/// The arguments of `underpass config show`.
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// The subcommand whose options to show
+    #[arg(value_enum)]
+    pub(super) role: Role,
+    /// Its options, as on its command line
+    #[arg(value_name = "OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(super) options: Vec<OsString>,
+}
+
 /// The arguments of `underpass demo`.
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
@@ -259,107 +330,12 @@ pub(super) struct DemoArgs {
     pub(super) log: LogArgs,
 }
 
-/// The arguments that an environment variable can give.
-const ENVIRONMENT: [(&str, &str); 2] = [("--token", "UNDERPASS_TOKEN"), ("--log", "UNDERPASS_LOG")];
-
-impl CliArgs {
-    /// Parses a command line and checks what no single argument shows.
-    ///
-    /// # Errors
-    /// The error names the argument, or the environment variable that its value is from, and what to write instead. Help
-    /// and version are errors too, for clap.
-    pub(super) fn parse_line(line: Vec<OsString>) -> Result<Self, clap::Error> {
-        let is_given = |name: &str| {
-            line.iter().filter_map(|word| word.to_str()).any(|word| word.split('=').next() == Some(name))
-        };
-        let variable_of = |name: &str| {
-            let variable = ENVIRONMENT.iter().find(|(known, _)| *known == name)?.1;
-            (!is_given(name) && std::env::var_os(variable).is_some()).then_some(variable)
-        };
-        let args = Self::try_parse_from(&line).map_err(|mut error| {
-            let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
-            let variable = match error.kind() {
-                // Names no argument.
-                ErrorKind::InvalidUtf8 => ENVIRONMENT.iter().find_map(|(name, variable)| {
-                    let is_text = std::env::var_os(variable).is_none_or(|value| value.to_str().is_some());
-                    if is_text { None } else { variable_of(name) }
-                }),
-                _ => variable_of(argument.split(' ').next().unwrap_or_default()),
-            };
-            if let Some(variable) = variable {
-                let tip = format!("the value is that of the environment variable {variable}");
-                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
-            }
-            error
-        })?;
-        let Some((kind, message)) = args.conflict() else { return Ok(args) };
-        let name = match &args.command {
-            CliCommand::Server(_) => "server",
-            CliCommand::Proxy(_) => "proxy",
-            CliCommand::Token(_) => "token",
-            CliCommand::Demo(_) => "demo",
-        };
-        let message = match (kind, variable_of("--token")) {
-            (ErrorKind::ValueValidation, Some(variable)) => format!("{variable}: {message}"),
-            (ErrorKind::ValueValidation, None) => format!("--token: {message}"),
-            _ => message,
-        };
-        let mut command = Self::command();
-        // For the names in the usage line.
-        command.build();
-        let command = command.find_subcommand_mut(name).map(|command| command.error(kind, &message));
-        Err(command.unwrap_or_else(|| Self::command().error(kind, &message)))
-    }
-
-    /// Returns what is wrong with the arguments together, or with the token.
-    fn conflict(&self) -> Option<(ErrorKind, String)> {
-        let networks = match &self.command {
-            CliCommand::Server(args) => args.networks.networks(),
-            CliCommand::Proxy(args) => args.networks.networks(),
-            CliCommand::Demo(_) | CliCommand::Token(_) => Ok(UserNetworks::default()),
-        };
-        if let Err(error) = networks {
-            return Some((ErrorKind::TooManyValues, format!("--allow and --deny: {error}")));
-        }
-        let conflict = |text: &str| Some((ErrorKind::ArgumentConflict, text.to_owned()));
-        let token = match &self.command {
-            CliCommand::Server(args) => args.token.check(),
-            CliCommand::Proxy(args) => args.token.check(),
-            CliCommand::Token(args) => args.token.check(),
-            CliCommand::Demo(_) => Ok(()),
-        };
-        if let Err(error) = token {
-            return Some((ErrorKind::ValueValidation, error.to_string()));
-        }
-        match &self.command {
-            CliCommand::Proxy(ProxyArgs {
-                format: ProxyFormat::Text,
-                channels: ChannelCount::Fixed(2..),
-                ..
-            }) => conflict("--format text has one channel: leave --channels out, or use --format binary"),
-            CliCommand::Proxy(ProxyArgs { format: ProxyFormat::Text, proxy_protocol: Some(_), .. }) => {
-                conflict(
-                    "--format text does not carry the user's address, which --proxy-protocol sends to the target: use --format \
-                 binary",
-                )
-            }
-            CliCommand::Server(ServerArgs { text: TextProxies::Off, text_without_token: true, .. }) => {
-                conflict(
-                    "--text off refuses the proxies that --text-without-token lets in: leave one of them out",
-                )
-            }
-            CliCommand::Server(args) => {
-                args.tls.conflict(args.listen, args.text).and_then(|text| conflict(&text))
-            }
-            CliCommand::Proxy(args) => {
-                args.tls.conflict(&args.server, args.format).and_then(|text| conflict(&text))
-            }
-            CliCommand::Demo(_) | CliCommand::Token(_) => None,
-        }
-    }
-}
-
 impl ServerArgs {
+    /// Returns whether the configuration file has entries of named proxies.
+    pub(super) fn has_entries(&self) -> bool {
+        self.entries.iter().next().is_some()
+    }
+
     /// Resolves the arguments into the server's configuration.
     pub(super) fn config(&self) -> ServerConfig {
         let mut config = ServerConfig {

@@ -8,7 +8,12 @@ use crate::{config::CongestionControl, ids::Policy};
 /// Parses a line with blanks between its words. Returns the error as it is printed.
 fn parse(line: &str) -> Result<CliArgs, String> {
     let words = ["underpass"].into_iter().chain(line.split(' ')).map(OsString::from).collect();
-    CliArgs::parse_line(words).map_err(|error| error.to_string())
+    CliArgs::parse_line(words, Surroundings::NONE).map(|invocation| invocation.args).map_err(|error| {
+        match error {
+            parse::ArgsError::Line(error) => error.to_string(),
+            error => error.to_string(),
+        }
+    })
 }
 
 /// A complete command line of a proxy.

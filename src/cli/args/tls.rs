@@ -27,7 +27,7 @@ pub(in crate::cli) struct ServerTlsArgs {
     #[arg(long, value_name = "FILE|DIR", conflicts_with = "plain")]
     cert: Option<PathBuf>,
     /// Private key of the certificate in PEM [default: in the file of --cert]
-    #[arg(long, value_name = "FILE", requires = "cert")]
+    #[arg(long, value_name = "FILE", requires = "cert", conflicts_with = "plain")]
     key: Option<PathBuf>,
     /// Turn TLS off: channels are authenticated, but in clear text, so that any host on the path can read and change what
     /// users send and receive. Proxies need --plain too
@@ -48,11 +48,19 @@ impl ServerTlsArgs {
         &self,
         state_dir: Option<&PathBuf>,
     ) -> anyhow::Result<Option<ServerCertificate>> {
-        match &self.cert {
+        match self.given_certificate()? {
             _ if self.plain => Ok(None),
-            Some(cert) => ServerCertificate::read(cert, self.key.as_deref()).map(Some),
             None => ServerCertificate::generate(state_dir.map(PathBuf::as_path)).map(Some),
+            given => Ok(given),
         }
+    }
+
+    /// Reads the certificate that is given; `None` if none is.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub(in crate::cli) fn given_certificate(&self) -> anyhow::Result<Option<ServerCertificate>> {
+        self.cert.as_deref().map(|cert| ServerCertificate::read(cert, self.key.as_deref())).transpose()
     }
 
     /// Returns what is wrong with the arguments together with the address that the server listens on and the text proxies
