@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    AddressBlock, Direction, MAX_WEIGHT, Policy, Priority, ProxyId, Rate, ServiceKey, StreamKey,
-    UserChannelId,
+    AddressBlock, Direction, MAX_WEIGHT, Network, Policy, Priority, ProxyId, Rate, ServiceKey, StreamKey,
+    UserChannelId, UserNetworks,
 };
 
 /// A command of the operator. Its `Display` text is the description in the event log.
@@ -37,6 +37,10 @@ pub enum Command {
     SetPolicy(ServiceKey, Policy),
     /// Lets proxies connect again from an address that was blocked because of wrong tokens.
     Unblock(AddressBlock),
+    /// Refuses the users of a network from now on, until the server ends, and resets their streams.
+    Ban(Network),
+    /// Admits the users of a network again that was banned.
+    Unban(Network),
 }
 
 /// The object that a rate limit applies to: all of its streams together.
@@ -82,6 +86,30 @@ impl fmt::Display for Command {
             Self::SetWeight(proxy, weight) => write!(f, "set weight of proxy {proxy} to {weight}"),
             Self::SetPolicy(service, policy) => write!(f, "set policy of service {service} to {policy}"),
             Self::Unblock(address) => write!(f, "unblock {address}"),
+            Self::Ban(network) => write!(f, "ban {network}"),
+            Self::Unban(network) => write!(f, "unban {network}"),
+        }
+    }
+}
+
+impl Command {
+    /// Returns the object that the command is about, as `stream 3F9A1C:1`.
+    pub fn object(&self) -> String {
+        match self {
+            Self::KillStream(key)
+            | Self::PauseStream(key)
+            | Self::ResumeStream(key)
+            | Self::SetPriority(key, _) => LimitScope::Stream(*key).to_string(),
+            Self::KillUser(user) => LimitScope::User(*user).to_string(),
+            Self::KickProxy(proxy)
+            | Self::DrainProxy(proxy)
+            | Self::UndrainProxy(proxy)
+            | Self::SetWeight(proxy, _) => LimitScope::Proxy(*proxy).to_string(),
+            Self::SetPolicy(service, _) => LimitScope::Service(service.clone()).to_string(),
+            Self::SetLimit(scope, ..) => scope.to_string(),
+            Self::Unblock(address) => format!("blocked address {address}"),
+            Self::Ban(network) => format!("network {network}"),
+            Self::Unban(network) => format!("banned network {network}"),
         }
     }
 }
@@ -108,6 +136,8 @@ pub struct Capabilities {
     pub policy: bool,
     /// Whether blocked addresses can be unblocked: [`Command::Unblock`].
     pub unblock: bool,
+    /// Whether the users of a network can be banned: [`Command::Ban`] and [`Command::Unban`].
+    pub ban: bool,
 }
 
 impl Capabilities {
@@ -123,6 +153,7 @@ impl Capabilities {
             weight: true,
             policy: true,
             unblock: true,
+            ban: true,
         }
     }
 
@@ -138,6 +169,7 @@ impl Capabilities {
             weight: false,
             policy: false,
             unblock: false,
+            ban: false,
         }
     }
 }
@@ -168,4 +200,10 @@ pub enum CommandError {
     /// The weight is not in the allowed range.
     #[error("the weight must be between 1 and {MAX_WEIGHT}")]
     WeightOutOfRange,
+    /// As many networks are banned as can be.
+    #[error(
+        "{} networks are banned, which is the maximum: unban some, or use the packet filter",
+        UserNetworks::MAX
+    )]
+    TooManyBans,
 }

@@ -3,6 +3,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use super::command::{Capabilities, Command, CommandError, CommandReply};
+use crate::ids::Operator;
 
 /// The capacity of the command queue. An operator types commands; a program that sends faster than the server
 /// executes receives [`CommandError::QueueFull`].
@@ -13,6 +14,8 @@ const QUEUE_CAPACITY: usize = 64;
 pub struct CommandRequest {
     /// The command to execute.
     pub command: Command,
+    /// Who gave it.
+    pub by: Operator,
     /// Receives the result of the command.
     pub reply: oneshot::Sender<CommandReply>,
 }
@@ -33,26 +36,36 @@ impl CommandSender {
         Capabilities::all()
     }
 
-    /// Queues a command without waiting. Returns a receiver of its reply.
+    /// Queues a command of the cockpit without waiting. Returns a receiver of its reply.
     ///
     /// # Errors
     /// [`CommandError::QueueFull`] or [`CommandError::ServerStopped`]; the command was not queued.
     pub fn try_send(&self, command: Command) -> Result<oneshot::Receiver<CommandReply>, CommandError> {
         let (reply, receiver) = oneshot::channel();
-        self.0.try_send(CommandRequest { command, reply }).map_err(|error| match error {
+        let request = CommandRequest { command, by: Operator::Cockpit, reply };
+        self.0.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => CommandError::QueueFull,
             mpsc::error::TrySendError::Closed(_) => CommandError::ServerStopped,
         })?;
         Ok(receiver)
     }
 
-    /// Queues a command, waiting while the queue is full, and waits for its reply.
+    /// Queues a command of the cockpit, waiting while the queue is full, and waits for its reply.
     ///
     /// # Errors
     /// The error with which the server replied, or [`CommandError::ServerStopped`].
     pub async fn send(&self, command: Command) -> CommandReply {
+        self.send_as(Operator::Cockpit, command).await
+    }
+
+    /// Queues a command of this operator, waiting while the queue is full, and waits for its reply.
+    ///
+    /// # Errors
+    /// The error with which the server replied, or [`CommandError::ServerStopped`].
+    pub async fn send_as(&self, by: Operator, command: Command) -> CommandReply {
         let (reply, receiver) = oneshot::channel();
-        self.0.send(CommandRequest { command, reply }).await.map_err(|_| CommandError::ServerStopped)?;
+        let request = CommandRequest { command, by, reply };
+        self.0.send(request).await.map_err(|_| CommandError::ServerStopped)?;
         receiver.await.unwrap_or(Err(CommandError::ServerStopped))
     }
 }

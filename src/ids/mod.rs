@@ -11,6 +11,7 @@ mod keys;
 mod near_miss;
 mod networks;
 mod next_free;
+mod operator;
 mod policy;
 mod priority;
 mod proxy_protocol;
@@ -27,6 +28,7 @@ pub use keys::{ChannelId, Group, ProxyId, ServiceKey, StreamId, StreamKey, UserC
 pub(crate) use near_miss::near_miss;
 pub use networks::{Network, NetworkError, NetworkRefusal, NetworkSet, UserNetworks};
 pub use next_free::next_free_id;
+pub use operator::Operator;
 pub use policy::{MAX_WEIGHT, Policy};
 pub use priority::Priority;
 pub use proxy_protocol::ProxyProtocolVersion;

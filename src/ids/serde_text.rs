@@ -4,7 +4,9 @@ use std::{fmt, marker::PhantomData, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{AddressBlock, ChannelId, Policy, Priority, ProxyId, ServiceKey, StreamKey, UserChannelId};
+use super::{
+    AddressBlock, ChannelId, Network, Policy, Priority, ProxyId, ServiceKey, StreamKey, UserChannelId,
+};
 
 /// Parses the text of an identifier without copying it first.
 struct TextVisitor<T>(PhantomData<T>);
@@ -40,4 +42,14 @@ macro_rules! serde_as_text {
     };
 }
 
-serde_as_text!(AddressBlock, ChannelId, Policy, Priority, ProxyId, ServiceKey, StreamKey, UserChannelId);
+serde_as_text!(
+    AddressBlock,
+    ChannelId,
+    Network,
+    Policy,
+    Priority,
+    ProxyId,
+    ServiceKey,
+    StreamKey,
+    UserChannelId
+);

@@ -5,25 +5,38 @@ use std::{sync::Arc, time::Instant};
 use super::{core::Core, operator_handle::OperatorHandle, proxy::RemoteProxy};
 use crate::{
     control::{Command, CommandError, CommandReply, Executed, LimitScope, MAX_WEIGHT},
-    ids::{Direction, ProxyId, Rate, StreamKey},
+    ids::{Direction, Operator, ProxyId, Rate, StreamKey},
     link::RateLimit,
     telemetry::{DisconnectReason, EventKind, RateLimitGauges},
 };
 
 impl Core {
-    /// Executes a command, and reports it as an event if it had an effect. Returns how many streams it affected.
+    /// Executes a command, and reports it as an event: who gave it, and what came of it. One of the cockpit that had no effect
+    /// is not reported; the cockpit shows why. Returns how many streams it affected.
     ///
     /// # Errors
-    /// [`CommandError::NotFound`] if the command names an object that does not exist (any more), and
-    /// [`CommandError::WeightOutOfRange`]; nothing was changed.
-    pub(super) fn execute(&self, command: &Command) -> CommandReply {
+    /// [`CommandError::NotFound`] if the command names an object that does not exist (any more),
+    /// [`CommandError::WeightOutOfRange`] and [`CommandError::TooManyBans`]; nothing was changed.
+    pub(super) fn execute(&self, command: &Command, by: Operator) -> CommandReply {
+        let reply = self.try_execute(command);
+        if reply.is_ok() || by != Operator::Cockpit {
+            let outcome = reply.as_ref().map(|executed| executed.affected_streams).into();
+            self.telemetry.emit(EventKind::OperatorActed { what: command.to_string(), by, outcome });
+        }
+        reply
+    }
+
+    /// Checks and applies a command. Returns how many streams it affected.
+    fn try_execute(&self, command: &Command) -> CommandReply {
         if let Command::SetWeight(_, weight) = command
             && !(1..=MAX_WEIGHT).contains(weight)
         {
             return Err(CommandError::WeightOutOfRange);
         }
+        if matches!(command, Command::Ban(_)) && self.user_admission.has_all_bans() {
+            return Err(CommandError::TooManyBans);
+        }
         let affected_streams = self.apply(command).ok_or(CommandError::NotFound)?;
-        self.telemetry.emit(EventKind::OperatorActed { what: command.to_string() });
         Ok(Executed { affected_streams })
     }
 
@@ -51,6 +64,15 @@ impl Core {
                 Some(0)
             }
             Command::Unblock(address) => self.wrong_tokens.unblock(*address).then_some(0),
+            Command::Ban(network) => {
+                // Before the streams are reset, so that none of them begins again.
+                self.telemetry.set_banned_networks(self.user_admission.ban(*network));
+                Some(self.reset_streams(|handle| network.contains(handle.user_addr().ip())))
+            }
+            Command::Unban(network) => {
+                self.telemetry.set_banned_networks(self.user_admission.unban(*network)?);
+                Some(0)
+            }
         }
     }
 
@@ -67,6 +89,15 @@ impl Core {
         let streams = proxy.link.stream_count();
         act(&proxy);
         Some(streams)
+    }
+
+    /// Resets the streams that `applies` selects. Returns their number.
+    fn reset_streams(&self, applies: impl Fn(&OperatorHandle) -> bool) -> usize {
+        let selected = self.streams.iter().filter(|handle| applies(handle));
+        // Collected first: a stream that ends takes itself out of the table, whose locks the iterator holds.
+        let handles: Vec<Arc<_>> = selected.map(|handle| handle.clone()).collect();
+        handles.iter().for_each(|handle| handle.cancel().cancel());
+        handles.len()
     }
 
     /// Sets or removes the rate limit of `scope` in one direction. Returns the number of streams that the limit

@@ -109,7 +109,7 @@ impl Server {
             tokio::select! {
                 Some(request) = commands.recv() => {
                     // The sender may have dropped its receiver; then the reply is discarded.
-                    _ = request.reply.send(core.execute(&request.command));
+                    _ = request.reply.send(core.execute(&request.command, request.by));
                 }
                 _ = sweep.tick() => {
                     core.users.remove_idle(Instant::now(), retention);

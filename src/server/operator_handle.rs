@@ -2,7 +2,7 @@
 //!
 //! The handle owns the values that the operator sets. Telemetry only receives a copy of each for display.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +53,11 @@ impl OperatorHandle {
         stats: Arc<StreamStats>,
     ) -> Self {
         Self { key, service, cancel, limit, settings: TableMutex::default(), stats }
+    }
+
+    /// Returns the address of the user.
+    pub(super) fn user_addr(&self) -> SocketAddr {
+        self.stats.addr
     }
 
     /// Returns the token that aborts the connection when it is cancelled.

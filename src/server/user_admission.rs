@@ -5,7 +5,7 @@
 //! for no longer than closing takes, so that the maxima bound the descriptors of users.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     net::IpAddr,
     num::NonZeroU32,
@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     config::ServerConfig,
-    ids::{AddressBlock, NetworkRefusal, UserNetworks},
+    ids::{AddressBlock, Network, NetworkRefusal, NetworkSet, UserNetworks},
 };
 
 #[cfg(test)]
@@ -37,6 +38,10 @@ const RATE_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct UserAdmission {
     /// The networks of the users that the server admits to any service.
     networks: UserNetworks,
+    /// The networks whose users the operator has banned, until the server ends.
+    banned: ArcSwap<NetworkSet>,
+    /// The same networks as the operator named them, at most [`UserNetworks::MAX`]; the set joins neighbours.
+    named_bans: Mutex<BTreeSet<Network>>,
     /// The most connections in total.
     max_streams: usize,
     /// The most connections of one service.
@@ -95,6 +100,8 @@ struct AddressLease {
 /// What refused a user connection. Its text names the option that changes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UserRefusal {
+    /// The operator has banned the network of this address.
+    Banned(IpAddr, Network),
     /// The server does not admit users of this address.
     ServerNetworks(NetworkRefusal),
     /// No proxy of the service admits users of this address.
@@ -120,6 +127,12 @@ fn option_of(refusal: NetworkRefusal) -> &'static str {
 impl fmt::Display for UserRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Banned(addr, network) => {
+                write!(
+                    f,
+                    "{addr} is in the network {network}, banned by the operator (`underpass unban {network}`)"
+                )
+            }
             Self::ServerNetworks(refusal) => {
                 write!(f, "{refusal} (server option {})", option_of(*refusal))
             }
@@ -150,6 +163,8 @@ impl UserAdmission {
     pub(super) fn new(config: &ServerConfig) -> Arc<Self> {
         Arc::new(Self {
             networks: config.user_networks.clone(),
+            banned: ArcSwap::default(),
+            named_bans: Mutex::default(),
             max_streams: config.max_streams,
             max_per_service: config.max_streams_per_service(),
             max_per_address: config.max_streams_per_address(),
@@ -168,8 +183,36 @@ impl UserAdmission {
         service: &Service<P>,
         ip: IpAddr,
     ) -> Result<(), UserRefusal> {
+        if let Some(network) = self.banned.load().find(ip) {
+            return Err(UserRefusal::Banned(ip, network));
+        }
         self.networks.check(ip).map_err(UserRefusal::ServerNetworks)?;
         service.pool.check_user(ip).map_err(UserRefusal::ProxyNetworks)
+    }
+
+    /// Refuses the users of a network from now on. Returns all that are banned.
+    pub(super) fn ban(&self, network: Network) -> Vec<Network> {
+        self.change_bans(|bans| _ = bans.insert(network))
+    }
+
+    /// Admits the users of a network again that was banned. Returns all that are still banned; `None` if this one was not.
+    pub(super) fn unban(&self, network: Network) -> Option<Vec<Network>> {
+        let mut was_banned = false;
+        let bans = self.change_bans(|bans| was_banned = bans.remove(&network));
+        was_banned.then_some(bans)
+    }
+
+    /// Returns whether no more networks can be banned.
+    pub(super) fn has_all_bans(&self) -> bool {
+        self.named_bans.lock().len() >= UserNetworks::MAX
+    }
+
+    /// Changes which networks are banned, and returns them.
+    fn change_bans(&self, change: impl FnOnce(&mut BTreeSet<Network>)) -> Vec<Network> {
+        let mut bans = self.named_bans.lock();
+        change(&mut bans);
+        self.banned.store(Arc::new(NetworkSet::new(bans.iter().copied())));
+        bans.iter().copied().collect()
     }
 
     /// Counts one more connection to `service` whose user is not known yet.

@@ -5,10 +5,11 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
     table_mutex::assert_no_table_locked,
     throttle::{EventThrottles, Throttle},
 };
-use crate::ids::{ChannelId, ProxyId, ServiceKey};
+use crate::ids::{ChannelId, Network, ProxyId, ServiceKey};
 
 /// The capacity of the event channel: how many events a receiver may lag behind before it loses some and has to
 /// resynchronise from a snapshot.
@@ -47,6 +48,8 @@ pub struct Telemetry {
     handshakes_failed: AtomicU64,
     /// How often an address was blocked because of wrong tokens.
     addresses_blocked: AtomicU64,
+    /// The networks whose users the operator has banned, for display; the server decides by its own list.
+    banned_networks: Mutex<Vec<Network>>,
     /// Limit the events that users and peers can cause at any rate.
     pub(super) throttles: EventThrottles,
     /// The counters of the open services, by key.
@@ -74,6 +77,7 @@ impl Default for Telemetry {
             users_rejected: AtomicU64::new(0),
             handshakes_failed: AtomicU64::new(0),
             addresses_blocked: AtomicU64::new(0),
+            banned_networks: Mutex::default(),
             throttles: EventThrottles::default(),
             services: DashMap::new(),
             proxies: DashMap::new(),
@@ -155,6 +159,29 @@ impl Telemetry {
         }
         // An error only means that there is no receiver.
         _ = self.events.send(Event { epoch_ms: clock::epoch_ms(), kind });
+    }
+
+    /// Returns the time since the server started, from which times in snapshots count.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Returns the ids of the connected proxies with this name, sorted.
+    pub fn proxies_named(&self, name: &str) -> Vec<ProxyId> {
+        let named = self.proxies.iter().filter(|proxy| *proxy.name == *name);
+        let mut ids: Vec<ProxyId> = named.map(|proxy| proxy.id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Publishes the networks whose users the operator has banned, for display.
+    pub fn set_banned_networks(&self, networks: Vec<Network>) {
+        *self.banned_networks.lock() = networks;
+    }
+
+    /// Returns the networks whose users the operator has banned.
+    pub fn banned_networks(&self) -> Vec<Network> {
+        self.banned_networks.lock().clone()
     }
 
     /// Returns the server-wide sums and counts.

@@ -27,7 +27,7 @@ mod throttle;
 pub use bottleneck::{Bottleneck, BottleneckTimes, StreamDetails, StreamDetailsSource};
 pub use clock::epoch_ms;
 pub use content::{Content, Progress, Shortfall, TransferEnd};
-pub use event::{DisconnectReason, EndReason, EndedBy, Event, EventKind, Notable, seconds};
+pub use event::{CommandOutcome, DisconnectReason, EndReason, EndedBy, Event, EventKind, Notable, seconds};
 pub use guard::{ChannelGuard, ProxyGuard, ServiceGuard, StreamGuard, UserGuard};
 pub use hub::Telemetry;
 pub use latency::{Latencies, LatencyHistogram, LatencyHistograms, LatencySummary};

@@ -1,5 +1,5 @@
 //! The columns of all tables. One entry defines a column: its heading, width, alignment, how long it stays on a narrow
-//! terminal, its explanation in the help, and the names by which settings, sorting and filters refer to it. What a cell
+//! terminal, its explanation in the help, and the names by which settings and sorting refer to it. What a cell
 //! says about a row is the only thing that is defined elsewhere, in a `match` of the view over the same enum.
 //!
 //! This module depends on nothing else of the cockpit: layout, model and view use it.
@@ -37,13 +37,11 @@ pub(crate) struct ColumnSpec {
     pub(crate) setting: &'static str,
     /// The name of the column in the command `sort`; `None` if the table cannot be sorted by it.
     pub(crate) sort_name: Option<&'static str>,
-    /// The beginning of a filter term about this column, with its colon; `None` if the column cannot be searched.
-    pub(crate) filter_prefix: Option<&'static str>,
 }
 
 impl ColumnSpec {
     /// Creates a column with these widths in cells. It is dropped last, has no help text, and cannot be chosen,
-    /// sorted by or searched until the methods below say so.
+    /// or sorted by until the methods below say so.
     const fn new(heading: &'static str, min_width: usize, max_width: usize, align: Align) -> Self {
         Self {
             heading,
@@ -55,7 +53,6 @@ impl ColumnSpec {
             help: "",
             setting: "",
             sort_name: None,
-            filter_prefix: None,
         }
     }
 
@@ -86,12 +83,6 @@ impl ColumnSpec {
     /// Makes the table sortable by the column, under this name in the command `sort`.
     const fn sort_name(mut self, name: &'static str) -> Self {
         self.sort_name = Some(name);
-        self
-    }
-
-    /// Makes the column searchable: filter terms about it begin with this prefix, which ends with a colon.
-    const fn filter_prefix(mut self, prefix: &'static str) -> Self {
-        self.filter_prefix = Some(prefix);
         self
     }
 }
@@ -140,22 +131,15 @@ macro_rules! table_columns {
 table_columns! {
     /// A column of the streams table.
     StreamColumn {
-        Stream = text("STREAM", 10, 10).drop_rank(0).setting("stream").sort_name("key").filter_prefix("key:")
-            .help("stream key: user id and the number of the stream of this user");
-        State = text("STATE", 7, 7).drop_rank(2).setting("state").sort_name("state").filter_prefix("state:")
-            .help("see States below");
-        Service = text("SERVICE", 8, 14).drop_rank(13).setting("service").sort_name("service").filter_prefix("service:")
-            .help("public port, and the group of proxies behind it if that is not the default group");
-        Proxy = text("PROXY", 10, 20).drop_rank(5).setting("proxy").sort_name("proxy").filter_prefix("proxy:")
-            .help("proxy that connected to the target");
+        Stream = text("STREAM", 10, 10).drop_rank(0).setting("stream").sort_name("key").help("stream key: user id and the number of the stream of this user");
+        State = text("STATE", 7, 7).drop_rank(2).setting("state").sort_name("state").help("see States below");
+        Service = text("SERVICE", 8, 14).drop_rank(13).setting("service").sort_name("service").help("public port, and the group of proxies behind it if that is not the default group");
+        Proxy = text("PROXY", 10, 20).drop_rank(5).setting("proxy").sort_name("proxy").help("proxy that connected to the target");
         Channel = text("CHANNEL", 7, 7).drop_rank(11).setting("channel").sort_name("channel")
             .help("primary channel of the stream: proxy and number of the connection");
-        Address = text("USER ADDRESS", 21, 47).drop_rank(9).setting("address").sort_name("user").filter_prefix("user:")
-            .help("IP address and port of the user's connection");
-        Content = text("CONTENT", 16, 60).preferred_width(26).drop_rank(4).setting("content").sort_name("content")
-            .filter_prefix("content:").help("protocol and name detected in the first bytes; nothing is altered");
-        Priority = text("PRIO", 6, 6).drop_rank(8).setting("priority").sort_name("priority").filter_prefix("pri:")
-            .help("priority: urgent, high, normal, low or backgr(ound); each step up doubles the share of a congested channel");
+        Address = text("USER ADDRESS", 21, 47).drop_rank(9).setting("address").sort_name("user").help("IP address and port of the user's connection");
+        Content = text("CONTENT", 16, 60).preferred_width(26).drop_rank(4).setting("content").sort_name("content").help("protocol and name detected in the first bytes; nothing is altered");
+        Priority = text("PRIO", 6, 6).drop_rank(8).setting("priority").sort_name("priority").help("priority: urgent, high, normal, low or backgr(ound); each step up doubles the share of a congested channel");
         Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(15).setting("limit")
             .help("rate limits of the stream in bytes per second");
         UpRate = figure("UP/s", 6, 7).drop_rank(7).setting("up").sort_name("up")
@@ -186,19 +170,6 @@ impl StreamColumn {
     pub(crate) fn named(name: &str) -> Option<Self> {
         let name = name.strip_suffix("-rate").unwrap_or(name);
         Self::ALL.iter().copied().find(|column| column.name() == name)
-    }
-
-    /// Returns the column that a filter term names before its colon.
-    pub(crate) fn of_filter_name(name: &str) -> Option<Self> {
-        let is_named = |column: &Self| {
-            column.spec().filter_prefix.and_then(|prefix| prefix.strip_suffix(':')) == Some(name)
-        };
-        Self::ALL.iter().copied().find(is_named)
-    }
-
-    /// Returns what a filter term about a column may begin with, in the order of the screen.
-    pub(crate) fn filter_prefixes() -> impl Iterator<Item = &'static str> {
-        Self::ALL.iter().filter_map(|column| column.spec().filter_prefix)
     }
 }
 

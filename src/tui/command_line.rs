@@ -2,21 +2,21 @@
 //! an argument. Nothing is performed here.
 
 use super::{
-    intent::{Intent, LimitChange, PriorityChange},
+    intent::{Intent, PriorityChange},
     keymap::{InputContext, Keymap},
-    model::{CHART_WINDOWS, ExportFormat, LoadMeasure, Sort, SortBy, StreamFilter},
+    model::{CHART_WINDOWS, ExportFormat, LoadMeasure, Sort, SortBy},
     theme::Theme,
 };
 use crate::{
-    control::MAX_WEIGHT,
-    ids::{Direction, IdError, Policy, Rate, near_miss, parse_bytes},
+    control::{StreamFilter, parse_limits, parse_policy, parse_weight},
+    ids::{IdError, NetworkError, near_miss},
 };
 
 /// The words that an operator can type for the time spans of [`CHART_WINDOWS`].
 const WINDOW_NAMES: [&str; CHART_WINDOWS.len()] = ["30s", "2m", "5m", "15m", "30m", "1h"];
 
 /// Commands that take an argument, and the words that the argument may begin with.
-const ARGUMENTS: [(&str, &[&str]); 11] = [
+const ARGUMENTS: [(&str, &[&str]); 13] = [
     // The sort keys, see `argument_words`.
     ("sort", &[]),
     ("theme", &Theme::NAMES),
@@ -28,11 +28,13 @@ const ARGUMENTS: [(&str, &[&str]); 11] = [
     ("policy", &["round-robin", "weighted", "least-streams", "peak-ewma"]),
     ("load", &["streams", "bytes"]),
     ("unblock", &[]),
+    ("ban", &[]),
+    ("unban", &[]),
     ("export", &["csv", "json"]),
 ];
 
 /// Commands with an argument that change the server: they exist only where the keymap has a binding of the same name.
-const REQUIRE_BINDING: [&str; 5] = ["priority", "limit", "weight", "policy", "unblock"];
+const REQUIRE_BINDING: [&str; 7] = ["priority", "limit", "weight", "policy", "unblock", "ban", "unban"];
 
 /// Bindings that cannot be run by name, because they only move a cursor or close an overlay.
 const KEYS_ONLY: [&str; 13] = [
@@ -86,6 +88,12 @@ pub(crate) fn parse(keymap: &Keymap, context: InputContext, line: &str) -> Resul
         },
         "unblock" if !argument.is_empty() && is_bound() => {
             argument.parse().map(Intent::Unblock).map_err(|why: IdError| why.to_string())
+        }
+        "ban" if !argument.is_empty() && is_bound() => {
+            argument.parse().map(Intent::Ban).map_err(|why: NetworkError| why.to_string())
+        }
+        "unban" if !argument.is_empty() && is_bound() => {
+            argument.parse().map(Intent::Unban).map_err(|why: NetworkError| why.to_string())
         }
         "load" => with_argument(name, argument, parse_load_measure).map(Intent::SetLoadMeasure),
         "export" if argument.is_empty() => Ok(Intent::Export(ExportFormat::Csv)),
@@ -162,83 +170,6 @@ fn parse_export_format(word: &str) -> Option<ExportFormat> {
         "csv" => Some(ExportFormat::Csv),
         "json" => Some(ExportFormat::Json),
         _ => None,
-    }
-}
-
-/// Parses rate limits, in bytes per second of each direction: `down 10M`, `up 500K down off`, `10M down`; a rate or
-/// `off` alone is for both directions. A comma separates only where white space follows: `1,5M` is an error, and not 1 and
-/// 5M.
-pub(crate) fn parse_limits(text: &str) -> Result<Vec<LimitChange>, String> {
-    let mut changes: Vec<LimitChange> = Vec::new();
-    let words = text.split([' ', '\t', '=']).map(|word| word.trim_end_matches(','));
-    let mut words = words.filter(|word| !word.is_empty()).peekable();
-    while let Some(word) = words.next() {
-        let (direction, rate) = match (parse_direction(word), words.peek()) {
-            (Some(_), None) => return Err(format!("missing argument: {word} RATE, or {word} off")),
-            (Some(direction), Some(rate)) => {
-                let rate = parse_rate(rate)?;
-                words.next();
-                (Some(direction), rate)
-            }
-            (None, next) => {
-                let direction = next.and_then(|next| parse_direction(next));
-                direction.inspect(|_| _ = words.next());
-                (direction, parse_rate(word)?)
-            }
-        };
-        for direction in direction.map_or(vec![Direction::Down, Direction::Up], |one| vec![one]) {
-            if changes.iter().any(|known| known.direction == direction) {
-                return Err(format!("two rates for the same direction: {text} (down|up RATE, RATE, or off)"));
-            }
-            changes.push(LimitChange { direction, rate });
-        }
-    }
-    if changes.is_empty() && !text.trim().is_empty() {
-        return Err("missing argument: down|up RATE, RATE, or off".to_owned());
-    }
-    Ok(changes)
-}
-
-/// Parses the name of a direction; `None` for another word.
-fn parse_direction(word: &str) -> Option<Direction> {
-    match word.to_ascii_lowercase().as_str() {
-        "down" | "download" => Some(Direction::Down),
-        "up" | "upload" => Some(Direction::Up),
-        _ => None,
-    }
-}
-
-/// Parses a rate in bytes per second, such as `1M`, `1MB/s` or `500kB/s`; `None` is no limit. 0 is an error: some take it
-/// for no limit, and some for no traffic.
-fn parse_rate(word: &str) -> Result<Option<Rate>, String> {
-    if ["off", "none"].contains(&word.to_ascii_lowercase().as_str()) {
-        return Ok(None);
-    }
-    if parse_bytes(word.strip_suffix("/s").unwrap_or(word)) == Some(0.0) {
-        return Err("0 is no rate: off removes the limit, p pauses a stream".to_owned());
-    }
-    let rate = word.parse::<Rate>();
-    rate.map(Some).map_err(|why| format!("{why} (down|up RATE, RATE, or off)"))
-}
-
-/// Parses the weight of a proxy, 1 to [`MAX_WEIGHT`].
-///
-/// # Errors
-/// A message for the operator.
-pub(crate) fn parse_weight(text: &str) -> Result<u32, String> {
-    let weight = text.parse().ok().filter(|weight| (1..=MAX_WEIGHT).contains(weight));
-    weight.ok_or_else(|| format!("expected: a number from 1 to {MAX_WEIGHT}"))
-}
-
-/// Parses a balancing policy: its name, or a beginning that only one name has.
-///
-/// # Errors
-/// A message for the operator.
-pub(crate) fn parse_policy(text: &str) -> Result<Policy, String> {
-    let mut fitting = Policy::ALL.into_iter().filter(|policy| policy.to_string().starts_with(text));
-    match (fitting.next(), fitting.next()) {
-        (Some(only), None) => Ok(only),
-        _ => Err(format!("expected: {}", argument_words("policy").join("|"))),
     }
 }
 

@@ -3,8 +3,9 @@
 
 use super::{
     command_line,
-    model::{Model, Overlay, Prompt, PromptKind, StreamFilter},
+    model::{Model, Overlay, Prompt, PromptKind},
 };
+use crate::control::StreamFilter;
 
 /// The possible completions of the last word in the open prompt.
 #[derive(Debug, Default, PartialEq, Eq)]

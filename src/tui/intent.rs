@@ -2,13 +2,13 @@
 //! [`update`](super::update::update) handles it in one match, so that each way of input can do the same.
 
 use super::{
-    model::{
-        CursorStep, ExportFormat, KillTarget, LimitTarget, LineEditOp, LoadMeasure, ScreenId, Sort,
-        StreamFilter,
-    },
+    model::{CursorStep, ExportFormat, KillTarget, LimitTarget, LineEditOp, LoadMeasure, ScreenId, Sort},
     theme::Theme,
 };
-use crate::ids::{AddressBlock, Direction, Policy, Priority, ProxyId, Rate, ServiceKey, UserChannelId};
+use crate::{
+    control::{LimitChange, StreamFilter},
+    ids::{AddressBlock, Network, Policy, Priority, ProxyId, ServiceKey, UserChannelId},
+};
 
 /// One thing that the operator wants. Where a variant has an optional target, `None` means what is selected.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,6 +69,10 @@ pub(crate) enum Intent {
     SetPolicy(Option<ServiceKey>, Policy),
     /// Unblocks an address that has sent wrong tokens.
     Unblock(AddressBlock),
+    /// Bans the users of a network.
+    Ban(Network),
+    /// Admits the users of a banned network again.
+    Unban(Network),
 
     /// Marks the selected stream, or unmarks it, and selects the next one.
     ToggleMark,
@@ -187,15 +191,6 @@ pub(crate) enum DrainChange {
     Start,
     Stop,
     Toggle,
-}
-
-/// A change of a rate limit in one direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LimitChange {
-    /// The direction that is limited: download (to the user) or upload (from the user).
-    pub(crate) direction: Direction,
-    /// The new limit in bytes per second; `None` removes the limit.
-    pub(crate) rate: Option<Rate>,
 }
 
 /// What can be done in a dialog.

@@ -155,7 +155,7 @@ async fn the_proxy_or_the_operator_sets_weights() {
         tunnel
             .event(
                 "the command is reported",
-                |event| matches!(event, EventKind::OperatorActed { what } if *what == set),
+                |event| matches!(event, EventKind::OperatorActed { what, .. } if *what == set),
             )
             .await;
         for weight in [0, 1001, u32::MAX] {

@@ -18,7 +18,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{Content, Shortfall, micros};
-use crate::ids::{AddressBlock, ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
+use crate::ids::{AddressBlock, ChannelId, Operator, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
 pub use notable::Notable;
 pub use reason::{DisconnectReason, EndReason, EndedBy};
@@ -30,6 +30,25 @@ pub struct Event {
     pub epoch_ms: u64,
     /// What happened, to which object.
     pub kind: EventKind,
+}
+
+/// What came of a command of an operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommandOutcome {
+    /// It was executed, and affected so many streams.
+    Done(usize),
+    /// It was refused or has failed, and changed nothing.
+    Failed(String),
+}
+
+impl<E: fmt::Display> From<Result<usize, E>> for CommandOutcome {
+    fn from(result: Result<usize, E>) -> Self {
+        match result {
+            Ok(streams) => Self::Done(streams),
+            Err(why) => Self::Failed(why.to_string()),
+        }
+    }
 }
 
 /// What happened, to which object.
@@ -227,10 +246,15 @@ pub enum EventKind {
         /// The I/O error.
         reason: String,
     },
-    /// The server executed a command of the operator.
+    /// An operator gave a command: the audit trail. A command of the cockpit is reported only if it was executed, because the
+    /// cockpit shows its operator why one was not.
     OperatorActed {
         /// The command in words, with the keys of its targets.
         what: String,
+        /// Who gave it.
+        by: Operator,
+        /// What came of it.
+        outcome: CommandOutcome,
     },
     /// The entries of named proxies were read again, and others apply.
     TokensChanged {
@@ -426,7 +450,13 @@ impl fmt::Display for EventKind {
             Self::AcceptFailed { listener, reason } => {
                 write!(f, "cannot accept connections on {listener}: {reason}")
             }
-            Self::OperatorActed { what } => write!(f, "operator: {what}"),
+            Self::OperatorActed { what, by, outcome } => {
+                write!(f, "operator: {what} {by}")?;
+                match outcome {
+                    CommandOutcome::Done(streams) => write!(f, " streams={streams}"),
+                    CommandOutcome::Failed(why) => write!(f, " failed={why:?}"),
+                }
+            }
             Self::TokensChanged { added, changed, revoked } => {
                 f.write_str("tokens reloaded:")?;
                 for (what, names) in [("added", added), ("changed", changed), ("revoked", revoked)] {

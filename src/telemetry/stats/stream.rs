@@ -47,6 +47,19 @@ impl StreamPhase {
     /// All phases, in the order of declaration.
     const ALL: [Self; 6] =
         [Self::Waiting, Self::Opening, Self::Open, Self::UserDone, Self::TargetDone, Self::Ended];
+
+    /// Returns the state of a stream as one lower-case word, for filters, lists and exports.
+    pub fn state_name(self, is_paused: bool, is_in_grace_period: bool) -> &'static str {
+        match self {
+            _ if is_paused => "paused",
+            _ if is_in_grace_period => "wait",
+            Self::Waiting => "wait",
+            Self::Opening => "dial",
+            Self::Open => "open",
+            Self::UserDone | Self::TargetDone => "half",
+            Self::Ended => "ended",
+        }
+    }
 }
 
 /// The immutable attributes of a stream.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::EventKind;
+use super::{CommandOutcome, EventKind};
 
 #[cfg(test)]
 mod tests;
@@ -114,6 +114,7 @@ fn plural(kind: &EventKind) -> &'static str {
         EventKind::ProxyResumed { .. } => "resumptions of proxies",
         EventKind::ChannelsPlanned { .. } => "changes of the number of channels",
         EventKind::AcceptFailed { .. } => "failures to accept a connection",
+        EventKind::OperatorActed { .. } => "commands of operators that failed",
         _ => "events",
     }
 }
@@ -152,6 +153,8 @@ pub(super) struct EventThrottles {
     channel_plans: Throttle,
     /// Of failures to accept a connection: each listener pauses after one, and there may be thousands.
     failed_accepts: Throttle,
+    /// Of commands of operators that were refused or have failed: a program that may only read can send them at any rate.
+    failed_commands: Throttle,
 }
 
 impl Default for EventThrottles {
@@ -174,6 +177,7 @@ impl Default for EventThrottles {
             interruptions: [lifecycle(), lifecycle()],
             channel_plans: refusals(),
             failed_accepts: refusals(),
+            failed_commands: refusals(),
         }
     }
 }
@@ -202,6 +206,7 @@ impl EventThrottles {
             EventKind::ProxyResumed { .. } => &self.interruptions[1],
             EventKind::ChannelsPlanned { .. } => &self.channel_plans,
             EventKind::AcceptFailed { .. } => &self.failed_accepts,
+            EventKind::OperatorActed { outcome: CommandOutcome::Failed(_), .. } => &self.failed_commands,
             _ => return None,
         })
     }

@@ -2,17 +2,9 @@
 
 use super::*;
 
-/// A decimal comma and a second rate for a direction are no limits that somebody asked for.
-#[test]
-fn a_limit_that_can_be_read_in_two_ways_is_an_error() {
-    for line in ["1,5M", "down 1,5M", "down 1M 2M", "1M down 2M", "1M 2M", ","] {
-        assert!(parse_limits(line).is_err(), "{line}");
-    }
-    assert_eq!(parse_limits("down 1M, up 2M").unwrap().len(), 2);
-}
 use crate::{
-    control::Capabilities,
-    ids::Priority,
+    control::{Capabilities, LimitChange},
+    ids::{Direction, Policy, Priority, Rate},
     tui::{
         columns::StreamColumn,
         intent::{DrainChange, KillScope},
@@ -82,6 +74,17 @@ fn a_read_only_command_line_changes_nothing_on_the_server() {
             assert!(parse(&keymap, context, line).is_err(), "{line}");
         }
     }
+}
+
+#[test]
+fn a_network_is_banned_unless_the_cockpit_is_read_only() {
+    let network = "192.0.2.0/24".parse().unwrap();
+    assert_eq!(parsed(InputContext::Streams, "ban 192.0.2.0/24"), Ok(Intent::Ban(network)));
+    assert_eq!(parsed(InputContext::Proxies, "unban  192.0.2.0/24"), Ok(Intent::Unban(network)));
+    let error = parsed(InputContext::Streams, "ban 192.0.2.1/24").unwrap_err();
+    assert!(error.contains("the network is 192.0.2.0/24"), "{error}");
+    let error = parse(&Keymap::default().read_only(), InputContext::Streams, "ban 192.0.2.1").unwrap_err();
+    assert!(error.contains("read-only"), "{error}");
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub(crate) enum RequiredCapability {
     Weight,
     Policy,
     Unblock,
+    Ban,
     /// Ending or suspending the program, and with it all streams. The server does not grant it: it is only withheld
     /// from a read-only operator.
     Shutdown,
@@ -108,6 +109,7 @@ impl Keymap {
             RequiredCapability::Weight => capabilities.weight,
             RequiredCapability::Policy => capabilities.policy,
             RequiredCapability::Unblock => capabilities.unblock,
+            RequiredCapability::Ban => capabilities.ban,
         })
     }
 

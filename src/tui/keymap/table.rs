@@ -145,6 +145,8 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Screens: [char('a')] "a" "add-proxy" Intent::ShowJoinCommand, "" "show the command that joins another machine as a proxy";
     Screens: [char(':')] ":" "command-line" Intent::OpenCommandLine, "command" "run a command by its name; ⇥ completes it";
     Screens: [] "" "unblock" Intent::MissingArgument, "" "let proxies connect again from an address that was blocked because of wrong tokens: :unblock 192.0.2.1" Unblock;
+    Screens: [] "" "ban" Intent::MissingArgument, "" "refuse the users of a network until the server ends, and reset their streams: :ban 192.0.2.0/24" Ban;
+    Screens: [] "" "unban" Intent::MissingArgument, "" "admit the users of a banned network again: :unban 192.0.2.0/24" Ban;
     Screens: [] "" "theme" Intent::MissingArgument, "" "set the theme: dark, light, ansi, safe, none";
     Screens: [] "" "mouse" Intent::ToggleMouse, "" "enable or disable the mouse";
     Screens: [code(Esc)] "Esc" "back" Intent::Back, "" "clear the filter, then the marks; never quits";

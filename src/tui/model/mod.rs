@@ -59,7 +59,7 @@ pub(crate) use server_state::ServerState;
 pub(crate) use service_rows::{ServiceId, ServiceRow, ServiceRows};
 pub(crate) use sort::{Sort, SortBy};
 pub(crate) use stream_detail::{EventJournal, StreamDetail};
-pub(crate) use stream_filter::{StreamFilter, state_name};
+pub(crate) use stream_filter::{FilterRow, state_name};
 pub(crate) use stream_row::{RowId, StreamAttributes, StreamRow};
 pub(crate) use stream_rows::StreamRows;
 pub(crate) use user_rows::{UserLine, UserRow, UserRows};
@@ -409,7 +409,7 @@ impl Model {
             let ServerState { streams, proxies, now, .. } = self.shown();
             for id in self.unfiltered_rows() {
                 if let Some(row) = streams.get(*id)
-                    && self.streams_screen.filter.passes(row, proxies, *now)
+                    && self.streams_screen.filter.passes(&FilterRow { row, proxies, now: *now })
                 {
                     rows.push(*id);
                     open += usize::from(row.is_live());

@@ -236,7 +236,8 @@ impl CommandBatch {
             Command::SetWeight(_, weight) => format!("weight of {name} set to {weight}"),
             Command::SetPolicy(_, policy) => format!("policy of {name} set to {policy}"),
             Command::Unblock(_) => format!("{name} may connect again"),
-            Command::KillUser(_) | Command::KickProxy(_) => {
+            Command::Unban(_) => format!("users of {name} are admitted again"),
+            Command::KillUser(_) | Command::KickProxy(_) | Command::Ban(_) => {
                 let plural = if *affected_streams == 1 { "" } else { "s" };
                 format!("{verb} {name}, {affected_streams} stream{plural}")
             }

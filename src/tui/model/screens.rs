@@ -5,9 +5,12 @@ use std::time::Instant;
 
 use super::{
     columns::ColumnSelection, cursor::Cursor, proxy_rows::ProxyLine, stream_detail::StreamDetail,
-    stream_filter::StreamFilter, stream_row::RowId, user_rows::UserLine,
+    stream_row::RowId, user_rows::UserLine,
 };
-use crate::ids::{ProxyId, UserChannelId};
+use crate::{
+    control::StreamFilter,
+    ids::{ProxyId, UserChannelId},
+};
 
 /// Identifies one of the four screens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -88,7 +88,7 @@ impl EventJournal {
         for event in &self.0 {
             let about = match &event.kind {
                 // The text of an action names the stream.
-                EventKind::OperatorActed { what } => what.split_whitespace().any(|word| word == name),
+                EventKind::OperatorActed { what, .. } => what.split_whitespace().any(|word| word == name),
                 EventKind::GracePeriodStarted { proxy, .. } | EventKind::ProxyResumed { proxy, .. } => {
                     carrier == Some(*proxy) && !over
                 }

@@ -7,10 +7,10 @@ use super::{
     screens::text_of,
 };
 use crate::{
-    ids::{Direction, Policy, ProxyId, Rate},
+    ids::{Direction, Operator, Policy, ProxyId, Rate},
     telemetry::{
-        Bottleneck, BottleneckTimes, ChannelState, EndReason, EventKind, Latencies, LatencySummary, Snapshot,
-        StreamDetails, TcpInfo,
+        Bottleneck, BottleneckTimes, ChannelState, CommandOutcome, EndReason, EventKind, Latencies,
+        LatencySummary, Snapshot, StreamDetails, TcpInfo,
     },
 };
 
@@ -146,8 +146,13 @@ fn the_detail_screen_shows_bottleneck_and_policy() {
     assert!(!fixture.text().contains("bottleneck"));
     fixture.model.detail_screen.open.as_mut().unwrap().flow = Some(flow());
     let what = format!("pause stream {}", fixture.selected().unwrap());
-    fixture.hub.emit(EventKind::OperatorActed { what });
-    fixture.hub.emit(EventKind::OperatorActed { what: "pause stream 1674DC:31".into() });
+    for what in [what, "pause stream 1674DC:31".to_owned()] {
+        fixture.hub.emit(EventKind::OperatorActed {
+            what,
+            by: Operator::Cockpit,
+            outcome: CommandOutcome::Done(1),
+        });
+    }
     fixture.tick(TICK);
     let text = fixture.text();
     assert_eq!(text.matches("operator:").count(), 1, "an action on another stream is not shown: {text}");

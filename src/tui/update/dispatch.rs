@@ -50,6 +50,12 @@ pub(super) fn perform(model: &mut Model, intent: Intent) -> Vec<Effect> {
         Intent::Unblock(address) => {
             return batch::send_one(model, address.to_string(), "unblocked", Command::Unblock(address));
         }
+        Intent::Ban(network) => {
+            return batch::send_one(model, network.to_string(), "banned", Command::Ban(network));
+        }
+        Intent::Unban(network) => {
+            return batch::send_one(model, network.to_string(), "unbanned", Command::Unban(network));
+        }
 
         Intent::ToggleMark => streams::toggle_mark(model),
         Intent::ClearMarks => model.streams_screen.marks.clear(),

@@ -2,10 +2,9 @@
 
 use super::{batch, prompt, selection};
 use crate::{
-    control::{Command, LimitScope},
+    control::{Command, LimitChange, LimitScope},
     ids::{Direction, RateLimits},
     tui::{
-        intent::LimitChange,
         model::{LimitTarget, Model, NoticeLevel, PromptKind},
         msg::Effect,
     },
@@ -97,7 +96,7 @@ fn current_limits(model: &Model, target: &LimitTarget) -> Option<RateLimits> {
     }
 }
 
-/// Formats rate limits as text that [`parse_limits`](crate::tui::command_line::parse_limits) understands: `down 10M
+/// Formats rate limits as text that [`parse_limits`](crate::control::parse_limits) understands: `down 10M
 /// up 500K`.
 fn format_limits(limits: RateLimits) -> String {
     let words = Direction::ALL

@@ -1,10 +1,11 @@
 //! Moves between screens and rows, and changes what the streams table lists. Nothing here reaches the server.
 
 use crate::{
+    control::StreamFilter,
     ids::ProxyId,
     tui::model::{
         Cursor, CursorStep, MESSAGE_INDENT, Model, NoticeLevel, Overlay, PageSize, ProxyLine, ProxyRows,
-        RowId, ScreenId, Sort, StreamFilter, UserLine,
+        RowId, ScreenId, Sort, UserLine,
     },
 };
 

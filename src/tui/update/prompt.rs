@@ -1,14 +1,13 @@
 //! The prompt: opens it, edits its text, and translates what was accepted into an intent.
 
 use super::navigation;
+use crate::control::{StreamFilter, parse_limits, parse_policy, parse_weight};
 use crate::tui::{
     command_line,
     completion::Completion,
     intent::{Intent, PromptIntent},
     keymap,
-    model::{
-        Cursor, LineEdit, LineEditOp, Model, NoticeLevel, Overlay, Prompt, PromptKind, RowId, StreamFilter,
-    },
+    model::{Cursor, LineEdit, LineEditOp, Model, NoticeLevel, Overlay, Prompt, PromptKind, RowId},
     terminal::Key,
 };
 
@@ -122,13 +121,15 @@ fn accept(model: &mut Model) -> Option<Intent> {
         {
             Ok(None)
         }
-        PromptKind::Limit(target) => command_line::parse_limits(&text)
-            .map(|changes| Some(Intent::SetLimit(Some(target.clone()), changes))),
-        PromptKind::Weight(proxy) => {
-            command_line::parse_weight(&text).map(|weight| Some(Intent::SetWeight(Some(*proxy), weight)))
+        PromptKind::Limit(target) => {
+            parse_limits(&text).map(|changes| Some(Intent::SetLimit(Some(target.clone()), changes)))
         }
-        PromptKind::Policy(service) => command_line::parse_policy(&text)
-            .map(|policy| Some(Intent::SetPolicy(Some(service.clone()), policy))),
+        PromptKind::Weight(proxy) => {
+            parse_weight(&text).map(|weight| Some(Intent::SetWeight(Some(*proxy), weight)))
+        }
+        PromptKind::Policy(service) => {
+            parse_policy(&text).map(|policy| Some(Intent::SetPolicy(Some(service.clone()), policy)))
+        }
         PromptKind::Help => {
             model.overlay = Some(Overlay::Help { scroll: 0, search: text });
             return None;

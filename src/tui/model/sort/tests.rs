@@ -38,3 +38,9 @@ fn the_sort_key_goes_round_the_columns_on_the_screen() {
         ]
     );
 }
+
+/// `underpass ps --sort` and the control socket take the same names.
+#[test]
+fn the_names_of_sort_keys_are_shared() {
+    assert_eq!(SortBy::names(), crate::control::SORT_KEYS);
+}

@@ -31,7 +31,7 @@ fn a_value_in_quotes_is_one_word_and_text_with_an_equals_sign_is_a_word() {
     assert_eq!(split_terms("proxy=\"my laptop\" down>1"), ["proxy=\"my laptop\"", "down>1"]);
     assert_eq!(split_terms("!proxy:\"my laptop"), ["!proxy:\"my laptop"]);
     assert_eq!(split_terms("say\"ing so"), ["say\"ing", "so"]);
-    let exact = |text| matches!(parse_condition(text), Ok(FilterCondition::ColumnIs(..)));
+    let exact = |text| matches!(parse_condition(text), Ok(FilterCondition::FieldIs(..)));
     assert!(exact("proxy=edge-1") && exact("PORT=8080") && exact("user=10.0.0.1:4000"));
     assert!(!exact("id=5") && !exact("content:?proxy=x") && !exact("down>=1M"));
 }
