@@ -9,6 +9,7 @@
 //! ```text
 //! cli ──────────────────────────── wires everything together
 //!  ├── tui ─────────────── ids, telemetry, control
+//!  ├── operator ────────── ids, telemetry, control, feed
 //!  ├── server ──────────── ids, config, wire, mux, link, net, runtime, telemetry, control
 //!  └── proxy ───────────── ids, config, wire, mux, link, net, runtime, telemetry, tls
 //!        link ──────────── ids, wire, mux, net, runtime, inspect, telemetry
@@ -37,6 +38,7 @@ pub mod inspect;
 pub mod link;
 pub mod mux;
 pub mod net;
+pub mod operator;
 pub mod proxy;
 pub mod runtime;
 pub mod server;

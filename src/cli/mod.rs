@@ -11,6 +11,7 @@ mod host;
 mod join;
 mod log;
 mod memory;
+mod operate;
 mod output;
 mod proxy;
 mod run_demo;
@@ -39,7 +40,7 @@ const CORRUPT: u8 = 4;
 /// Runs the subcommand on the command line and returns the exit status.
 ///
 /// 0 success · 1 failure · 2 invalid command line or configuration file · 3 refused by the server for good · 4 the demo detected
-/// corrupted data.
+/// corrupted data · 5 the object of a command does not exist · 6 no server or proxy can be reached.
 pub fn run() -> ExitCode {
     let line = std::env::args_os().collect();
     let Invocation { args, options } = match CliArgs::parse_line(line, Surroundings::PROCESS) {
@@ -52,6 +53,7 @@ pub fn run() -> ExitCode {
         CliCommand::Token(args) => token::print(&args),
         CliCommand::Config(args) => config::run(args.command),
         CliCommand::Demo(args) => run_demo::run(args),
+        CliCommand::Operate(command) => operate::run(&command),
     };
     result.unwrap_or_else(|error| {
         output::complain(format_args!("{error:#}"));

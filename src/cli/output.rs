@@ -16,6 +16,14 @@ pub(super) fn complain(message: impl fmt::Display) {
 
 /// Writes the text to stdout.
 pub(super) fn print(text: impl fmt::Display) {
+    _ = try_print(text);
+}
+
+/// Writes the text to stdout, for a command that is of no use without a reader.
+///
+/// # Errors
+/// The I/O error, such as a closed pipe.
+pub(super) fn try_print(text: impl fmt::Display) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    _ = stdout.write_all(text.to_string().as_bytes()).and_then(|()| stdout.flush());
+    stdout.write_all(text.to_string().as_bytes()).and_then(|()| stdout.flush())
 }

@@ -11,7 +11,7 @@ use super::{
     descriptors, host,
     join::{JoinCommand, argument, quote},
     log::{self, LogDestination},
-    output,
+    operate, output,
     signals::{self, Hangup},
     state_dir::KeptIn,
     terminal, token,
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::{
     config::ServerConfig,
+    operator::{ProcessHandle, Role, ServerHandle, Subject},
     server::{Credentials, Server, ShutdownSignals},
     telemetry::{LogRing, Telemetry},
     tls::ServerTls,
@@ -62,7 +63,7 @@ pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result
         let mut config = ServerConfig { tls: tls.clone(), ..args.config() };
         config.user_id_key = user_id_key::load(args.state_dir.as_deref());
         descriptors::fit_server(&mut config, workers.count())?;
-        let drain_timeout = config.drain_timeout;
+        let (drain_timeout, hands_over) = (config.drain_timeout, config.reuse_port);
         let (server, control) = Server::bind(config, credentials.clone(), telemetry.clone(), workers)?;
         let join = token.as_ref().map(|token| (JoinCommand::new(server.addr(), certificate.as_ref()), token));
         if let (Some(kept), Some((join, token))) = (&kept, &join) {
@@ -83,6 +84,11 @@ pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result
         let (hangup, reload) = Hangup::of_service();
         signals::follow(shutdown.clone(), drain_timeout, hangup)?;
         let reloading = follow_files(certificate, tls, reload.clone());
+        let subject =
+            Subject::Server(ServerHandle { telemetry: telemetry.clone(), commands: control.clone() });
+        let process =
+            ProcessHandle { drain: shutdown.drain.clone(), abort: shutdown.abort.clone(), reload: None };
+        let mut socket = operate::open(&args.control, Role::Server, hands_over, subject, process)?;
         let source = InProcessSource::new(telemetry.clone(), control, ring.clone());
         let mut cockpit = host::Cockpit::open(destination, Box::new(source), (labels, settings), &shutdown)?;
         let reload_tokens = async {
@@ -96,8 +102,9 @@ pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result
             () = cockpit.follow(&shutdown) => unreachable!("never completes"),
             () = reloading => unreachable!("never completes"),
             () = reload_tokens => unreachable!("never completes"),
+            () = socket.serve() => unreachable!("never completes"),
         };
-        cockpit.close().await;
+        tokio::join!(cockpit.close(), socket.close());
         if destination == LogDestination::Cockpit && report.aborted_streams > 0 {
             // The log was shown by the cockpit, which is closed.
             output::complain(format_args!("streams aborted: {}", report.aborted_streams));

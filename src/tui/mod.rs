@@ -16,7 +16,7 @@ mod command_line;
 mod completion;
 mod exit;
 mod files;
-mod format;
+pub(crate) mod format;
 mod help;
 mod intent;
 mod keymap;

@@ -19,7 +19,7 @@ use paths::paths;
 use sources::{module_of, sources};
 
 /// Allowed arrows: the modules that each module may name besides itself.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("ids", &[]),
     ("tls", &[]),
     ("config", &["ids", "tls", "wire"]),
@@ -35,6 +35,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("server", &["ids", "config", "wire", "mux", "link", "net", "runtime", "telemetry", "control"]),
     ("proxy", &["ids", "config", "wire", "mux", "link", "net", "runtime", "telemetry", "tls"]),
     ("tui", &["ids", "telemetry", "control"]),
+    ("operator", &["ids", "telemetry", "control", "feed"]),
 ];
 
 /// The module that connects all others, and may name all of them.

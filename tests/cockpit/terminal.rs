@@ -79,9 +79,10 @@ impl Terminal {
         command.env("LANG", "C.UTF-8");
         command.env_remove("NO_COLOR");
         command.env_remove("UNDERPASS_TOKEN");
-        // The tests must not use the key bindings and the state directory of the user who runs them.
+        // The tests must not use the key bindings, the state directory and the control sockets of the user who runs them.
         command.env("XDG_CONFIG_HOME", "/nonexistent");
         command.env("STATE_DIRECTORY", concat!(env!("CARGO_TARGET_TMPDIR"), "/state"));
+        command.env("UNDERPASS_CONTROL", "off");
         for (name, value) in environment {
             command.env(name, value);
         }

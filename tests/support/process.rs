@@ -101,6 +101,10 @@ impl Process {
         if command.as_std().get_envs().all(|(name, _)| name != "STATE_DIRECTORY") {
             command.env("STATE_DIRECTORY", STATE);
         }
+        // Nor a control socket beside those of the machine, unless the test has a directory for it.
+        if command.as_std().get_envs().all(|(name, _)| name != "RUNTIME_DIRECTORY") {
+            command.env("UNDERPASS_CONTROL", "off");
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let name = format!("{:?}", command.as_std());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -12,6 +12,10 @@ mod balancing;
 mod channels_auto;
 mod configuration;
 mod connecting;
+#[cfg(target_os = "linux")]
+mod control_protocol;
+#[cfg(target_os = "linux")]
+mod control_socket;
 mod emulated_link;
 mod endings;
 mod example_proxies;
@@ -27,6 +31,8 @@ mod log;
 mod long_paths;
 mod metrics;
 mod networks;
+#[cfg(target_os = "linux")]
+mod operate;
 mod programs;
 mod protocol_detection;
 mod proxy_protocol;

@@ -7,6 +7,7 @@ mod host_port;
 mod layers;
 mod limits;
 mod networks;
+pub(super) mod operate;
 mod parse;
 mod resolved;
 mod shared;
@@ -35,6 +36,7 @@ use config_file::ConfigFileArgs;
 pub(super) use config_file::{Role, Surroundings};
 use limits::LimitArgs;
 use networks::{BalancerArgs, NetworkArgs};
+use operate::{ControlSocketArgs, OperateCommand};
 pub(super) use parse::Invocation;
 pub(super) use resolved::ResolvedOptions;
 use shared::{CongestionArgs, MemoryArgs};
@@ -47,7 +49,8 @@ use values::{OnOff, channels, chunk, display_name, number, public_port, seconds,
 /// The meaning of each exit status, shown below the help.
 const EXIT_STATUS: &str = "Exit status: 0 success, also after SIGTERM, SIGINT or SIGHUP; 1 failure; 2 invalid command line or \
     configuration file; 3 refused by the server for good (token, certificate, version, port not allowed; a port in use is retried); 4 the demo detected \
-    corrupted data. The first signal drains, the second one aborts the open streams; with a third one, or if the process \
+    corrupted data; 5 a command names a stream, user, proxy or service that does not exist (any more); 6 no server or proxy can be \
+    reached. The first signal drains, the second one aborts the open streams; with a third one, or if the process \
     has not ended two seconds after the second one or after the drain timeout (at least 8 s), it dies of that signal (128 plus its \
     number in a shell).";
 
@@ -77,6 +80,9 @@ pub(super) enum CliCommand {
     /// Run a demonstration: a server, three proxies, an origin and users in one process
     #[command(after_help = EXIT_STATUS, allow_negative_numbers = true)]
     Demo(DemoArgs),
+    /// The commands for a running server or proxy.
+    #[command(flatten)]
+    Operate(OperateCommand),
 }
 
 /// The arguments of `underpass server`.
@@ -167,6 +173,9 @@ pub(super) struct ServerArgs {
     /// Arguments of the cockpit
     #[command(flatten)]
     pub(super) screen: ScreenArgs,
+    /// The control socket
+    #[command(flatten)]
+    pub(super) control: ControlSocketArgs,
     /// The number of worker threads
     #[command(flatten)]
     pub(super) workers: WorkerArgs,

@@ -223,7 +223,7 @@ impl CliArgs {
             CliCommand::Server(args) => (args.networks.networks(), args.token.check()),
             CliCommand::Proxy(args) => (args.networks.networks(), args.token.check()),
             CliCommand::Token(args) => (Ok(UserNetworks::default()), args.token.check()),
-            CliCommand::Demo(_) | CliCommand::Config(_) => return None,
+            CliCommand::Demo(_) | CliCommand::Config(_) | CliCommand::Operate(_) => return None,
         };
         if let Err(error) = networks {
             let message = format!("--allow and --deny: {error}");
@@ -236,7 +236,9 @@ impl CliArgs {
         let message = match &self.command {
             CliCommand::Server(args) => args.conflict(),
             CliCommand::Proxy(args) => args.conflict(),
-            CliCommand::Demo(_) | CliCommand::Config(_) | CliCommand::Token(_) => None,
+            CliCommand::Demo(_) | CliCommand::Config(_) | CliCommand::Operate(_) | CliCommand::Token(_) => {
+                None
+            }
         };
         Some(Conflict { kind: ErrorKind::ArgumentConflict, key: None, message: message? })
     }

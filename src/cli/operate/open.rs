@@ -1,0 +1,65 @@
+//! Opening the control socket of a server or a proxy.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use crate::{
+    cli::args::operate::{ControlSocketArgs, SocketArg},
+    operator::{
+        AccessRules, ControlGroup, ControlOptions, ControlServer, ProcessHandle, Role, SocketChoice, Subject,
+    },
+};
+
+/// The control socket of this process, or none.
+#[derive(Debug)]
+pub(in crate::cli) struct Control(Option<ControlServer>);
+
+/// Opens the control socket. A process without one is as well: that it cannot be created is a warning.
+///
+/// # Errors
+/// A group does not exist: whoever relies on it would find that out too late.
+pub(in crate::cli) fn open(
+    args: &ControlSocketArgs,
+    role: Role,
+    hands_over: bool,
+    subject: Subject,
+    process: ProcessHandle,
+) -> anyhow::Result<Control> {
+    let choice = match &args.control {
+        Some(SocketArg::Off) => return Ok(Control(None)),
+        Some(SocketArg::Path(path)) => SocketChoice::Path(path.clone()),
+        Some(SocketArg::Name(name)) => SocketChoice::Named { name: name.clone(), may_be_numbered: false },
+        // A successor has the name of its predecessor.
+        None => SocketChoice::Named { name: role.as_str().to_owned(), may_be_numbered: !hands_over },
+    };
+    let group = |option: &str, name: &Option<String>| {
+        let found = name.as_deref().map(ControlGroup::find).transpose();
+        found.map_err(anyhow::Error::msg).with_context(|| option.to_owned())
+    };
+    let rules = AccessRules {
+        operators: group("--control-group", &args.control_group)?,
+        readers: group("--control-readers", &args.control_readers)?,
+    };
+    let options = ControlOptions { choice, rules, hands_over };
+    let opened =
+        ControlServer::open(options, subject, process, &|name| std::env::var_os(name).map(PathBuf::from));
+    Ok(Control(opened.inspect_err(|error| tracing::warn!("{error}")).ok()))
+}
+
+impl Control {
+    /// Serves the control socket. Never completes.
+    pub(in crate::cli) async fn serve(&mut self) {
+        match &mut self.0 {
+            Some(server) => server.serve().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends the connections and removes the socket.
+    pub(in crate::cli) async fn close(self) {
+        if let Some(server) = self.0 {
+            server.close().await;
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! One connection to the control socket.
+
+use std::{io, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::broadcast,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    execute,
+    line_reader::{LineError, LineReader},
+    peer::{Access, Peer},
+    protocol::{self, ErrorCode, MAX_REQUEST_BYTES, RequestError, RequestResult},
+    request::{self, Request},
+    server::{Shared, Subject},
+};
+use crate::telemetry::Event;
+
+/// How long a client may take no byte of what is written to it before it is closed.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One connection to the control socket.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Reads requests.
+    reader: LineReader<OwnedReadHalf>,
+    /// Writes answers.
+    writer: OwnedWriteHalf,
+    /// The client.
+    peer: Peer,
+    /// What it may do.
+    access: Access,
+    /// What all connections share.
+    shared: Arc<Shared>,
+    /// Cancelled when the process ends.
+    stop: CancellationToken,
+    /// The events that the client follows; `None` if it follows none.
+    events: Option<EventFollower>,
+}
+
+/// A client's request to follow events.
+#[derive(Debug)]
+struct EventFollower {
+    /// The id of the request.
+    id: Value,
+    /// The events; those that a slow client misses are counted.
+    receiver: broadcast::Receiver<Event>,
+    /// How many lines may still be sent; `None`: as many as the client reads.
+    credit: Option<u64>,
+}
+
+/// Why a connection ends.
+enum End {
+    /// The client closed it, it failed, or the process ends.
+    Closed,
+    /// The client broke a rule; it is told which.
+    Refused(RequestError),
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        Self::Closed
+    }
+}
+
+/// What a connection waits for.
+enum Next {
+    /// A line of the client; `None` at its end.
+    Line(Result<Option<bytes::Bytes>, LineError>),
+    /// An event, or how many were missed.
+    Event(Result<Event, broadcast::error::RecvError>),
+    /// The process ends.
+    Stop,
+}
+
+impl Connection {
+    /// Creates the connection of an admitted client.
+    pub(super) fn new(
+        socket: UnixStream,
+        peer: Peer,
+        access: Access,
+        shared: Arc<Shared>,
+        stop: CancellationToken,
+    ) -> Self {
+        let (reader, writer) = socket.into_split();
+        let reader = LineReader::new(reader, MAX_REQUEST_BYTES);
+        Self { reader, writer, peer, access, shared, stop, events: None }
+    }
+
+    /// Greets the client and serves its requests until it closes the connection or the process ends.
+    pub(super) async fn run(mut self) {
+        if let Err(End::Refused(error)) = self.serve().await {
+            _ = self.write(&protocol::answer(&Value::Null, &Err(error))).await;
+        }
+    }
+
+    /// Serves requests until the connection ends, and returns why it does.
+    async fn serve(&mut self) -> Result<(), End> {
+        self.write(&protocol::line(&self.shared.greeting(self.access))).await?;
+        loop {
+            let next = {
+                let events = async {
+                    match &mut self.events {
+                        Some(EventFollower { receiver, credit: None | Some(1..), .. }) => {
+                            receiver.recv().await
+                        }
+                        _ => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    line = self.reader.next_line() => Next::Line(line),
+                    event = events => Next::Event(event),
+                    () = self.stop.cancelled() => Next::Stop,
+                }
+            };
+            match next {
+                Next::Line(Ok(Some(line))) if line.is_empty() => {}
+                Next::Line(Ok(Some(line))) => self.serve_request(&line).await?,
+                Next::Line(Ok(None) | Err(LineError::Io(_))) | Next::Stop => return Ok(()),
+                Next::Line(Err(LineError::TooLong(_))) => {
+                    let why =
+                        format!("a request may have {MAX_REQUEST_BYTES} bytes; the connection is closed");
+                    return Err(End::Refused(RequestError::new(ErrorCode::LineTooLong, why)));
+                }
+                Next::Event(event) => self.send_event(event).await?,
+            }
+        }
+    }
+
+    /// Performs the request in `line` and answers it.
+    async fn serve_request(&mut self, line: &[u8]) -> Result<(), End> {
+        let received = request::parse(line);
+        let result = match received.request {
+            Err(error) => Err(error),
+            Ok((request, name)) => match self.check(&request, name) {
+                Err(error) => Err(error),
+                Ok(()) => match request {
+                    Request::Credit { add } => match self.grant(&received.id, add) {
+                        // It has no answer of its own: it would need credit, too.
+                        Ok(()) => return Ok(()),
+                        Err(error) => Err(error),
+                    },
+                    Request::Events { credit } => self.follow_events(&received.id, credit),
+                    Request::Whoami => Ok(self.whoami()),
+                    request => {
+                        let shared = self.shared.clone();
+                        execute::perform(&shared, &self.peer, request).await
+                    }
+                },
+            },
+        };
+        self.write(&protocol::answer(&received.id, &result)).await?;
+        Ok(())
+    }
+
+    /// Checks whether the client may send this request to this process.
+    fn check(&self, request: &Request, name: &'static str) -> Result<(), RequestError> {
+        let Some(info) = request::info_of(name) else { return Ok(()) };
+        if info.access == Access::Operate && self.access == Access::Read {
+            let error = RequestError::new(
+                ErrorCode::Forbidden,
+                format!(
+                    "{name} changes something, and this user may only read; members of --control-group may"
+                ),
+            );
+            execute::audit(&self.shared, &self.peer, &execute::describe(request), Err(&error));
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Returns who the client is.
+    fn whoami(&self) -> Value {
+        json!({ "uid": self.peer.uid, "pid": self.peer.pid, "access": self.access })
+    }
+
+    /// Lets the client follow events.
+    fn follow_events(&mut self, id: &Value, credit: Option<u64>) -> RequestResult {
+        if self.events.is_some() {
+            return Err(RequestError::invalid(
+                "this connection follows events already: one request for them is enough",
+            ));
+        }
+        let Subject::Server(server) = &self.shared.subject else {
+            return Err(RequestError::new(
+                ErrorCode::Unsupported,
+                "a proxy has no events: ask the server, or read the log of the proxy",
+            ));
+        };
+        let receiver = server.telemetry.subscribe();
+        self.events = Some(EventFollower { id: id.clone(), receiver, credit });
+        Ok(json!({}))
+    }
+
+    /// Grants a follower more lines.
+    fn grant(&mut self, id: &Value, add: u64) -> Result<(), RequestError> {
+        match &mut self.events {
+            Some(follower) if follower.id == *id => {
+                follower.credit = follower.credit.map(|credit| credit.saturating_add(add));
+                Ok(())
+            }
+            _ => Err(RequestError::invalid("credit: «id» has to be that of a request that is followed")),
+        }
+    }
+
+    /// Sends an event, or how many the client has missed.
+    async fn send_event(&mut self, event: Result<Event, broadcast::error::RecvError>) -> Result<(), End> {
+        let Some(follower) = &mut self.events else { return Ok(()) };
+        follower.credit = follower.credit.map(|credit| credit.saturating_sub(1));
+        let id = &follower.id;
+        let line = match event {
+            Ok(event) => json!({ "id": id, "event": event, "text": event.kind.to_string() }),
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                json!({ "id": id, "missed": { "events": missed } })
+            }
+            Err(broadcast::error::RecvError::Closed) => return Err(End::Closed),
+        };
+        self.write(&protocol::line(&line)).await?;
+        Ok(())
+    }
+
+    /// Writes a line. Waits as long as the client takes something within [`WRITE_TIMEOUT`] each time.
+    async fn write(&mut self, mut line: &[u8]) -> io::Result<()> {
+        while !line.is_empty() {
+            let written = tokio::time::timeout(WRITE_TIMEOUT, self.writer.write(line)).await;
+            match written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => line = &line[written..],
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,426 @@
+//! The server of the control socket: accepts connections, bounds them, and joins their tasks.
+//!
+//! Nothing here may cost the tunnel anything. A connection is one task, which reads a request, performs it and writes the
+//! answer before it reads the next one: a client that does not read its answers stops its own task and nothing else, and no
+//! queue grows meanwhile. Listing ten thousand streams takes milliseconds, for which the streams of a worker must not wait;
+//! it is done on threads for blocking tasks, for a few clients at a time.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt as _;
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::UnixStream,
+    sync::{Semaphore, mpsc, oneshot},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    connection::Connection,
+    peer::{Access, AccessRules, Peer},
+    place::Variable,
+    protocol::{self, ErrorCode, Greeting, PROTOCOL, RequestError, Role},
+    socket::{ControlSocket, SocketChoice, SocketError},
+};
+use crate::{
+    control::CommandSender,
+    telemetry::{EventKind, MAX_REFUSALS_PER_SECOND, Telemetry, Throttle},
+};
+
+/// The most connections at the same time.
+const MAX_CONNECTIONS: usize = 128;
+
+/// The most connections of users other than the owner and root: members of a group cannot lock the owner out.
+const MAX_OTHERS: usize = 64;
+
+/// How many lists are made at the same time.
+const MAX_LISTINGS: usize = 2;
+
+/// How long a client that is refused has to take the reason.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long connections may take to write their last lines when the process ends.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// How often a successor asks for the name of its predecessor.
+const TAKEOVER_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The first pause after accept(2) has failed, where the process is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A request to read the files of the operator again. The reply is what has changed, or why nothing has, for people.
+pub type ReloadRequest = oneshot::Sender<Result<String, String>>;
+
+/// What an operator can do with the process itself.
+#[derive(Debug, Clone)]
+pub struct ProcessHandle {
+    /// Cancelled to drain and end.
+    pub drain: CancellationToken,
+    /// Cancelled to end at once.
+    pub abort: CancellationToken,
+    /// Receives requests to reload; `None` if the process has no files to read again.
+    pub reload: Option<mpsc::Sender<ReloadRequest>>,
+}
+
+/// What a server lets operators see and do.
+#[derive(Debug, Clone)]
+pub struct ServerHandle {
+    /// Its counters and events.
+    pub telemetry: Arc<Telemetry>,
+    /// The queue of its commands.
+    pub commands: CommandSender,
+}
+
+/// What a proxy lets operators see.
+#[derive(Clone)]
+pub struct ProxyHandle(Arc<dyn Fn() -> ProxyReport + Send + Sync>);
+
+impl ProxyHandle {
+    /// Creates a handle of a proxy that `report` asks for its state.
+    pub fn new(report: impl Fn() -> ProxyReport + Send + Sync + 'static) -> Self {
+        Self(Arc::new(report))
+    }
+
+    /// Returns the state of the proxy now.
+    pub(super) fn report(&self) -> ProxyReport {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for ProxyHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ProxyHandle").finish()
+    }
+}
+
+/// The state of a proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProxyReport {
+    /// Its open streams.
+    pub streams: usize,
+    /// The services that it serves, or wants to.
+    pub services: Vec<ProxyServiceReport>,
+    /// Its links to servers.
+    pub links: Vec<LinkReport>,
+}
+
+/// A service of a proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProxyServiceReport {
+    /// The public port and the group.
+    pub service: String,
+    /// What its streams are connected to.
+    pub target: String,
+    /// Whether a server has accepted the registration.
+    pub registered: bool,
+}
+
+/// A link of a proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LinkReport {
+    /// The address of the server.
+    pub server: String,
+    /// Whether the proxy is registered there.
+    pub connected: bool,
+}
+
+/// What the control socket is about.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    /// The tunnel server.
+    Server(ServerHandle),
+    /// A proxy.
+    Proxy(ProxyHandle),
+}
+
+/// The settings of a control server.
+#[derive(Debug, Clone)]
+pub struct ControlOptions {
+    /// Where the socket is to be.
+    pub choice: SocketChoice,
+    /// Who may use it.
+    pub rules: AccessRules,
+    /// Whether this process may replace one with the same name that is about to end, and leaves the name to its own
+    /// successor once it drains (`--reuse-port`).
+    pub hands_over: bool,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// A random number that identifies this start of the process.
+    boot: u64,
+    /// When the process started.
+    pub(super) started: Instant,
+    /// The name of the socket; empty while there is none.
+    pub(super) name: Mutex<String>,
+    /// The server or proxy.
+    pub(super) subject: Subject,
+    /// The process.
+    pub(super) process: ProcessHandle,
+    /// Bounds the lists that are made at the same time.
+    pub(super) listings: Semaphore,
+    /// Limits the log lines and events about requests that were refused.
+    pub(super) refusals: Throttle,
+}
+
+/// Serves the control socket.
+#[derive(Debug)]
+pub struct ControlServer {
+    /// What all connections share.
+    shared: Arc<Shared>,
+    /// The settings.
+    options: ControlOptions,
+    /// The socket; `None` before it is taken over, and after it was left to a successor.
+    socket: Option<ControlSocket>,
+    /// The tasks of the connections.
+    connections: JoinSet<Closed>,
+    /// How many connections each user has; those of the owner and of root are under the same key.
+    open: HashMap<u32, usize>,
+    /// Cancelled to end the connections.
+    stop: CancellationToken,
+}
+
+/// The end of a connection: the user that it counts for.
+#[derive(Debug)]
+struct Closed(u32);
+
+/// The key of the owner and of root in the count of connections.
+const OWNER: u32 = 0;
+
+impl ControlServer {
+    /// Creates the socket. Needs the context of a tokio runtime.
+    ///
+    /// # Errors
+    /// [`SocketError`]: there is no socket, and the process is as well without. That another process has the name is no
+    /// error for a successor, which takes it over when the other one drains or ends.
+    pub fn open(
+        options: ControlOptions,
+        subject: Subject,
+        process: ProcessHandle,
+        variable: Variable<'_>,
+    ) -> Result<Self, SocketError> {
+        let socket = match ControlSocket::create(&options.choice, &options.rules, variable) {
+            Ok(socket) => {
+                log_opened(&socket);
+                Some(socket)
+            }
+            Err(SocketError::InUse(path)) if options.hands_over => {
+                tracing::info!(
+                    "control socket {} belongs to another server, which this one takes over when that one drains or ends",
+                    path.display()
+                );
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let shared = Arc::new(Shared {
+            boot: rand::random(),
+            started: Instant::now(),
+            name: Mutex::new(socket.as_ref().map(name_of).unwrap_or_default()),
+            subject,
+            process,
+            listings: Semaphore::new(MAX_LISTINGS),
+            refusals: Throttle::new(MAX_REFUSALS_PER_SECOND),
+        });
+        Ok(Self {
+            shared,
+            options,
+            socket,
+            connections: JoinSet::new(),
+            open: HashMap::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// Accepts connections. Never completes; [`close`](Self::close) ends what was accepted.
+    pub async fn serve(&mut self) {
+        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let mut takeover = tokio::time::interval(TAKEOVER_INTERVAL);
+        takeover.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let is_draining = self.shared.process.drain.clone();
+        let leaves = self.options.hands_over;
+        loop {
+            tokio::select! {
+                accepted = accept(self.socket.as_ref()) => {
+                    match accepted {
+                        Ok(socket) => self.admit(socket),
+                        Err(error) => {
+                            tracing::warn!("cannot accept a connection to the control socket: {error}");
+                            tokio::time::sleep(ACCEPT_PAUSE).await;
+                        }
+                    }
+                }
+                Some(ended) = self.connections.join_next() => self.count_closed(ended),
+                () = is_draining.cancelled(), if leaves && self.socket.is_some() => {
+                    // The successor takes the name now. Who is connected stays so until the end.
+                    self.socket = None;
+                }
+                _ = takeover.tick(), if self.socket.is_none() && !is_draining.is_cancelled() => {
+                    match ControlSocket::create(&self.options.choice, &self.options.rules, &variable) {
+                        Ok(socket) => {
+                            log_opened(&socket);
+                            *self.shared.name.lock() = name_of(&socket);
+                            self.socket = Some(socket);
+                        }
+                        Err(SocketError::InUse(_)) => {}
+                        Err(error) => {
+                            tracing::warn!("{error}");
+                            return std::future::pending().await;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Removes the socket, lets the connections write their last lines, and joins their tasks.
+    pub async fn close(mut self) {
+        self.socket = None;
+        self.stop.cancel();
+        let joined = async { while self.connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(CLOSE_TIMEOUT, joined).await.is_err() {
+            self.connections.shutdown().await;
+        }
+    }
+
+    /// Starts the task of a connection, or refuses the connection.
+    fn admit(&mut self, socket: UnixStream) {
+        let peer = match Peer::of(&socket) {
+            Ok(peer) => peer,
+            Err(error) => {
+                return tracing::warn!("a connection to the control socket has no credentials: {error}");
+            }
+        };
+        let access = peer.access(&self.options.rules);
+        let key = if peer.is_owner() { OWNER } else { peer.uid };
+        let others: usize = self.open.iter().filter(|(key, _)| **key != OWNER).map(|(_, count)| count).sum();
+        let refusal = match access {
+            _ if self.connections.len() >= MAX_CONNECTIONS => Some(RequestError::new(
+                ErrorCode::Busy,
+                format!(
+                    "the control socket has its maximum of {MAX_CONNECTIONS} connections; close one and try again"
+                ),
+            )),
+            _ if key != OWNER && others >= MAX_OTHERS => Some(RequestError::new(
+                ErrorCode::Busy,
+                format!(
+                    "other users than the owner have their maximum of {MAX_OTHERS} connections; try again later"
+                ),
+            )),
+            None => Some(RequestError::new(
+                ErrorCode::Forbidden,
+                "only the user of this process and root may use its control socket; --control-group and --control-readers admit \
+                 members of a group",
+            )),
+            Some(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            let uid = peer.uid;
+            self.shared.refusals.log(|| {
+                tracing::warn!("connection to the control socket refused: {refusal} uid={uid}");
+            });
+            if self.connections.len() < 2 * MAX_CONNECTIONS {
+                self.spawn(key, refuse(socket, refusal));
+            }
+            return;
+        }
+        let Some(access) = access else { return };
+        let connection = Connection::new(socket, peer, access, self.shared.clone(), self.stop.clone());
+        self.spawn(key, connection.run());
+    }
+
+    /// Spawns the task of a connection, which counts for the user `key` until it ends.
+    fn spawn(&mut self, key: u32, run: impl Future<Output = ()> + Send + 'static) {
+        *self.open.entry(key).or_default() += 1;
+        let shared = self.shared.clone();
+        self.connections.spawn(async move {
+            // A panic of one client's request must not be forgotten, nor its place.
+            let result = std::panic::AssertUnwindSafe(run).catch_unwind().await;
+            if result.is_err() {
+                shared.report_panic();
+            }
+            Closed(key)
+        });
+    }
+
+    /// Counts a connection that has ended.
+    fn count_closed(&mut self, ended: Result<Closed, tokio::task::JoinError>) {
+        // Tasks neither panic, which is caught, nor are they aborted before the end.
+        let Ok(Closed(key)) = ended else { return };
+        if let Some(count) = self.open.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.open.remove(&key);
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Returns what the process is.
+    pub(super) fn role(&self) -> Role {
+        match &self.subject {
+            Subject::Server(_) => Role::Server,
+            Subject::Proxy(_) => Role::Proxy,
+        }
+    }
+
+    /// Reports that the task of a connection has panicked.
+    fn report_panic(&self) {
+        let event = EventKind::TaskPanicked { task: "control connection".to_owned() };
+        match &self.subject {
+            Subject::Server(server) => _ = server.telemetry.emit(event),
+            Subject::Proxy(_) => tracing::warn!(target: "lifecycle", "{event}"),
+        }
+    }
+
+    /// Returns the greeting for a client.
+    pub(super) fn greeting(&self, access: Access) -> Greeting {
+        Greeting {
+            underpass: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: PROTOCOL,
+            boot: format!("{:016x}", self.boot),
+            role: self.role(),
+            name: self.name.lock().clone(),
+            pid: std::process::id(),
+            access: Some(access),
+        }
+    }
+}
+
+/// Waits for a connection; forever where there is no socket.
+async fn accept(socket: Option<&ControlSocket>) -> io::Result<UnixStream> {
+    match socket {
+        Some(socket) => socket.listener.accept().await.map(|(connection, _)| connection),
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells a client why it is refused.
+async fn refuse(mut socket: UnixStream, refusal: RequestError) {
+    let line = protocol::answer(&serde_json::Value::Null, &Err(refusal));
+    _ = tokio::time::timeout(REFUSAL_TIMEOUT, socket.write_all(&line)).await;
+}
+
+/// Returns the name of a socket, without the extension.
+fn name_of(socket: &ControlSocket) -> String {
+    socket.path().file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Logs where the socket is, and who cannot use it.
+fn log_opened(socket: &ControlSocket) {
+    tracing::info!("control socket {}", socket.path().display());
+    if let Some(warning) = &socket.warning {
+        tracing::warn!("{warning}");
+    }
+}

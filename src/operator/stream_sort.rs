@@ -1,0 +1,88 @@
+//! The order of listed streams.
+
+use std::cmp::Ordering;
+
+use super::rows::StreamRow;
+use crate::{
+    control::SORT_KEYS,
+    ids::{Priority, StreamKey},
+};
+
+/// What streams are sorted by, under the names of the cockpit's command `sort`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamSort(&'static str);
+
+impl Default for StreamSort {
+    fn default() -> Self {
+        Self("down")
+    }
+}
+
+impl StreamSort {
+    /// The names, in the order of the cockpit's columns.
+    pub const NAMES: [&'static str; 15] = SORT_KEYS;
+
+    /// Returns the sort key with this name.
+    ///
+    /// # Errors
+    /// A message for the operator, with the names.
+    pub fn named(name: &str) -> Result<Self, String> {
+        let found = Self::NAMES.into_iter().find(|known| *known == name);
+        found
+            .map(Self)
+            .ok_or_else(|| format!("unknown sort key «{name}»; expected: {}", Self::NAMES.join("|")))
+    }
+
+    /// Returns whether rates have to be known.
+    pub fn needs_rates(self) -> bool {
+        matches!(self.0, "up" | "down")
+    }
+
+    /// Compares two rows: the fastest, the largest and the newest first, names from A; then by key.
+    pub fn compare(self, a: &StreamRow, b: &StreamRow) -> Ordering {
+        let largest = |of: fn(&StreamRow) -> u64| of(b).cmp(&of(a));
+        let text = |of: fn(&StreamRow) -> Option<&str>| of(a).cmp(&of(b));
+        let order = match self.0 {
+            "state" => text(|row| Some(&row.state)),
+            "service" => port(&a.service).cmp(&port(&b.service)).then_with(|| a.service.cmp(&b.service)),
+            "proxy" => number(a.proxy.as_deref()).cmp(&number(b.proxy.as_deref())),
+            "channel" => number(a.channel.as_deref())
+                .cmp(&number(b.channel.as_deref()))
+                .then_with(|| a.channel.cmp(&b.channel)),
+            "user" => text(|row| Some(&row.address)),
+            "content" => text(|row| row.content.as_deref()),
+            "priority" => largest(|row| row.priority.parse().map_or(0, |priority: Priority| priority as u64)),
+            "up" => largest(|row| row.up_rate.unwrap_or_default()),
+            "down" => largest(|row| row.down_rate.unwrap_or_default()),
+            "up-bytes" => largest(|row| row.up),
+            "down-bytes" => largest(|row| row.down),
+            "progress" => {
+                // In thousandths; those of unknown size come last.
+                let share = |row: &StreamRow| {
+                    let (arrived, size) = row.arrived.zip(row.size)?;
+                    Some(u128::from(arrived) * 1000 / u128::from(size.max(1)))
+                };
+                share(b).cmp(&share(a))
+            }
+            "age" => a.age_ms.cmp(&b.age_ms),
+            "bytes" => largest(StreamRow::bytes),
+            _ => Ordering::Equal,
+        };
+        let key = |row: &StreamRow| row.key.parse::<StreamKey>().ok();
+        order.then_with(|| key(a).cmp(&key(b)))
+    }
+}
+
+/// Returns the port of a service.
+fn port(service: &str) -> u32 {
+    service.split(':').next().and_then(|port| port.parse().ok()).unwrap_or_default()
+}
+
+/// Returns the number of a proxy in its id, or in that of its channel; those without one come last.
+fn number(id: Option<&str>) -> u32 {
+    let digits = id.and_then(|id| id.strip_prefix('P')).and_then(|rest| rest.split('/').next());
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;
