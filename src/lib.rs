@@ -10,6 +10,7 @@
 //! cli ──────────────────────────── wires everything together
 //!  ├── tui ─────────────── ids, telemetry, control
 //!  ├── operator ────────── ids, telemetry, control, feed
+//!  ├── metrics ─────────── telemetry
 //!  ├── server ──────────── ids, config, wire, mux, link, net, runtime, telemetry, control
 //!  └── proxy ───────────── ids, config, wire, mux, link, net, runtime, telemetry, tls
 //!        link ──────────── ids, wire, mux, net, runtime, inspect, telemetry
@@ -36,6 +37,7 @@ pub mod feed;
 pub mod ids;
 pub mod inspect;
 pub mod link;
+pub mod metrics;
 pub mod mux;
 pub mod net;
 pub mod operator;

@@ -7,12 +7,17 @@ use anyhow::Context;
 use super::{
     REFUSED,
     args::{ProxyArgs, ResolvedOptions},
-    descriptors, host,
+    descriptors,
+    health::Health,
+    host,
     log::{self, LogDestination},
+    metrics::MetricsEndpoint,
     output,
     signals::{self, Hangup},
 };
-use crate::{config::ProxyConfig, proxy::Proxy, server::ShutdownSignals, telemetry::LogRing};
+use crate::{
+    config::ProxyConfig, metrics::ProxyMetrics, proxy::Proxy, server::ShutdownSignals, telemetry::LogRing,
+};
 
 /// Runs the proxy. The first signal drains it, the second one stops it.
 pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<ExitCode> {
@@ -26,8 +31,22 @@ pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<
         let mut config = ProxyConfig { tls: args.tls.resolve()?, ..args.config() };
         descriptors::fit_proxy(&mut config, workers.count())?;
         let drain_timeout = config.drain_timeout;
-        let proxy = Proxy::new(config, token, workers);
+        let proxy = Proxy::new(config, token, workers.clone());
+        let endpoint = MetricsEndpoint::open(args.metrics.metrics, false)?;
         let shutdown = ShutdownSignals::default();
+        let (draining, service) = (shutdown.clone(), proxy.watch_service());
+        let health = Health::new(workers, proxy.telemetry().clone(), move || {
+            if draining.is_requested() {
+                Err("draining".to_owned())
+            } else if service.borrow().is_none() {
+                Err("not registered with a server".to_owned())
+            } else {
+                Ok(())
+            }
+        });
+        let metrics = ProxyMetrics::new(proxy.telemetry().clone());
+        let scraped =
+            MetricsEndpoint::serve(endpoint, &shutdown.drain, |listener| metrics.serve(listener, health));
         signals::follow(shutdown.clone(), drain_timeout, Hangup::End)?;
         let follow = async {
             shutdown.drain.cancelled().await;
@@ -39,6 +58,7 @@ pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<
         let result = tokio::select! {
             result = proxy.run() => result,
             () = follow => unreachable!("never completes"),
+            never = scraped => match never {},
         };
         Ok(match result {
             Ok(()) => ExitCode::SUCCESS,

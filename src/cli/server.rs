@@ -8,9 +8,12 @@ use std::{
 use super::{
     args::{ResolvedOptions, ServerArgs},
     certificate::{self, CertificateOrigin, ServerCertificate},
-    descriptors, host,
+    descriptors,
+    health::Health,
+    host,
     join::{JoinCommand, argument, quote},
     log::{self, LogDestination},
+    metrics::MetricsEndpoint,
     operate, output,
     signals::{self, Hangup},
     state_dir::KeptIn,
@@ -22,6 +25,7 @@ use tokio::sync::watch;
 
 use crate::{
     config::ServerConfig,
+    metrics::ServerMetrics,
     operator::{ProcessHandle, Role, ServerHandle, Subject},
     server::{Credentials, Server, ShutdownSignals},
     telemetry::{LogRing, Telemetry},
@@ -64,7 +68,9 @@ pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result
         config.user_id_key = user_id_key::load(args.state_dir.as_deref());
         descriptors::fit_server(&mut config, workers.count())?;
         let (drain_timeout, hands_over) = (config.drain_timeout, config.reuse_port);
-        let (server, control) = Server::bind(config, credentials.clone(), telemetry.clone(), workers)?;
+        let (server, control) =
+            Server::bind(config, credentials.clone(), telemetry.clone(), workers.clone())?;
+        let endpoint = MetricsEndpoint::open(args.metrics.metrics, hands_over)?;
         let join = token.as_ref().map(|token| (JoinCommand::new(server.addr(), certificate.as_ref()), token));
         if let (Some(kept), Some((join, token))) = (&kept, &join) {
             log_token(kept, destination, join, token);
@@ -81,6 +87,14 @@ pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result
             ..Labels::default()
         };
         let shutdown = ShutdownSignals::default();
+        let draining = shutdown.clone();
+        let health = Health::new(workers, telemetry.clone(), move || match draining.is_requested() {
+            true => Err("draining".to_owned()),
+            false => Ok(()),
+        });
+        let metrics = ServerMetrics::new(telemetry.clone());
+        let scraped =
+            MetricsEndpoint::serve(endpoint, &shutdown.drain, |listener| metrics.serve(listener, health));
         let (hangup, reload) = Hangup::of_service();
         signals::follow(shutdown.clone(), drain_timeout, hangup)?;
         let reloading = follow_files(certificate, tls, reload.clone());
@@ -101,6 +115,7 @@ pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result
             report = server.run(shutdown.clone()) => report,
             () = cockpit.follow(&shutdown) => unreachable!("never completes"),
             () = reloading => unreachable!("never completes"),
+            never = scraped => match never {},
             () = reload_tokens => unreachable!("never completes"),
             () = socket.serve() => unreachable!("never completes"),
         };

@@ -10,6 +10,7 @@ use crate::{
     inspect::DetectionMemory,
     mux::{COPY_THRESHOLD, MAX_COMPACTED_LEN, MemoryBudget},
     net::{fix_receive_buffer, set_notsent_lowat},
+    telemetry::{MemorySource, MemoryUse},
 };
 
 /// How long a stream has to make no progress until what it keeps is copied out of pooled buffers.
@@ -33,6 +34,13 @@ pub(super) const PROVEN_SENT_BYTES: usize = 192 * 1024;
 
 /// The shortest interval between two warnings that memory is tight.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What metrics show of the budget.
+impl MemorySource for MemoryBudget {
+    fn memory(&self) -> MemoryUse {
+        MemoryUse { budget: self.total(), used: self.used() }
+    }
+}
 
 /// What protocol detection buffers is reserved from the memory budget; it ends on streams for which nothing is free.
 impl DetectionMemory for MemoryBudget {

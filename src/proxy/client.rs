@@ -47,6 +47,8 @@ pub struct Proxy {
     connector: Arc<Connector>,
     /// Compares the users of all streams with the connections to the target.
     loops: Arc<LoopDetector>,
+    /// What the proxy counts, for its metrics. It has no cockpit.
+    telemetry: Arc<Telemetry>,
     /// Spawns and joins all tasks of the proxy.
     tasks: Tasks,
     /// The memory budget of the buffers of all streams.
@@ -64,16 +66,18 @@ pub struct Proxy {
 impl Proxy {
     /// Creates a proxy that is not connected yet.
     pub fn new(config: ProxyConfig, token: Token, workers: Workers) -> Self {
-        // The proxy displays its streams nowhere, so nothing subscribes to this telemetry.
-        let tasks = Tasks::new(Telemetry::new(), workers);
+        let telemetry = Telemetry::new();
+        let memory = MemoryBudget::new(config.memory_budget, config.max_streams + MAX_REFUSED_STREAMS);
+        telemetry.set_memory_source(Arc::new(memory.clone()));
         Self {
             loops: Arc::new(LoopDetector::new(&config.target)),
             streams: OpenStreams::new(config.max_streams),
-            memory: MemoryBudget::new(config.memory_budget, config.max_streams + MAX_REFUSED_STREAMS),
+            memory,
             config: Arc::new(config),
             token,
             connector: Arc::default(),
-            tasks,
+            tasks: Tasks::new(telemetry.clone(), workers),
+            telemetry,
             service: watch::Sender::new(None),
             link: Mutex::default(),
             draining: CancellationToken::new(),
@@ -85,6 +89,11 @@ impl Proxy {
     pub fn with_connector(mut self, connector: Connector) -> Self {
         self.connector = Arc::new(connector);
         self
+    }
+
+    /// Returns what the proxy counts.
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
     }
 
     /// Returns a receiver of the service that the proxy is registered for; `None` while it is registered with no

@@ -9,7 +9,10 @@ use std::{
     thread,
 };
 
-use tokio::runtime::{Handle, Runtime};
+use tokio::{
+    runtime::{Handle, Runtime},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::busy_poll;
@@ -54,6 +57,15 @@ impl Workers {
     /// Returns the number of workers.
     pub fn count(&self) -> usize {
         self.handles.len()
+    }
+
+    /// Waits until every worker has run a task: none is blocked.
+    pub async fn answer(&self) {
+        let mut tasks = JoinSet::new();
+        for handle in self.handles.iter() {
+            tasks.spawn_on(async {}, handle);
+        }
+        tasks.join_all().await;
     }
 
     /// Returns the number of the next worker, in round robin.

@@ -41,6 +41,7 @@ pub(super) async fn accept_loop(
     let mut stop = std::pin::pin!(stop);
     let mut pause = MIN_PAUSE;
     let mut accepted_this_turn = 0;
+    let mut failing = None;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -49,6 +50,7 @@ pub(super) async fn accept_loop(
         match accepted {
             Ok((socket, addr)) => {
                 pause = MIN_PAUSE;
+                failing = None;
                 admit(socket, addr);
                 accepted_this_turn += 1;
                 if accepted_this_turn == ACCEPTS_PER_TURN {
@@ -59,6 +61,7 @@ pub(super) async fn accept_loop(
             Err(error) if concerns_only_connection(&error) => {}
             Err(error) => {
                 if let Ok(listener) = listener.local_addr() {
+                    failing.get_or_insert_with(|| telemetry.listener_fails(listener, error.to_string()));
                     telemetry.emit(EventKind::AcceptFailed { listener, reason: error.to_string() });
                 }
                 tokio::select! {

@@ -119,6 +119,7 @@ impl Core {
             );
             config.max_streams = memory.max_streams();
         }
+        telemetry.set_memory_source(Arc::new(memory.clone()));
         let abort = CancellationToken::new();
         let limit_count = RateLimitCount::default();
         let grants = Grants::new(credentials.token.as_ref(), &credentials.entries.borrow(), &limit_count);

@@ -34,6 +34,13 @@ pub struct ShutdownSignals {
     pub abort: CancellationToken,
 }
 
+impl ShutdownSignals {
+    /// Returns whether the server was asked to end, in one way or the other.
+    pub fn is_requested(&self) -> bool {
+        self.drain.is_cancelled() || self.abort.is_cancelled()
+    }
+}
+
 /// What was left when the server ended. All counts are zero unless streams were aborted or something leaked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ShutdownReport {

@@ -1,8 +1,9 @@
 //! The hub: registers all live objects, broadcasts lifecycle events and logs them.
 
 use std::{
+    net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -14,8 +15,14 @@ use tokio::sync::broadcast;
 
 use super::{
     ByteCounters, ChannelStats, EndReason, Event, EventKind, Gauge, ProxyStats, ServiceStats, StreamStats,
-    Totals, UserStats, clock,
+    Totals, UserStats,
+    accept_failures::{AcceptFailure, FailingListeners},
+    clock,
     registry::Registry,
+    series::{
+        EndCounters, MAX_PROXY_SERIES, MAX_SERVICE_SERIES, MemorySource, ProxyCounters, SeriesTable,
+        ServiceCounters,
+    },
     table_mutex::assert_no_table_locked,
     throttle::{EventThrottles, Throttle},
 };
@@ -50,6 +57,20 @@ pub struct Telemetry {
     addresses_blocked: AtomicU64,
     /// The networks whose users the operator has banned, for display; the server decides by its own list.
     banned_networks: Mutex<Vec<Network>>,
+    /// How often accept(2) has failed on a listener.
+    pub(super) accept_failures: AtomicU64,
+    /// Tasks that have panicked.
+    pub(super) task_panics: AtomicU64,
+    /// How many streams have ended for each reason.
+    pub(super) stream_ends: EndCounters,
+    /// The listeners that accept no connections at the moment.
+    pub(super) failing_listeners: FailingListeners,
+    /// Where the use of the memory budget is read; unset until a server has one.
+    pub(super) memory: OnceLock<Arc<dyn MemorySource>>,
+    /// What is counted by service, also while its port is closed.
+    pub(super) service_series: SeriesTable<ServiceCounters>,
+    /// What is counted by name of a proxy, also while none with that name is connected.
+    pub(super) proxy_series: SeriesTable<ProxyCounters>,
     /// Limit the events that users and peers can cause at any rate.
     pub(super) throttles: EventThrottles,
     /// The counters of the open services, by key.
@@ -78,6 +99,13 @@ impl Default for Telemetry {
             handshakes_failed: AtomicU64::new(0),
             addresses_blocked: AtomicU64::new(0),
             banned_networks: Mutex::default(),
+            accept_failures: AtomicU64::new(0),
+            task_panics: AtomicU64::new(0),
+            stream_ends: EndCounters::default(),
+            failing_listeners: FailingListeners::default(),
+            memory: OnceLock::new(),
+            service_series: SeriesTable::new(MAX_SERVICE_SERIES),
+            proxy_series: SeriesTable::new(MAX_PROXY_SERIES),
             throttles: EventThrottles::default(),
             services: DashMap::new(),
             proxies: DashMap::new(),
@@ -138,9 +166,12 @@ impl Telemetry {
         assert_no_table_locked();
         match kind {
             EventKind::UserRejected { .. } => _ = self.users_rejected.fetch_add(1, Relaxed),
+            EventKind::AcceptFailed { .. } => _ = self.accept_failures.fetch_add(1, Relaxed),
+            EventKind::TaskPanicked { .. } => _ = self.task_panics.fetch_add(1, Relaxed),
             EventKind::AddressBlocked { .. } => _ = self.addresses_blocked.fetch_add(1, Relaxed),
             EventKind::HandshakeFailed { .. } => _ = self.handshakes_failed.fetch_add(1, Relaxed),
             EventKind::StreamEnded { reason, .. } => {
+                self.stream_ends.count(reason);
                 let is_loop = *reason == EndReason::ForwardingLoop;
                 self.forwarding_loops.fetch_add(u64::from(is_loop), Relaxed);
                 self.streams_empty.fetch_add(u64::from(kind.is_empty_stream()), Relaxed);
@@ -182,6 +213,16 @@ impl Telemetry {
     /// Returns the networks whose users the operator has banned.
     pub fn banned_networks(&self) -> Vec<Network> {
         self.banned_networks.lock().clone()
+    }
+
+    /// Counts a listener as failing for `reason`, until the returned guard is dropped.
+    pub fn listener_fails(&self, listener: SocketAddr, reason: String) -> AcceptFailure<'_> {
+        self.failing_listeners.add(listener, reason)
+    }
+
+    /// Returns a listener that has accepted no connection for at least `time`, and why; `None` if there is none.
+    pub fn failing_listener(&self, time: Duration) -> Option<(SocketAddr, String)> {
+        self.failing_listeners.failing_for(time)
     }
 
     /// Returns the server-wide sums and counts.

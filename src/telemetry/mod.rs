@@ -6,9 +6,11 @@
 //! stream) holds a guard from [`Telemetry`]. Only dropping the guard removes the object, which updates the counters and
 //! emits the event, so no end can go unreported.
 
+mod accept_failures;
 mod bottleneck;
 mod clock;
 mod content;
+mod cumulative;
 mod event;
 mod guard;
 mod hub;
@@ -18,15 +20,19 @@ pub mod micros;
 mod rate;
 mod registry;
 mod sampler;
+mod scrape;
+mod series;
 mod snapshot;
 mod stats;
 mod table_mutex;
 mod tcp;
 mod throttle;
 
+pub use accept_failures::AcceptFailure;
 pub use bottleneck::{Bottleneck, BottleneckTimes, StreamDetails, StreamDetailsSource};
 pub use clock::epoch_ms;
 pub use content::{Content, Progress, Shortfall, TransferEnd};
+pub use cumulative::{CumulativeHistogram, HistogramCounts};
 pub use event::{CommandOutcome, DisconnectReason, EndReason, EndedBy, Event, EventKind, Notable, seconds};
 pub use guard::{ChannelGuard, ProxyGuard, ServiceGuard, StreamGuard, UserGuard};
 pub use hub::Telemetry;
@@ -34,6 +40,8 @@ pub use latency::{Latencies, LatencyHistogram, LatencyHistograms, LatencySummary
 pub use log_ring::{LogLevel, LogRecord, LogRing};
 pub use rate::RateWindow;
 pub use sampler::Sampler;
+pub use scrape::{ProxySeries, ServerSeries, ServiceSeries};
+pub use series::{MAX_PROXY_SERIES, MAX_SERVICE_SERIES, MemorySource, MemoryUse, StreamEnds};
 pub use snapshot::{
     ChannelSnapshot, ChannelState, ProxySnapshot, SelectedStream, ServiceSnapshot, Snapshot, StreamSnapshot,
     StreamState, Totals, UserSnapshot,

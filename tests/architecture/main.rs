@@ -19,7 +19,7 @@ use paths::paths;
 use sources::{module_of, sources};
 
 /// Allowed arrows: the modules that each module may name besides itself.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("ids", &[]),
     ("tls", &[]),
     ("config", &["ids", "tls", "wire"]),
@@ -34,6 +34,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("link", &["ids", "inspect", "mux", "net", "runtime", "telemetry", "wire"]),
     ("server", &["ids", "config", "wire", "mux", "link", "net", "runtime", "telemetry", "control"]),
     ("proxy", &["ids", "config", "wire", "mux", "link", "net", "runtime", "telemetry", "tls"]),
+    ("metrics", &["telemetry"]),
     ("tui", &["ids", "telemetry", "control"]),
     ("operator", &["ids", "telemetry", "control", "feed"]),
 ];

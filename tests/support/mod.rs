@@ -7,6 +7,7 @@
 
 pub mod binary;
 pub mod client;
+pub mod exposition;
 pub mod link;
 pub mod preload;
 pub mod process;

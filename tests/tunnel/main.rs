@@ -34,6 +34,7 @@ mod networks;
 #[cfg(target_os = "linux")]
 mod operate;
 mod programs;
+mod prometheus;
 mod protocol_detection;
 mod proxy_protocol;
 mod rate_limits;

@@ -40,7 +40,7 @@ use operate::{ControlSocketArgs, OperateCommand};
 pub(super) use parse::Invocation;
 pub(super) use resolved::ResolvedOptions;
 use shared::{CongestionArgs, MemoryArgs};
-pub(super) use shared::{LogArgs, ScreenArgs, TokenArgs, WorkerArgs};
+pub(super) use shared::{LogArgs, MetricsArgs, ScreenArgs, TokenArgs, WorkerArgs};
 use tls::{ProxyTlsArgs, ServerTlsArgs};
 
 use host_port::{bind_address, host_port, listen_address};
@@ -176,6 +176,9 @@ pub(super) struct ServerArgs {
     /// The control socket
     #[command(flatten)]
     pub(super) control: ControlSocketArgs,
+    /// The metrics
+    #[command(flatten)]
+    pub(super) metrics: MetricsArgs,
     /// The number of worker threads
     #[command(flatten)]
     pub(super) workers: WorkerArgs,
@@ -248,6 +251,9 @@ pub(super) struct ProxyArgs {
     /// How the server is verified
     #[command(flatten)]
     pub(super) tls: ProxyTlsArgs,
+    /// The metrics
+    #[command(flatten)]
+    pub(super) metrics: MetricsArgs,
     /// The number of worker threads
     #[command(flatten)]
     pub(super) workers: WorkerArgs,

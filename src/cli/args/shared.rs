@@ -1,12 +1,13 @@
 //! The arguments that several subcommands share: token, cockpit, worker threads and log.
 
-use std::{fs::File, path::PathBuf, time::Duration};
+use std::{fs::File, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
 
 use super::{
     super::memory::default_budget,
+    host_port::listen_address,
     values::{congestion, log_filter, memory, number, refresh, theme},
 };
 use crate::{
@@ -118,6 +119,16 @@ pub(in crate::cli) struct LogArgs {
     /// Log filter: error, warn, info, debug or trace, also for single targets (lifecycle=warn,underpass=debug)
     #[arg(long, value_name = "FILTER", env = "UNDERPASS_LOG", default_value = "info", value_parser = log_filter)]
     pub(in crate::cli) log: String,
+}
+
+/// The metrics.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct MetricsArgs {
+    /// Serve metrics for Prometheus at http://ADDR:PORT/metrics, and health checks at /healthz (the process works) and
+    /// /readyz (it serves). There is no password: on another address than loopback, everybody who can connect to it reads
+    /// the names of services and proxies, and how much they carry [default: none]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
+    pub(in crate::cli) metrics: Option<SocketAddr>,
 }
 
 /// The token, given directly or in a file.

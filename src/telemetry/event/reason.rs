@@ -84,6 +84,32 @@ pub enum EndReason {
 }
 
 impl EndReason {
+    /// The number of reasons.
+    pub(in crate::telemetry) const COUNT: usize = 19;
+
+    /// All reasons, in the order of declaration, with empty texts.
+    pub(in crate::telemetry) const ALL: [Self; Self::COUNT] = [
+        Self::Finished,
+        Self::Short,
+        Self::UserClosed,
+        Self::UserSocketError,
+        Self::TargetSocketError,
+        Self::TargetConnectFailed(String::new()),
+        Self::ProxyTimeout,
+        Self::ForwardingLoop,
+        Self::UserAborted,
+        Self::NoProxy,
+        Self::ProxiesFull,
+        Self::ProxyGone,
+        Self::IdleTimeout,
+        Self::ProxyKicked,
+        Self::Killed,
+        Self::Shutdown,
+        Self::Protocol(String::new()),
+        Self::ProxyReset(String::new()),
+        Self::Internal,
+    ];
+
     /// Returns the party that ended the stream.
     pub fn by(&self) -> EndedBy {
         match self {

@@ -31,7 +31,8 @@ impl Telemetry {
     /// Registers a service without an event, while the lock of a table may be held. The caller calls
     /// [`report_opened`](ServiceGuard::report_opened) once it has released that.
     pub fn register_service(self: &Arc<Self>, key: ServiceKey) -> ServiceGuard {
-        let stats = Arc::new(ServiceStats::new(key.clone()));
+        let series = self.service_series.join(&key.to_string());
+        let stats = Arc::new(ServiceStats::new(key.clone(), series));
         self.services.insert(key, stats.clone());
         ServiceGuard { telemetry: self.clone(), stats }
     }
@@ -39,7 +40,9 @@ impl Telemetry {
     /// Registers a proxy that authenticated its first channel, and emits [`EventKind::ProxyConnected`]. The caller has
     /// removed control characters from `name`.
     pub fn proxy_up(self: &Arc<Self>, id: ProxyId, name: String, addr: SocketAddr) -> ProxyGuard {
-        let stats = Arc::new(ProxyStats::new(id, name.clone(), addr));
+        let series = self.proxy_series.join(&name);
+        series.counters.links.fetch_add(1, Relaxed);
+        let stats = Arc::new(ProxyStats::new(id, name.clone(), addr, series));
         self.proxies.insert(id, stats.clone());
         self.emit(EventKind::ProxyConnected { proxy: id, name, addr });
         ProxyGuard::new(self.clone(), stats)
@@ -52,7 +55,8 @@ impl Telemetry {
         addr: SocketAddr,
         format: ChannelFormat,
     ) -> ChannelGuard {
-        let stats = Arc::new(ChannelStats::new(id, addr, format));
+        let series = self.proxies.get(&id.proxy).map(|proxy| proxy.series.clone());
+        let stats = Arc::new(ChannelStats::new(id, addr, format, series));
         self.channels.insert(id, stats.clone());
         self.emit(EventKind::ChannelConnected { channel: id, addr });
         ChannelGuard::new(self.clone(), stats)
@@ -107,6 +111,7 @@ impl Telemetry {
         for gauge in [&self.streams_gauge, &user.streams, &user.service.streams] {
             gauge.enter();
         }
+        user.service.series.counters.opened.fetch_add(1, Relaxed);
         let is_announced =
             self.emit(EventKind::StreamOpened { key, addr, service: user.service.key.clone() });
         StreamGuard { telemetry: self.clone(), stats, number, is_announced }
@@ -136,8 +141,11 @@ impl ServiceGuard {
 
 impl Drop for ServiceGuard {
     fn drop(&mut self) {
-        // The same port may have been opened again already.
-        self.telemetry.services.remove_if(&self.stats.key, |_, stats| Arc::ptr_eq(stats, &self.stats));
+        self.telemetry.service_series.leave(&self.stats.series, |counters| {
+            // The same port may have been opened again already.
+            self.telemetry.services.remove_if(&self.stats.key, |_, stats| Arc::ptr_eq(stats, &self.stats));
+            counters.retire(self.stats.traffic.down(), self.stats.traffic.up());
+        });
         self.telemetry.emit(EventKind::ServiceClosed { service: self.stats.key.clone() });
     }
 }
@@ -212,7 +220,10 @@ impl ProxyGuard {
 
 impl Drop for ProxyGuard {
     fn drop(&mut self) {
-        self.telemetry.proxies.remove(&self.stats.id);
+        self.telemetry.proxy_series.leave(&self.stats.series, |counters| {
+            self.telemetry.proxies.remove(&self.stats.id);
+            counters.retire(self.stats.traffic.down(), self.stats.traffic.up());
+        });
         self.telemetry.emit(EventKind::ProxyDisconnected {
             proxy: self.stats.id,
             name: self.stats.name.to_string(),
@@ -251,7 +262,13 @@ impl ChannelGuard {
 
 impl Drop for ChannelGuard {
     fn drop(&mut self) {
-        self.telemetry.channels.remove(&self.stats.id);
+        self.telemetry.proxy_series.locked(|| {
+            self.telemetry.channels.remove(&self.stats.id);
+            if let Some(series) = &self.stats.series {
+                let stats = &self.stats;
+                series.counters.retire_channel(stats.received(), stats.sent(), stats.known_retransmissions());
+            }
+        });
         let reason = self.reason.get_mut().clone();
         self.telemetry.emit(EventKind::ChannelDisconnected { channel: self.stats.id, reason });
     }
@@ -283,6 +300,7 @@ impl StreamGuard {
     /// the target ends at the proxy.
     pub fn assigned(&self, proxy: &Arc<ProxyStats>, channel: &Arc<ChannelStats>) {
         proxy.streams.enter();
+        proxy.series.counters.assigned.fetch_add(1, Relaxed);
         if let Some(before) = self.stats.proxy.swap(Some(proxy.clone())) {
             before.streams.undo_enter();
         }
@@ -324,10 +342,16 @@ impl Drop for StreamGuard {
         }
         stats.set_channel(None);
         stats.set_details_source(None);
+        let (down, up) = (stats.traffic.down(), stats.traffic.up());
+        let lasted = self.telemetry.started.elapsed().saturating_sub(stats.info.opened_at);
+        let counters = &stats.user.service.series.counters;
+        counters.duration.record_duration(lasted);
+        counters.stream_down.record(down);
+        counters.stream_up.record(up);
         if reason.is_failure() {
             self.telemetry.streams_failed.fetch_add(1, Relaxed);
+            counters.failed.fetch_add(1, Relaxed);
         }
-        let (down, up) = (stats.traffic.down(), stats.traffic.up());
         let ended = EventKind::StreamEnded {
             key: stats.key,
             shortfall: reason.relevant(stats.shortfall()),
@@ -338,7 +362,7 @@ impl Drop for StreamGuard {
             service: stats.user.service.key.clone(),
             proxy: proxy.as_ref().map(|proxy| proxy.id),
             proxy_name: proxy.map(|proxy| proxy.name.clone()),
-            lasted: self.telemetry.started.elapsed().saturating_sub(stats.info.opened_at),
+            lasted,
             content: stats.content(),
         };
         if self.is_announced {

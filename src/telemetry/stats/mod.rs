@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     ChannelHealth, ChannelHealthSource, LatencyHistogram, LatencyHistograms, LatencySummary,
     latency::CachedSummary,
+    series::{ProxyCounters, Series, ServiceCounters},
 };
 use crate::ids::{ChannelId, Policy, ProxyId, ServiceKey, UserChannelId};
 
@@ -68,19 +69,22 @@ pub struct ServiceStats {
     pub limits: RateLimitGauges,
     /// Latency histograms of the service's streams.
     pub latencies: LatencyHistograms,
+    /// What is counted of the service for a monitoring system.
+    pub(in crate::telemetry) series: Series<ServiceCounters>,
     /// The displayed load-balancing policy, as [`Policy::from_number`] reads it.
     policy: AtomicU8,
 }
 
 impl ServiceStats {
     /// Creates the counters of a service, all 0, with the default policy displayed.
-    pub(in crate::telemetry) fn new(key: ServiceKey) -> Self {
+    pub(in crate::telemetry) fn new(key: ServiceKey, series: Series<ServiceCounters>) -> Self {
         Self {
             key,
             traffic: ByteCounters::default(),
             streams: Gauge::default(),
             limits: RateLimitGauges::default(),
             latencies: LatencyHistograms::default(),
+            series,
             policy: AtomicU8::new(Policy::default() as u8),
         }
     }
@@ -138,6 +142,8 @@ pub struct ProxyStats {
     pub limits: RateLimitGauges,
     /// Latency histograms of the proxy's streams.
     pub latencies: LatencyHistograms,
+    /// What is counted of all proxies with its name for a monitoring system.
+    pub(in crate::telemetry) series: Series<ProxyCounters>,
     /// The displayed load-balancing weight.
     weight: AtomicU32,
     /// Whether the proxy is displayed as drained by the operator.
@@ -152,7 +158,12 @@ pub struct ProxyStats {
 
 impl ProxyStats {
     /// Creates the counters of a proxy whose first channel was authenticated now, from `addr`.
-    pub(in crate::telemetry) fn new(id: ProxyId, name: String, addr: SocketAddr) -> Self {
+    pub(in crate::telemetry) fn new(
+        id: ProxyId,
+        name: String,
+        addr: SocketAddr,
+        series: Series<ProxyCounters>,
+    ) -> Self {
         Self {
             id,
             name: name.into(),
@@ -162,6 +173,7 @@ impl ProxyStats {
             streams: Gauge::default(),
             limits: RateLimitGauges::default(),
             latencies: LatencyHistograms::default(),
+            series,
             weight: AtomicU32::new(1),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -229,6 +241,10 @@ pub struct ChannelStats {
     pub since: Instant,
     /// The number of streams whose primary channel this is.
     pub streams: Gauge,
+    /// What is counted for a monitoring system of all proxies with the name of its proxy; `None` without a proxy.
+    pub(in crate::telemetry) series: Option<Series<ProxyCounters>>,
+    /// The most retransmitted segments that the kernel has reported.
+    retransmissions: AtomicU64,
     /// Bytes read from the channel's socket, framing included.
     received: AtomicU64,
     /// Bytes written to the channel's socket, framing included.
@@ -249,13 +265,20 @@ pub struct ChannelStats {
 
 impl ChannelStats {
     /// Creates the counters of a channel that was authenticated now.
-    pub(in crate::telemetry) fn new(id: ChannelId, addr: SocketAddr, format: ChannelFormat) -> Self {
+    pub(in crate::telemetry) fn new(
+        id: ChannelId,
+        addr: SocketAddr,
+        format: ChannelFormat,
+        series: Option<Series<ProxyCounters>>,
+    ) -> Self {
         Self {
             id,
             addr,
             format,
             since: Instant::now(),
             streams: Gauge::default(),
+            series,
+            retransmissions: AtomicU64::new(0),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             last_rtt: OptionalMicros::default(),
@@ -312,8 +335,17 @@ impl ChannelStats {
         // Read while no lock of telemetry is held.
         let source = self.health_source.lock().clone();
         let health = source.map_or_else(ChannelHealth::default, |source| source.health());
+        if let Some(tcp) = &health.tcp {
+            self.retransmissions.fetch_max(tcp.retransmitted_segments, Relaxed);
+        }
         *self.cached_health.lock() = Some((now, health));
         health
+    }
+
+    /// Returns the retransmitted segments that the kernel had reported when the condition was read last. It does not shrink
+    /// when the channel ends.
+    pub(in crate::telemetry) fn known_retransmissions(&self) -> u64 {
+        self.retransmissions.load(Relaxed)
     }
 
     /// Returns the percentiles of the pings' RTTs over the last 5 to 10 minutes, at most one second old at `now`.

@@ -163,17 +163,20 @@ impl StreamStats {
     /// Records the connect latency: the time from the assignment to `proxy` until it reported the connection to the target.
     pub fn record_connect_latency(&self, proxy: &ProxyStats, latency: Duration) {
         self.connect_latency.set(latency);
+        self.user.service.series.counters.connect.record_duration(latency);
         self.record(proxy, |latencies| latencies.connect.record(latency));
     }
 
     /// Records the time to first byte: until the target's first byte was written to the user.
     pub fn record_time_to_first_byte(&self, proxy: &ProxyStats, latency: Duration) {
         self.time_to_first_byte.set(latency);
+        self.user.service.series.counters.time_to_first_byte.record_duration(latency);
         self.record(proxy, |latencies| latencies.time_to_first_byte.record(latency));
     }
 
     /// Records how long a sampled chunk of upload data waited before it was handed to the writer of its channel.
     pub fn record_queue_wait(&self, proxy: &ProxyStats, wait: Duration) {
+        self.user.service.series.counters.queue_wait.record_duration(wait);
         self.record(proxy, |latencies| latencies.queue_wait.record(wait));
     }
 
