@@ -5,13 +5,13 @@
 pub enum ProtocolError {
     /// A frame that is not allowed here: a handshake frame after the handshake, or one that only the other side
     /// sends.
-    #[error("unexpected {0} frame")]
+    #[error("unexpected message ({0})")]
     UnexpectedFrame(&'static str),
     /// A frame for a stream that was never opened.
-    #[error("{0} frame for a stream that was never opened")]
+    #[error("message for a stream that was never opened ({0})")]
     UnknownStream(&'static str),
     /// An OPEN whose stream id skips too many ids.
-    #[error("OPEN frame whose stream id skips too many ids")]
+    #[error("number of a new stream that skips too many")]
     StreamIdGap,
     /// DATA beyond the limit that this side has advertised.
     #[error("data beyond the flow-control limit of its stream")]
@@ -32,9 +32,9 @@ pub enum ProtocolError {
     #[error("too many replies are queued because the peer does not read them")]
     TooManyUnreadReplies,
     /// A PING of a text peer with more data than its answer repeats.
-    #[error("PING with more data than this side repeats (64 bytes)")]
+    #[error("ping with more data than its answer repeats (64 bytes)")]
     LongPing,
     /// Too many glitches: frames that are legal and change nothing.
-    #[error("too many frames without effect (glitches)")]
+    #[error("too many messages without effect")]
     TooManyGlitches,
 }

@@ -60,7 +60,7 @@ impl fmt::Display for RefusalCode {
             Self::UnsupportedVersion => "unsupported protocol version",
             Self::UnknownLink => "no such link: the session to resume does not exist (any more)",
             Self::TooManyChannels => "the proxy already has the maximum number of channels",
-            Self::UnexpectedFrame => "unexpected frame in the handshake",
+            Self::UnexpectedFrame => "unexpected message in the handshake",
             Self::ServerFull => {
                 "the server has its maximum of channels and public ports: raise its limit of file descriptors (ulimit -n)"
             }

@@ -180,7 +180,7 @@ async fn floods_of_small_frames_are_cheap_and_end_their_channel() {
         channel.send([data(stream, 1, b"and more", false)]).await;
         soon("more", user.read_exact(&mut [0; 8])).await.unwrap();
         assert!(!program.endures(what, too_many, send_flood(&mut channel, &one.repeat(too_many))).await);
-        program.process.line("too many frames without effect").await;
+        program.process.line("too many messages without effect").await;
         assert_eq!(rest(&mut user).await, (vec![], Err(std::io::ErrorKind::ConnectionReset)), "{what}");
     }
 }

@@ -140,6 +140,11 @@ fn data(stream: u32, offset: u64, payload: &'static [u8], fin: bool) -> Frame {
     Frame::Data { stream, offset, fin, payload: Bytes::from_static(payload) }
 }
 
+/// Returns whether a reason is in words that an operator understands, without details of the format.
+fn is_plain(reason: &str) -> bool {
+    !["frame", "preface", "0x", "glitch"].iter().any(|detail| reason.contains(detail))
+}
+
 /// Encodes a frame header.
 fn header(kind: u8, flags: u8, reserved: u16, length: u32) -> Vec<u8> {
     [&[kind, flags][..], &reserved.to_be_bytes(), &length.to_be_bytes()].concat()

@@ -96,7 +96,7 @@ fn plural(kind: &EventKind) -> &'static str {
     match kind {
         EventKind::UserRejected { .. } => "refused user connections",
         EventKind::HandshakeFailed { .. } => "failed handshakes",
-        EventKind::UnknownStream { .. } => "frames for unknown streams",
+        EventKind::UnknownStream { .. } => "messages for unknown streams",
         EventKind::RegistrationRefused { .. } => "refused registrations",
         EventKind::UserJoined { .. } => "arrivals of users",
         EventKind::UserLeft { .. } => "departures of users",

@@ -9,16 +9,16 @@ use crate::wire::ActionError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// No frame has this type byte.
-    #[error("unknown frame type {0:#04x}")]
+    #[error("message of an unknown type")]
     UnknownType(u8),
     /// The checksum in the frame is not that of the received bytes: corruption in transit.
     #[error("corruption in transit: checksum mismatch")]
     Checksum,
     /// A bit or byte that must be zero is not.
-    #[error("{0} frame with a reserved bit or byte that is not zero")]
+    #[error("message with reserved bits that are not zero ({0})")]
     Reserved(FrameType),
     /// The body is longer than the limit, or of a length that its type does not permit.
-    #[error("{kind} frame of {len} bytes: too long or too short for its type")]
+    #[error("message of {len} bytes, too long or too short for its type ({kind})")]
     Length {
         /// The frame's type.
         kind: FrameType,
@@ -26,13 +26,13 @@ pub enum FrameError {
         len: usize,
     },
     /// A length field inside the body does not match the body's length.
-    #[error("{0} frame whose inner length does not fit its body")]
+    #[error("message whose inner length does not fit ({0})")]
     Truncated(FrameType),
     /// A text field is not UTF-8.
-    #[error("{0} frame with text that is not UTF-8")]
+    #[error("message with text that is not UTF-8 ({0})")]
     Text(FrameType),
     /// A field has a value outside its range.
-    #[error("{kind} frame with an invalid {field} field")]
+    #[error("message with an invalid value ({kind}: {field})")]
     Field {
         /// The frame's type.
         kind: FrameType,
@@ -40,6 +40,6 @@ pub enum FrameError {
         field: &'static str,
     },
     /// The action of a MESSAGE frame is invalid.
-    #[error("MESSAGE frame: {0}")]
+    #[error("{0}")]
     Action(#[from] ActionError),
 }

@@ -49,7 +49,7 @@ pub enum HandshakeError {
     #[error("the server selected a protocol feature that this proxy did not offer")]
     Features,
     /// Found by either side: a frame that the state of the handshake does not allow.
-    #[error("unexpected {0} frame in the handshake")]
+    #[error("unexpected message in the handshake ({0})")]
     Unexpected(FrameType),
     /// Found by the proxy: the server's HMAC does not verify, so the server does not know the token. The proxy sends
     /// it nothing more.
