@@ -63,6 +63,11 @@ async fn admit_connection(
                 Ok(Err(error @ (NegotiationError::Abandoned | NegotiationError::AddressBlocked))) => {
                     return tracing::debug!("connection from {addr}: {error}");
                 }
+                // A proxy that was refused its port still dials its other channels, and one that reconnects after a restart
+                // of the server asks for its old link first. Neither is what the operator looks for among the refusals.
+                Ok(Err(NegotiationError::Refused(error))) if error.is_unknown_link() => {
+                    return tracing::debug!("connection from {addr}: {error}");
+                }
                 Ok(Err(error)) => {
                     return core.report_handshake_failure(addr, &error.to_string(), error.is_refusal());
                 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::support::{
+    process::{Process, TOKEN},
     soon,
     target::{self, LOOPBACK},
     tunnel::{FORMATS, RunningProxy, Tunnel},
@@ -241,4 +242,24 @@ async fn a_final_refusal_ends_a_proxy_after_two_attempts() {
             tunnel.end().await;
         }
     }
+}
+
+/// An operator who looks for what was refused finds the registration, and not the other channels that the proxy has dialled
+/// meanwhile.
+#[tokio::test]
+async fn a_refused_registration_is_one_refusal_in_the_log() {
+    let (mut server, addr) = Process::server(TOKEN, &["--ports", "1024-65535"]).await;
+    let addr = addr.to_string();
+    let arguments = ["proxy", "--server", &addr, "--port", "22", "--to", "127.0.0.1:9", "--channels", "8"];
+    let mut proxy = Process::underpass(&[&arguments[..], &["--token", TOKEN]].concat());
+    assert_eq!(proxy.exit().await.code(), Some(3), "{}", proxy.output());
+    // The channels arrived before this request does.
+    let mut socket = TcpStream::connect(&addr).await.unwrap();
+    socket.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    server.line("the client speaks HTTP").await;
+    let output = server.output();
+    let refused: Vec<&str> = output.lines().filter(|line| line.contains("refused")).collect();
+    // The proxy asks twice, because the first answer could have been corrupted.
+    assert_eq!(refused.len(), 3, "{output}");
+    assert!(refused[..2].iter().all(|line| line.contains("port 22 is not allowed")), "{output}");
 }
