@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use crate::{exclusive, terminal::Terminal};
+use crate::{exclusive, live::tunnel_addr, terminal::Terminal};
 
 const TOKEN: &str = "vK8dR2xQ9mWz4LpT7cYb";
 
@@ -46,11 +46,7 @@ fn a_download_that_its_target_cuts_short_reads_short() {
     let _exclusive = exclusive();
     let arguments = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--plain", "--token", TOKEN];
     let terminal = Terminal::underpass(&arguments, (160, 40), &[]);
-    let server = terminal.until("the address", |screen| {
-        let text = screen.contents();
-        let port = text.split("127.0.0.1:").nth(1)?.split(|c: char| !c.is_ascii_digit()).next()?;
-        port.parse::<u16>().ok().filter(|port| *port > 0).map(|port| format!("127.0.0.1:{port}"))
-    });
+    let server = tunnel_addr(&terminal);
     let mut proxy = Command::new(env!("CARGO_BIN_EXE_underpass"));
     proxy.args(["proxy", "--server", &server, "--port", "0", "--to", &half_a_download()]);
     proxy.args(["--plain", "--token", TOKEN, "--name", "lab"]);

@@ -20,6 +20,15 @@ pub fn public_port(terminal: &Terminal) -> u16 {
     })
 }
 
+/// Reads the address of the tunnel port of a server on 127.0.0.1 from the screen.
+pub fn tunnel_addr(terminal: &Terminal) -> String {
+    terminal.until("the address", |screen| {
+        let text = screen.contents();
+        let port = text.split("127.0.0.1:").nth(1)?.split(|c: char| !c.is_ascii_digit()).next()?;
+        port.parse::<u16>().ok().filter(|port| *port > 0).map(|port| format!("127.0.0.1:{port}"))
+    })
+}
+
 /// Returns the uptime that the header shows behind the word `uptime`, in seconds; minutes and more count as a minute.
 fn uptime_seconds(screen: &str) -> Option<u64> {
     let words: Vec<&str> = screen.split_whitespace().collect();

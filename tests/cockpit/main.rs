@@ -17,6 +17,7 @@ mod endings;
 mod job_control;
 mod leaving;
 mod live;
+mod log;
 mod pasting;
 #[path = "../support/preload.rs"]
 mod preload;
