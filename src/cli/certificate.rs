@@ -1,6 +1,6 @@
 //! The certificate of the server: the one that the operator gives, or the one that the server generates and keeps.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::sync::watch;
@@ -10,7 +10,10 @@ use super::{
     file_watch::{FileWatch, POLL_INTERVAL},
     state_dir::{KeptFile, KeptIn},
 };
-use crate::tls::{Fingerprint, Identity, ServerTls};
+use crate::{
+    telemetry::{EventKind, Telemetry},
+    tls::{Fingerprint, Identity, ServerTls},
+};
 
 /// The file of the generated key and its certificate: one file, so that two servers that start at the same time keep a
 /// pair.
@@ -115,6 +118,7 @@ pub(super) async fn follow(
     mut fingerprint: Fingerprint,
     mut watch: FileWatch,
     mut reload: watch::Receiver<()>,
+    telemetry: Arc<Telemetry>,
 ) {
     loop {
         watch.changed(&mut reload).await;
@@ -133,11 +137,11 @@ pub(super) async fn follow(
                 if previous == fingerprint {
                     tracing::info!("read the TLS certificate again: {}", files.chain.display());
                 } else {
-                    tracing::warn!(
-                        "read another TLS key: {}; proxies with --fingerprint {previous} are refused from now on, the new one \
-                         is {fingerprint}",
-                        files.key.display()
-                    );
+                    telemetry.emit(EventKind::TlsKeyChanged {
+                        file: files.key.display().to_string(),
+                        previous: previous.to_string(),
+                        fingerprint: fingerprint.to_string(),
+                    });
                 }
                 warn_of_validity(&files, &identity);
             }

@@ -3,6 +3,7 @@
 use std::{
     io::{IsTerminal, stderr},
     process::ExitCode,
+    sync::Arc,
 };
 
 use super::{
@@ -97,7 +98,7 @@ pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result
             MetricsEndpoint::serve(endpoint, &shutdown.drain, |listener| metrics.serve(listener, health));
         let (hangup, reload) = Hangup::of_service();
         signals::follow(shutdown.clone(), drain_timeout, hangup)?;
-        let reloading = follow_files(certificate, tls, reload.clone());
+        let reloading = follow_files(certificate, tls, reload.clone(), telemetry.clone());
         let subject =
             Subject::Server(ServerHandle { telemetry: telemetry.clone(), commands: control.clone() });
         let process =
@@ -134,11 +135,12 @@ async fn follow_files(
     certificate: Option<ServerCertificate>,
     tls: Option<ServerTls>,
     reload: watch::Receiver<()>,
+    telemetry: Arc<Telemetry>,
 ) {
     if let (Some(ServerCertificate { identity, origin: CertificateOrigin::Given(files, watch) }), Some(tls)) =
         (certificate, tls)
     {
-        certificate::follow(files, tls, identity.fingerprint(), watch, reload).await;
+        certificate::follow(files, tls, identity.fingerprint(), watch, reload, telemetry).await;
     }
     std::future::pending().await
 }

@@ -58,13 +58,15 @@ async fn a_changed_pair_is_taken_over_and_half_of_one_is_not() {
     let (reload, receiver) = watch::channel(());
     let paths = vec![files.chain.clone(), files.key.clone()];
     let watch = FileWatch::new(paths, Duration::from_secs(3600));
-    let follow = follow(files.clone(), tls.clone(), certificate.identity.fingerprint(), watch, receiver);
+    let (telemetry, previous) = (Telemetry::new(), certificate.identity.fingerprint());
+    let mut events = telemetry.subscribe();
+    let follow = follow(files.clone(), tls.clone(), previous, watch, receiver, telemetry);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(follow);
     let before = tls.config();
     let is_replaced = async || {
         tokio::time::timeout(Duration::from_secs(30), async {
-            while std::sync::Arc::ptr_eq(&tls.config(), &before) {
+            while Arc::ptr_eq(&tls.config(), &before) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
@@ -77,10 +79,16 @@ async fn a_changed_pair_is_taken_over_and_half_of_one_is_not() {
     assert!(error.contains("does not belong"), "{error}");
     reload.send(()).unwrap();
     tokio::time::sleep(PAIR_TIMEOUT + Duration::from_millis(800)).await;
-    assert!(std::sync::Arc::ptr_eq(&tls.config(), &before), "half of a pair is in use");
+    assert!(Arc::ptr_eq(&tls.config(), &before), "half of a pair is in use");
     write("privkey.pem", &split(&new).0);
     reload.send(()).unwrap();
     is_replaced().await;
+    let event = events.recv().await.unwrap();
+    let EventKind::TlsKeyChanged { previous: told, fingerprint, .. } = event.kind else {
+        panic!("{event:?}")
+    };
+    assert_eq!(told, previous.to_string());
+    assert_eq!(fingerprint, Identity::from_pem(&new, &new).unwrap().fingerprint().to_string());
     tasks.shutdown().await;
     fs::remove_dir_all(&path).unwrap();
 }

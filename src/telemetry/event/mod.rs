@@ -282,6 +282,15 @@ pub enum EventKind {
         #[serde(rename = "within_us", with = "micros")]
         within: Duration,
     },
+    /// The server presents the certificate of another key from now on: proxies that pin the previous one are refused.
+    TlsKeyChanged {
+        /// The file of the new key.
+        file: String,
+        /// The fingerprint of the previous key, as `--fingerprint` takes it.
+        previous: String,
+        /// The fingerprint of the new key.
+        fingerprint: String,
+    },
     /// The server drains: it accepts no new users and lets open streams finish.
     DrainStarted {
         /// The number of open streams.
@@ -315,6 +324,7 @@ impl EventKind {
             | Self::GracePeriodStarted { .. }
             | Self::TokensInvalid { .. }
             | Self::TokenEnded { .. }
+            | Self::TlsKeyChanged { .. }
             | Self::TaskPanicked { .. } => true,
             Self::StreamEnded { reason, .. } => reason.is_failure(),
             Self::ProxyDisconnected { reason, .. } | Self::ChannelDisconnected { reason, .. } => !matches!(
@@ -474,6 +484,11 @@ impl fmt::Display for EventKind {
                 "the token of «{entry}» {}; proxies connected with it: {proxies}, whose open streams have {} to end",
                 if *has_expired { "has expired" } else { "was revoked" },
                 seconds(*within)
+            ),
+            Self::TlsKeyChanged { file, previous, fingerprint } => write!(
+                f,
+                "read another TLS key: {file}; proxies with --fingerprint {previous} are refused from now on, the new one is \
+                 {fingerprint}"
             ),
             Self::DrainStarted { open_streams } => write!(f, "draining, streams still open: {open_streams}"),
             Self::DrainDeadlineSet { open_streams, within } => {
