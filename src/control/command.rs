@@ -78,7 +78,7 @@ impl fmt::Display for Command {
             Self::SetPriority(key, priority) => write!(f, "set priority of stream {key} to {priority}"),
             Self::KickProxy(proxy) => write!(f, "kick proxy {proxy}"),
             Self::SetLimit(scope, direction, Some(rate)) => {
-                write!(f, "limit {direction} rate of {scope} to {rate} B/s")
+                write!(f, "limit {direction} rate of {scope} to {rate}B/s")
             }
             Self::SetLimit(scope, direction, None) => write!(f, "remove {direction} limit of {scope}"),
             Self::DrainProxy(proxy) => write!(f, "drain proxy {proxy}"),

@@ -117,6 +117,7 @@ impl fmt::Display for Target {
 /// 5M.
 pub fn parse_limits(text: &str) -> Result<Vec<LimitChange>, String> {
     let mut changes: Vec<LimitChange> = Vec::new();
+    let text = join_units(text);
     let words = text.split([' ', '\t', '=']).map(|word| word.trim_end_matches(','));
     let mut words = words.filter(|word| !word.is_empty()).peekable();
     while let Some(word) = words.next() {
@@ -146,6 +147,27 @@ pub fn parse_limits(text: &str) -> Result<Vec<LimitChange>, String> {
     Ok(changes)
 }
 
+/// Removes the blanks between a number and its unit: `1 MB/s` becomes `1MB/s`, as in `down 1 M, up 500 kB/s`.
+fn join_units(text: &str) -> String {
+    let mut joined = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        let follows_digit = joined.ends_with(|c: char| c.is_ascii_digit());
+        let is_unit = parse_bytes(&format!("1{}", rate_of(word.trim_end_matches(',')))).is_some()
+            && word.starts_with(|c: char| c.is_ascii_alphabetic());
+        let continues = joined.is_empty() || (follows_digit && is_unit);
+        if !continues {
+            joined.push(' ');
+        }
+        joined.push_str(word);
+    }
+    joined
+}
+
+/// Returns the text of a rate without `/s`.
+fn rate_of(word: &str) -> &str {
+    word.strip_suffix("/s").unwrap_or(word)
+}
+
 /// Parses the name of a direction; `None` for another word.
 fn parse_direction(word: &str) -> Option<Direction> {
     match word.to_ascii_lowercase().as_str() {
@@ -161,7 +183,7 @@ pub fn parse_rate(word: &str) -> Result<Option<Rate>, String> {
     if ["off", "none"].contains(&word.to_ascii_lowercase().as_str()) {
         return Ok(None);
     }
-    if parse_bytes(word.strip_suffix("/s").unwrap_or(word)) == Some(0.0) {
+    if parse_bytes(rate_of(word)) == Some(0.0) {
         return Err("0 is no rate: off removes the limit, pause stops a stream".to_owned());
     }
     let rate = word.parse::<Rate>();

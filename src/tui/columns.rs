@@ -227,7 +227,7 @@ table_columns! {
         DownRate = figure("DOWN/s", 7, 7).drop_rank(2).help("download over the last second");
         Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(4).help("rate limits of the user or the stream");
         TrafficShare = text("TRAFFIC %", 13, 20).drop_rank(10)
-            .help("share of all traffic, both directions together; the progress of a stream");
+            .help("share of all traffic, both directions together");
         Up = figure("UP", 6, 6).drop_rank(9).help("bytes uploaded since the user connected; it has left 5 s after its last stream");
         Down = figure("DOWN", 6, 6).drop_rank(8).help("bytes downloaded since the user connected");
         TotalStreams = figure("TOTAL STREAMS", 13, 13).drop_rank(11).help("streams since the user connected");

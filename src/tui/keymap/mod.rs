@@ -259,7 +259,7 @@ impl Keymap {
         let rank = |entry: &KeymapEntry| match entry.binding.name {
             "kill" | "press" | "yes" => 0,
             "close" | "quit" => 1,
-            "help" => 2,
+            "help" | "add-proxy" => 2,
             "filter" | "log-filter" | "kick" | "kill-user" => 3,
             _ => 4,
         };

@@ -322,7 +322,12 @@ impl Model {
 
     /// Shows a notice in the footer for [`NOTICE_DURATION`], in place of the one before.
     pub(crate) fn notify(&mut self, level: NoticeLevel, text: impl Into<String>) {
-        self.notice = Some(Notice { text: text.into(), level, expires_at: self.live.now + NOTICE_DURATION });
+        self.notice = Some(Notice {
+            text: text.into(),
+            level,
+            is_about_overlay: self.overlay.is_some(),
+            expires_at: self.live.now + NOTICE_DURATION,
+        });
     }
 
     /// Removes the notice if it has been shown for [`NOTICE_DURATION`].

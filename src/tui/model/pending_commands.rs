@@ -210,7 +210,7 @@ impl CommandBatch {
             None if has_many => format!("{verb} {executed} streams"),
             None if *total > 1 => match command {
                 Command::SetLimit(_, _, Some(rate)) => {
-                    format!("{name} limited to {rate} bytes/s in each direction")
+                    format!("{name} limited to {rate}B/s in each direction")
                 }
                 _ => format!("limits of {name} removed"),
             },
@@ -228,7 +228,7 @@ impl CommandBatch {
             }
             Command::SetPriority(_, priority) => format!("priority of {name} set to {priority}"),
             Command::SetLimit(_, direction, Some(rate)) => {
-                format!("{name} limited to {rate} bytes/s {direction}")
+                format!("{name} limited to {rate}B/s {direction}")
             }
             Command::SetLimit(_, direction, None) => format!("{direction} limit of {name} removed"),
             Command::DrainProxy(_) => format!("{name} is draining: no new streams"),

@@ -7,6 +7,7 @@ mod interaction;
 mod labels;
 mod log;
 mod names;
+mod orientation;
 mod reducer;
 mod returning_users;
 mod safety;

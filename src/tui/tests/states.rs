@@ -161,7 +161,7 @@ fn the_detail_screen_shows_bottleneck_and_policy() {
         "bottleneck     limit     none",
         "limited by   user 1.3s ",
         "failovers 2 · resent 131KB",
-        "connected 200 in 12ms  TTFB 48ms",
+        "connected in 12ms  TTFB 48ms  HTTP 200",
         "proxy ↑1.5M, service ↓200M",
         "TTFB edge-fra      326  45ms 135ms 405ms       ▁▂▇▄▁▁",
         "operator: pause stream",
@@ -249,6 +249,40 @@ fn lost(width: u16, height: u16) -> Fixture {
     // The proxy stays connected until the test ends.
     std::mem::forget(late);
     fixture
+}
+
+/// Asserts that no screen calls the proxy `lab` up.
+fn assert_not_up(fixture: &mut Fixture, step: &str) {
+    for screen in ["1", "3", "2>", "2>"] {
+        fixture.press(screen);
+        let text = fixture.text();
+        assert!(!text.contains("Proxies  1 up"), "{step} {screen}: {text}");
+        for line in text.lines().filter(|line| line.contains("lab")) {
+            assert!(!line.contains(" up ") && !line.contains("├━"), "{step} {screen}: {text}");
+        }
+    }
+}
+
+/// A proxy that joins, was refused its port, or has left after that, serves nobody.
+#[test]
+fn a_proxy_that_was_refused_its_port_is_never_shown_as_up() {
+    for (width, height) in [(200, 50), (120, 36), (80, 24), (60, 15)] {
+        let mut fixture = Fixture::empty(width, height);
+        let proxy = fixture.hub.proxy_up(ProxyId(1), "lab".into(), addr("192.0.2.9:4000"));
+        fixture.tick(TICK);
+        assert_not_up(&mut fixture, "joining");
+        let reason = "port 443 is in use on the server".to_owned();
+        fixture.hub.emit(EventKind::RegistrationRefused { proxy: ProxyId(1), name: "lab".into(), reason });
+        fixture.tick(TICK);
+        assert_not_up(&mut fixture, "refused");
+        let text = fixture.text();
+        assert!(text.contains("0 up, 1 without a port"), "{text}");
+        assert!(text.contains("lab") && text.contains("has no public port: port 443"), "{text}");
+        drop(proxy);
+        fixture.tick(TICK);
+        assert_not_up(&mut fixture, "gone");
+        assert!(fixture.text().contains("lab") && fixture.text().contains("disconnected"));
+    }
 }
 
 #[test]

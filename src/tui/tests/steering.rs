@@ -51,7 +51,7 @@ fn l_limits_the_selected_stream_and_reports_invalid_input() {
     for (typed, wrong) in [
         ("sideways", "invalid rate"),
         ("down", "missing argument: down RATE, or down off"),
-        ("down 10 M", "invalid rate"),
+        ("down 10 X", "invalid rate"),
         ("down fast", "invalid rate"),
     ] {
         fixture.type_in(typed);
@@ -73,7 +73,7 @@ fn l_limits_the_selected_stream_and_reports_invalid_input() {
         ]
     );
     fixture.send(Msg::Replied(CommandId(1), Ok(Executed { affected_streams: 1 })));
-    assert_eq!(fixture.notice(), "ABC123:2 limited to 10M bytes/s down");
+    assert_eq!(fixture.notice(), "ABC123:2 limited to 10MB/s down");
     fixture.send(Msg::Replied(CommandId(2), Err(CommandError::NotFound)));
     assert_eq!(fixture.notice(), "ABC123:2 was not limited: the object of the command no longer exists");
     // The prompt starts empty; the arrow key recalls the present limits.
@@ -129,7 +129,7 @@ fn users_proxies_and_services_are_limited_where_they_are_listed() {
         [limit(2, LimitScope::Proxy(ProxyId(1)), Direction::Up, Some(1_000_000_000))]
     );
     fixture.send(Msg::Replied(CommandId(2), Ok(Executed { affected_streams: 2 })));
-    assert_eq!(fixture.notice(), "lab limited to 1G bytes/s up");
+    assert_eq!(fixture.notice(), "lab limited to 1GB/s up");
     // Services are listed after the proxies.
     fixture.press("Gl");
     fixture.type_in("down 2G");
@@ -138,7 +138,7 @@ fn users_proxies_and_services_are_limited_where_they_are_listed() {
         [limit(3, LimitScope::Service(service()), Direction::Down, Some(2_000_000_000))]
     );
     fixture.send(Msg::Replied(CommandId(3), Ok(Executed { affected_streams: 2 })));
-    assert_eq!(fixture.notice(), "service 8080:default limited to 2G bytes/s down");
+    assert_eq!(fixture.notice(), "service 8080:default limited to 2GB/s down");
     assert_eq!(fixture.press("x"), [], "a service is not kicked");
     assert_eq!(fixture.notice(), "no proxy selected");
     assert_eq!(fixture.press("l>"), [], "nothing typed is nothing wanted");

@@ -39,6 +39,8 @@ fn limits_are_understood_as_people_write_them() {
     for (line, limits) in [
         ("limit 1M", vec![(down, million()), (up, million())]),
         ("limit 1MB/s", vec![(down, million()), (up, million())]),
+        ("limit 1 MB/s", vec![(down, million()), (up, million())]),
+        ("limit down 1 M, up 500 kB/s", vec![(down, million()), (up, Rate::new(500_000))]),
         ("limit down 1M", vec![(down, million())]),
         ("limit down=1M/s", vec![(down, million())]),
         ("limit 1M down", vec![(down, million())]),
@@ -66,7 +68,7 @@ fn limits_are_understood_as_people_write_them() {
         let Effect::SendCommand(id, _) = effect else { panic!("{effect:?}") };
         fixture.send(Msg::Replied(id, Ok(Executed { affected_streams: 1 })));
     }
-    assert_eq!(fixture.notice(), format!("{key} limited to 1M bytes/s in each direction"));
+    assert_eq!(fixture.notice(), format!("{key} limited to 1MB/s in each direction"));
     let mut fixture = Fixture::busy(120, 36);
     for line in ["limit off", "limit none", "limit down off"] {
         assert_eq!(run(&mut fixture, line), [], "{line}: nothing is limited");

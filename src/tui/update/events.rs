@@ -39,9 +39,14 @@ pub(super) fn apply(model: &mut Model, event: &EventKind) {
             live.proxies.mark_disconnected(*proxy, reason, now)
         }
         EventKind::ProxyRegistered { proxy, .. } => live.proxies.registered(*proxy),
-        EventKind::RegistrationRefused { proxy, reason, .. } => {
+        EventKind::RegistrationRefused { proxy, name, reason } => {
             live.proxies.registration_refused(*proxy, reason);
-            let text = format!("registration of {} refused: {reason}", live.proxies.short_name(*proxy));
+            // The event names a proxy that no snapshot has shown yet.
+            let name = match live.proxies.get(*proxy) {
+                None if !name.is_empty() => name.to_string(),
+                _ => live.proxies.short_name(*proxy),
+            };
+            let text = format!("registration of {name} refused: {reason}");
             let text = format::truncate(&clean(&text, MAX_NOTICE_WIDTH), MAX_NOTICE_WIDTH);
             model.notify(NoticeLevel::Warning, text);
         }
@@ -58,6 +63,11 @@ pub(super) fn apply(model: &mut Model, event: &EventKind) {
             if !model.server_status.is_draining {
                 let text = format!("port {} closed: no proxy serves it", service.port);
                 model.notify(NoticeLevel::Warning, text);
+            }
+        }
+        EventKind::TlsKeyChanged { previous, fingerprint, .. } => {
+            if let Some(join) = &mut model.labels.join {
+                *join = join.replace(previous, fingerprint);
             }
         }
         EventKind::DrainStarted { .. } => model.server_status.is_draining = true,

@@ -94,7 +94,7 @@ fn draw_two_columns(
     let half = area.width / 2;
     let left = Rect { width: half, ..area };
     let right = Rect { x: area.x + half, width: area.width - half, ..area };
-    let facts = keep_most_important(facts(model, row, half), room);
+    let facts = keep_most_important(facts(model, row, half - 1), room);
     for (y, line) in (left.top()..left.bottom()).zip(&facts) {
         draw_line_truncated(buf, left.x, y, Rect { width: half - 1, ..left }, line.clone());
     }
@@ -103,7 +103,7 @@ fn draw_two_columns(
     if let Some(known) = &detail.flow {
         draw_section_title(model, Rect { y, ..right }, buf, "Flow", []);
         y += 1;
-        for line in flow::lines(model, known, row.is_live(), row.age(model.shown().now)) {
+        for line in flow::lines(model, known, row.is_live(), row.age(model.shown().now), right.width) {
             if y < end {
                 draw_line_truncated(buf, right.x, y, right, line);
                 y += 1;
@@ -141,7 +141,7 @@ fn draw_one_column(
 ) -> u16 {
     let mut facts = facts(model, row, area.width);
     if let Some(known) = detail.flow.as_ref().filter(|_| row.is_live()) {
-        facts.push((3, flow::line(model, known, row.age(model.shown().now))));
+        facts.push((3, flow::line(model, known, row.age(model.shown().now), area.width)));
     }
     let table = latency_table(model, row, area.width, room.saturating_sub(facts.len()));
     if table.is_empty()

@@ -164,11 +164,12 @@ fn kill_user_text(model: &Model, user: UserChannelId) -> Vec<Line<'static>> {
         rows.filter(|row| row.is_live() && row.key.user == user)
     };
     let (down, up) = rows().fold((0, 0), |(down, up), row| (down + row.counters.down, up + row.counters.up));
-    let addr = rows().next().map(|row| row.addr.ip().to_string()).unwrap_or_default();
+    // One address has a user for each service: its streams of other services are not concerned.
+    let from = rows().next().map(|row| format!("  {}  on :{}", row.addr.ip(), row.service.port));
     vec![
         Line::from(vec![
             Span::styled(user.to_string(), theme.accent.patch(theme.strong)),
-            Span::styled(format!("  {addr}"), theme.text),
+            Span::styled(from.unwrap_or_default(), theme.text),
         ]),
         Line::styled(format!("{} open", format::counted(rows().count() as u64, "stream")), theme.text),
         Line::from(vec![

@@ -33,7 +33,7 @@ pub(super) fn facts(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<Ranked
         ),
         (6, Line::from(vec![label("service"), Span::styled(services::name(&row.service), theme.text)])),
         (1, proxy_line(model, row, label("proxy"))),
-        (6, channel_line(model, row, label("channel"))),
+        (6, channel_line(model, row, label("channel"), width)),
         (4, target_line(model, row, label("target"))),
         (
             7,
@@ -90,9 +90,9 @@ fn proxy_line(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'
     Line::from(line)
 }
 
-/// Returns the line with the stream's primary channel: its RTT, throughput, number of streams and TCP
-/// retransmissions.
-fn channel_line(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'static> {
+/// Returns the line with the stream's primary channel: its RTT, throughput, TCP retransmissions and number of streams, as
+/// many of these as fit into `width` cells.
+fn channel_line(model: &Model, row: StreamRow<'_>, label: Span<'static>, width: u16) -> Line<'static> {
     let theme = &model.theme;
     if row.is_in_grace_period {
         let left = row.proxy.and_then(|id| model.shown().proxies.get(id)?.grace_remaining).map(format::age);
@@ -111,20 +111,15 @@ fn channel_line(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line
     if let Some(channel) = now.or(last.filter(|channel| channel.id == id)) {
         let rtt = channel.current_rtt().map_or("-".to_owned(), format::latency);
         let rate = channel.received_rate + channel.sent_rate;
-        line.push(Span::styled(
-            format!(
-                "  RTT {rtt}, {}{}, {}",
-                super::rate(model, rate),
-                super::unit(model),
-                format::counted(channel.streams, "stream")
-            ),
-            theme.dim,
-        ));
-        if let Some(tcp) = channel.tcp.filter(|tcp| tcp.retransmitted_segments > 0) {
-            line.push(Span::styled(
-                format!(", {} retransmits", format::count(tcp.retransmitted_segments)),
-                theme.dim,
-            ));
+        let text = format!("  RTT {rtt}, {}{}", super::rate(model, rate), super::unit(model));
+        line.push(Span::styled(text, theme.dim));
+        let retransmits = channel.tcp.map_or(0, |tcp| tcp.retransmitted_segments);
+        let retransmits = (retransmits > 0).then(|| format::counted(retransmits, "retransmit"));
+        for fact in retransmits.into_iter().chain([format::counted(channel.streams, "stream")]) {
+            let text = format!(", {fact}");
+            if line.iter().map(Span::width).sum::<usize>() + text.len() <= width.into() {
+                line.push(Span::styled(text, theme.dim));
+            }
         }
     }
     Line::from(line)
@@ -149,15 +144,16 @@ fn target_line(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<
         (None, _) => ("connected".to_owned(), theme.text),
     };
     let mut line = vec![label, Span::styled(text, style)];
-    if let Some(Content::Http { status: Some(status), .. }) = row.content.as_deref() {
-        let style = if *status >= 400 { theme.warn } else { theme.ok };
-        line.push(Span::styled(format!(" {status}"), style));
-    }
     if let Some(took) = flow.and_then(|flow| flow.connect_latency) {
         line.push(Span::styled(format!(" in {}", format::latency(took)), theme.dim));
     }
     if let Some(took) = flow.and_then(|flow| flow.time_to_first_byte) {
         line.push(Span::styled(format!("  TTFB {}", format::latency(took)), theme.dim));
+    }
+    if let Some(Content::Http { status: Some(status), .. }) = row.content.as_deref() {
+        let style = if *status >= 400 { theme.warn } else { theme.ok };
+        line.push(Span::styled("  HTTP ", theme.dim));
+        line.push(Span::styled(status.to_string(), style));
     }
     Line::from(line)
 }

@@ -22,8 +22,15 @@ const FIGURE_WIDTH: usize = 9;
 const LABEL_WIDTH: usize = 11;
 
 /// Returns the lines of the flow section: bottleneck, window, buffers, time per bottleneck and failovers. An ended
-/// stream (`is_open` is false) has only the last two. `age` is the time since the stream opened.
-pub(super) fn lines(model: &Model, flow: &StreamDetails, is_open: bool, age: Duration) -> Vec<Line<'static>> {
+/// stream (`is_open` is false) has only the last two. `age` is the time since the stream opened, `width` that of a line in
+/// cells.
+pub(super) fn lines(
+    model: &Model,
+    flow: &StreamDetails,
+    is_open: bool,
+    age: Duration,
+    width: u16,
+) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let label = |text: &str| Span::styled(format!("  {}", fit(text, LABEL_WIDTH)), theme.dim);
     let pair = |name: &str, down: u64, up: u64| {
@@ -68,12 +75,9 @@ pub(super) fn lines(model: &Model, flow: &StreamDetails, is_open: bool, age: Dur
         queued.push_span(Span::styled(format::bytes(in_flight), style));
         lines.push(queued);
     }
-    lines.push(Line::from(
-        vec![label("limited by"), Span::raw("  ")]
-            .into_iter()
-            .chain(bottleneck_times(flow, age, theme))
-            .collect::<Vec<_>>(),
-    ));
+    let mut limited = vec![label("limited by"), Span::raw("  ")];
+    push_bottleneck_times(&mut limited, flow, age, theme, width);
+    lines.push(Line::from(limited));
     let failovers = Span::styled(
         format!("  failovers {}", flow.failovers),
         if flow.failovers > 0 { theme.warn } else { theme.text },
@@ -101,8 +105,8 @@ fn unacknowledged_by_kernel(model: &Model) -> Option<u64> {
     bytes.sum()
 }
 
-/// Returns the bottlenecks of both directions, and the time per bottleneck, in one line.
-pub(super) fn line(model: &Model, flow: &StreamDetails, age: Duration) -> Line<'static> {
+/// Returns the bottlenecks of both directions, and the time per bottleneck, in one line of at most `width` cells.
+pub(super) fn line(model: &Model, flow: &StreamDetails, age: Duration, width: u16) -> Line<'static> {
     let theme = &model.theme;
     let (down, up) = (flow.download_bottleneck, flow.upload_bottleneck);
     let ((down, down_style), (up, up_style)) = (bottleneck(down, theme), bottleneck(up, theme));
@@ -112,23 +116,40 @@ pub(super) fn line(model: &Model, flow: &StreamDetails, age: Duration) -> Line<'
         Span::styled(format!("  ↑ {up}"), up_style),
         Span::styled("  limited by ", theme.dim),
     ];
-    spans.extend(bottleneck_times(flow, age, theme));
+    push_bottleneck_times(&mut spans, flow, age, theme, width);
     Line::from(spans)
 }
 
-/// Returns how long each bottleneck limited the stream, with its percentage of the stream's age.
-fn bottleneck_times(flow: &StreamDetails, age: Duration, theme: &Theme) -> Vec<Span<'static>> {
-    let mut spans = Vec::new();
-    for (name, stalled) in flow.bottleneck_times.all() {
+/// Appends to a line how long each bottleneck limited the stream, with its percentage of the stream's age: the longest
+/// first, as many as fit into `width` cells.
+fn push_bottleneck_times(
+    line: &mut Vec<Span<'static>>,
+    flow: &StreamDetails,
+    age: Duration,
+    theme: &Theme,
+    width: u16,
+) {
+    let mut times: Vec<_> = flow.bottleneck_times.all().collect();
+    times.sort_by_key(|(_, stalled)| std::cmp::Reverse(*stalled));
+    if times.is_empty() {
+        line.push(Span::styled("nothing", theme.text));
+    }
+    let mut used: usize = line.iter().map(Span::width).sum();
+    for (name, stalled) in times {
         let share = stalled.as_secs_f64() / age.as_secs_f64().max(0.001) * 100.0;
         let style = if share >= 50.0 { theme.warn } else { theme.text };
-        spans.push(Span::styled(format!("{name} "), theme.dim));
-        spans.push(Span::styled(format!("{} {:.0}%  ", format::latency(stalled), share.min(100.0)), style));
+        let time = [
+            Span::styled(format!("{name} "), theme.dim),
+            Span::styled(format!("{} {:.0}%", format::latency(stalled), share.min(100.0)), style),
+        ];
+        used += time.iter().map(Span::width).sum::<usize>();
+        if used > width.into() {
+            break;
+        }
+        line.extend(time);
+        line.push(Span::raw("  "));
+        used += 2;
     }
-    if spans.is_empty() {
-        spans.push(Span::styled("nothing", theme.text));
-    }
-    spans
 }
 
 /// Returns the name and style of what limits a stream in one direction; `none` if nothing does.

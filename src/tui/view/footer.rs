@@ -15,7 +15,7 @@ use crate::tui::{
     format::{self, truncate, truncate_start},
     intent::{DialogIntent, Intent, JoinCommandIntent, KillScope, PauseChange, PriorityChange},
     keymap::{Binding, InputContext},
-    model::{CursorStep, LimitTarget, Model, NoticeLevel, Overlay, Prompt, PromptKind},
+    model::{CursorStep, LimitTarget, Model, Notice, NoticeLevel, Overlay, Prompt, PromptKind},
 };
 
 /// Draws the notice row: the outcome of the operator's last action, or else the progress of a drain of the server.
@@ -53,8 +53,10 @@ pub(crate) fn draw_keys(model: &Model, area: Rect, buf: &mut Buffer) {
     if let Some(Overlay::Prompt(prompt)) = &model.overlay {
         return draw_prompt(model, prompt, area, buf);
     }
-    // On a low terminal the notice replaces the key hints.
+    // On a low terminal the notice replaces the key hints, but not those of a question that came after it.
+    let is_covered = |notice: &Notice| model.overlay.is_none() || notice.is_about_overlay;
     if model.layout().notice.height == 0
+        && model.notice.as_ref().map_or(model.overlay.is_none(), is_covered)
         && let Some(line) = notice_line(model)
     {
         return draw_line(buf, area.x, area.y, area, line);
@@ -76,6 +78,11 @@ pub(crate) fn draw_keys(model: &Model, area: Rect, buf: &mut Buffer) {
 /// Returns the word that the footer shows for a key binding; `None` for one that has no effect at present.
 fn key_word(model: &Model, binding: &'static Binding) -> Option<&'static str> {
     let intent = &binding.intent;
+    // On a new server the first proxy is what the operator needs, and there is nothing yet that the other keys act on.
+    let is_unused = model.server_status.has_sample && model.shown().proxies.connected().next().is_none();
+    if is_unused && model.overlay.is_none() && matches!(intent, Intent::ShowJoinCommand) {
+        return model.labels.join.is_some().then_some("add a proxy");
+    }
     let has_effect = match (model.context(), &model.overlay) {
         (_, Some(Overlay::Dialog(dialog))) => match intent {
             Intent::Dialog(DialogIntent::Press) => {
@@ -105,9 +112,28 @@ fn key_word(model: &Model, binding: &'static Binding) -> Option<&'static str> {
                         | Intent::AskForLimit
                 )
         }
+        (_, None) => model.selection().is_some() || !acts_on_row(intent),
         _ => true,
     };
     has_effect.then_some(binding.short)
+}
+
+/// Returns whether an intent needs a selected row.
+fn acts_on_row(intent: &Intent) -> bool {
+    matches!(
+        intent,
+        Intent::Open
+            | Intent::AskToKill(_)
+            | Intent::AskToKick
+            | Intent::AskForLimit
+            | Intent::AskForPolicy
+            | Intent::AskForWeight
+            | Intent::Drain(_)
+            | Intent::Pause(_)
+            | Intent::SetPriority(_)
+            | Intent::ShowStreamsOfSelected
+            | Intent::ToggleMark
+    )
 }
 
 /// Returns the label before the typed text of a prompt, in at most about `width` cells: what the prompt asks for, and

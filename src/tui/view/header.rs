@@ -33,14 +33,20 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
         }
     }
     let name = Line::from(name);
-    let taken = u16::try_from(name.width()).unwrap_or(u16::MAX);
+    // Two blanks, which are behind the screens anyway.
+    let gap = if area.width >= MIN_TABS_WIDTH { 0 } else { 2 };
+    let taken = u16::try_from(name.width()).unwrap_or(u16::MAX).saturating_add(gap);
     draw_line(buf, area.x, area.y, area, name);
 
-    // Of the address of the tunnel port, the IP address is dropped before any fact.
-    let [with_ip, port_only] = [true, false].map(|has_ip| facts(model, area.width, has_ip));
+    // Of the address of the tunnel port, the IP address is dropped before any fact; the number of users is dropped before
+    // the public ports at which they connect.
+    let with_ip = facts(model, area.width, true, true);
+    let port_only = facts(model, area.width, false, true);
+    let shortest = facts(model, area.width, false, false);
     // Facts of the highest rank are dropped until the others fit.
     for limit in (0..=with_ip.len()).rev() {
-        for facts in [&with_ip, &port_only] {
+        for facts in [&with_ip, &port_only, &shortest].iter().take(if limit > USERS_RANK + 1 { 2 } else { 3 })
+        {
             let mut spans = Vec::new();
             let named =
                 |(rank, fact): &&Fact| *rank < limit && fact.iter().any(|span| !span.content.is_empty());
@@ -51,7 +57,7 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
                 spans.extend(fact.iter().cloned());
             }
             spans.push(Span::raw(" "));
-            if draw_line_right(buf, area, taken + 2, Line::from(spans)) {
+            if draw_line_right(buf, area, taken, Line::from(spans)) {
                 return;
             }
         }
@@ -111,6 +117,9 @@ pub(crate) fn draw_tab_underline(model: &Model, rule: Rect, buf: &mut Buffer) {
     }
 }
 
+/// The rank of the users and their public ports.
+const USERS_RANK: usize = 2;
+
 /// A fact of the header: the rank by which it is dropped, and its text.
 type Fact = (usize, Vec<Span<'static>>);
 
@@ -133,9 +142,9 @@ fn public_ports(model: &Model) -> String {
     }
 }
 
-/// Returns the facts at the right end of the header: state of the server with its tunnel port, uptime, proxies, channels,
-/// open streams, users with their public ports, and rates.
-fn facts(model: &Model, width: u16, has_ip: bool) -> Vec<Fact> {
+/// Returns the facts at the right end of the header: state of the server with its tunnel port (`has_ip`: and address),
+/// uptime, proxies, channels, open streams, users (`has_users`: with their number) with their public ports, and rates.
+fn facts(model: &Model, width: u16, has_ip: bool, has_users: bool) -> Vec<Fact> {
     let theme = &model.theme;
     let number = |n: u64, label: &str| {
         let style = if n == 0 { theme.dim } else { theme.strong };
@@ -151,7 +160,13 @@ fn facts(model: &Model, width: u16, has_ip: bool) -> Vec<Fact> {
     // The overview below the header has the rates, too.
     let rates_rank = if model.layout().overview == OverviewLayout::Hidden { 1 } else { 4 };
     let users = model.shown().totals.users_current;
-    let users_label = format!("{}{}", plural(users, "user", "users"), public_ports(model));
+    let ports = public_ports(model);
+    let users = match has_users || ports.is_empty() {
+        true => number(users, &format!("{}{ports}", plural(users, "user", "users"))),
+        false => vec![Span::styled(format!("users{ports}"), theme.dim)],
+    };
+    // Without a proxy there is nothing to count, but a first proxy to connect.
+    let is_unused = proxies == 0 && open == 0;
     let (rank, light, state) = if let (Some(first), false) = (lost.next(), model.server_status.is_draining) {
         let more = lost.count();
         let more = if more > 0 { format!(" +{more}") } else { String::new() };
@@ -177,7 +192,16 @@ fn facts(model: &Model, width: u16, has_ip: bool) -> Vec<Fact> {
                 Span::styled(format::age(model.shown().uptime), theme.text),
             ],
         ),
-        (if proxies == 0 { 1 } else { 5 }, number(proxies, plural(proxies, "proxy", "proxies"))),
+        (
+            if is_unused {
+                0
+            } else if proxies == 0 {
+                1
+            } else {
+                5
+            },
+            number(proxies, plural(proxies, "proxy", "proxies")),
+        ),
         (
             7,
             number(
@@ -185,8 +209,8 @@ fn facts(model: &Model, width: u16, has_ip: bool) -> Vec<Fact> {
                 plural(model.shown().proxies.channels() as u64, "channel", "channels"),
             ),
         ),
-        (0, number(open, "open")),
-        (2, number(users, &users_label)),
+        (if is_unused { USERS_RANK } else { 0 }, number(open, "open")),
+        (USERS_RANK, users),
         (rates_rank, rates(model, theme.down, theme.up)),
     ]
 }

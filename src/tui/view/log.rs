@@ -9,12 +9,13 @@ use ratatui::{
     widgets::Widget,
 };
 use tui_logger::{ExtLogRecord, LogFormatter, TuiLoggerTargetWidget, TuiLoggerWidget};
+use unicode_width::UnicodeWidthStr;
 
 use super::{draw_line, draw_section_title};
 use crate::{
     ids::clean,
     tui::{
-        format::{self, truncate},
+        format::{self, truncate, truncate_middle},
         model::{MAX_MESSAGE_CHARS, MESSAGE_INDENT, Model, message_lines},
         theme::Theme,
     },
@@ -56,15 +57,7 @@ pub(crate) fn draw_screen(model: &Model, area: Rect, buf: &mut Buffer) {
     if has_targets {
         let targets = Rect { x: lines.x + 2, width: 27, ..lines };
         lines = Rect { x: lines.x + 29, width: lines.width - 29, ..lines };
-        let levels = TuiLoggerTargetWidget::default()
-            .state(&model.log_screen.widget.0)
-            .style(theme.text)
-            .style_show(theme.ok)
-            .style_hide(theme.faint)
-            .style_off(theme.faint)
-            .highlight_style(theme.selected);
-        levels.render(targets, buf);
-        name_levels(targets, theme.ok, buf);
+        draw_targets(model, targets, buf);
     }
     let formatter = Box::new(RecordFormatter::wrapping(theme));
     TuiLoggerWidget::default().state(&model.log_screen.widget.0).formatter(formatter).render(lines, buf);
@@ -74,37 +67,49 @@ pub(crate) fn draw_screen(model: &Model, area: Rect, buf: &mut Buffer) {
 const LEVELS: [(&str, &str); 5] =
     [("E", "ERROR"), ("W", "WARN"), ("I", "INFO"), ("D", "DEBUG"), ("T", "TRACE")];
 
-/// Replaces the letters `EWIDT:` before each target that tui-logger has drawn in `area` by the lowest level that is
-/// shown, `≥ INFO`. Letters of shown levels have the colour of `shown`.
-fn name_levels(area: Rect, shown: Style, buf: &mut Buffer) {
-    let letters = LEVELS.len() as u16;
-    for y in area.top()..area.bottom() {
-        let is_shown = |at: u16| {
-            let cell = &buf[(area.x + at, y)];
-            cell.symbol() == LEVELS[usize::from(at)].0 && Some(cell.fg) == shown.fg
+/// The width in cells at which tui-logger draws the log targets, before they are shortened: letters and the longest name.
+const TARGET_WIDTH: u16 = 80;
+
+/// Draws the log targets of tui-logger, each with the lowest level that is shown: `≥ INFO  server::proxy`. They are drawn
+/// aside first, because tui-logger would cut off the ends of their names, which are what differs.
+fn draw_targets(model: &Model, area: Rect, buf: &mut Buffer) {
+    let theme = &model.theme;
+    let mut aside = Buffer::empty(Rect::new(0, 0, TARGET_WIDTH, area.height));
+    let targets = TuiLoggerTargetWidget::default()
+        .state(&model.log_screen.widget.0)
+        .style(theme.text)
+        .style_show(theme.ok)
+        .style_hide(theme.faint)
+        .style_off(theme.faint)
+        .highlight_style(theme.selected);
+    targets.render(aside.area, &mut aside);
+    for row in 0..area.height {
+        let Some((lowest, name, style)) = target_of(&aside, row, theme.ok) else { continue };
+        let (level, level_style) = match lowest {
+            Some(level) => (format!("≥ {level:<5} "), theme.ok),
+            None => (format!("{:<8}", "off"), Style::new()),
         };
-        if area.width <= letters || buf[(area.x + letters, y)].symbol() != ":" {
-            continue;
-        }
-        let lowest = (0..letters).rfind(|at| is_shown(*at));
-        let text = match lowest {
-            Some(at) => format!("≥ {:<5} ", LEVELS[usize::from(at)].1),
-            None => format!("{:<8}", "off"),
-        };
-        let name_begin = area.x + letters + 1;
-        let style = buf[(name_begin, y)].style();
-        let name: String = (name_begin..area.right()).map(|x| buf[(x, y)].symbol()).collect();
-        buf.set_stringn(
-            area.x,
-            y,
-            text,
-            area.width.into(),
-            if lowest.is_some() { shown } else { Style::new() },
-        );
-        let name_begin = area.x + 8;
-        let room = area.right().saturating_sub(name_begin);
-        buf.set_stringn(name_begin, y, truncate(name.trim_end(), room.into()), room.into(), style);
+        let room = usize::from(area.width).saturating_sub(level.width());
+        let name = truncate_middle(name.strip_prefix("underpass::").unwrap_or(&name), room);
+        let line = Line::from(vec![Span::styled(level, level_style), Span::styled(name, style)]);
+        draw_line(buf, area.x, area.y + row, area, line);
     }
+}
+
+/// Returns the lowest level that is shown of the target that tui-logger has drawn in a row as `EWIDT:name`, its name and
+/// the style of that; `None` for a row without a target. The letters of shown levels have the colour of `shown`.
+fn target_of(drawn: &Buffer, row: u16, shown: Style) -> Option<(Option<&'static str>, String, Style)> {
+    let letters = LEVELS.len() as u16;
+    if drawn[(letters, row)].symbol() != ":" {
+        return None;
+    }
+    let is_shown = |at: u16| {
+        let cell = &drawn[(at, row)];
+        cell.symbol() == LEVELS[usize::from(at)].0 && Some(cell.fg) == shown.fg
+    };
+    let lowest = (0..letters).rfind(|at| is_shown(*at)).map(|at| LEVELS[usize::from(at)].1);
+    let name: String = (letters + 1..drawn.area.width).map(|x| drawn[(x, row)].symbol()).collect();
+    Some((lowest, name.trim_end().to_owned(), drawn[(letters + 1, row)].style()))
 }
 
 /// Draws the log records that contain the filter of the log screen, the newest one last.

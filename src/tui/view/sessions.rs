@@ -29,12 +29,18 @@ fn draw_timelines(model: &Model, area: Rect, buf: &mut Buffer) {
     let signs = "   ━ up  ▒ draining  ┄ reconnecting  ┤ closed  ╳ lost";
     // On a narrow terminal the meaning of the signs is more important than the keys.
     let keys = if area.width < 100 { "" } else { "  [ ] zoom" };
-    let rest = [Text::styled(format!("  last {}{keys}{signs}", chart::window_name(model)), theme.dim)];
-    draw_section_title(model, area, buf, "Proxy links", rest);
     let links = model.shown().proxies.links();
     let rows = area.top() + 1..area.bottom();
     // The newest links, where not all fit.
     let skip = links.all().len().saturating_sub(rows.len());
+    let (shown, all, window) = (rows.len(), links.all().len(), chart::window_name(model));
+    let scope = match skip {
+        0 => format!("  last {window}"),
+        _ if keys.is_empty() => format!("  {shown} of {all}"),
+        _ => format!("  newest {shown} of {all}  last {window}"),
+    };
+    let rest = format!("{scope}{keys}{signs}");
+    draw_section_title(model, area, buf, "Proxy links", [Text::styled(rest, theme.dim)]);
     for (y, link) in rows.zip(&links.all()[skip..]) {
         let name = Text::styled(format!("  {} ", fit_middle(&links.label(link), 16)), theme.text);
         let width = usize::from(area.width).saturating_sub(20);

@@ -54,7 +54,7 @@ pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
                 model.shown().users.get(*id).map(|user| user_row(model, &columns, *id, user, total_rate))
             }
             UserLine::Stream(_, id) => {
-                model.shown().streams.get(*id).map(|row| stream_row(model, &columns, row))
+                model.shown().streams.get(*id).map(|row| stream_row(model, &columns, row, total_rate))
             }
         };
         draw_line(buf, table.x + SELECTION_MARGIN, y, table, text.unwrap_or_default());
@@ -102,8 +102,11 @@ fn user_row(
         let ago = format::age(model.shown().now.saturating_duration_since(left));
         let bytes = format::bytes_with_unit(user.down.saturating_add(user.up));
         let streams = format::counted(user.streams_total, "stream");
-        let text = format!("  {id} {} left {ago} ago; {bytes} in {streams}", user.addr);
-        return Line::styled(text, theme.faint);
+        // In the columns of the others, as far as there are such.
+        let width = |column| columns.width(column).unwrap_or_default();
+        let (id, addr) = (fit(&format!("  {id}"), width(UserColumn::Name)), user.addr.to_string());
+        let addr = fit(&addr, width(UserColumn::Address).max(addr.len()));
+        return Line::styled(format!("{id} {addr} left {ago} ago; {bytes} in {streams}"), theme.faint);
     }
     table::row(columns, |column, width| {
         Cell::from(match column {
@@ -115,9 +118,7 @@ fn user_row(
                 ]);
             }
             UserColumn::TrafficShare => {
-                let rate = user.down_rate + user.up_rate;
-                let share = if total_rate > 0.0 { rate / total_rate } else { 0.0 };
-                return Cell::Spans(share_bar(model, share, width));
+                return Cell::Spans(share_bar(model, user.down_rate + user.up_rate, total_rate, width));
             }
             UserColumn::Address => (user.addr.to_string(), theme.text),
             UserColumn::Service => (services::name(&user.service), theme.dim),
@@ -136,8 +137,13 @@ fn user_row(
 }
 
 /// Returns the line of a stream below its user: its content is in the address column, its proxy in the service
-/// column, its state in the streams column, and its progress in the traffic column.
-fn stream_row(model: &Model, columns: &FittedColumns<UserColumn>, row: StreamRow<'_>) -> Line<'static> {
+/// column, and its state in the streams column.
+fn stream_row(
+    model: &Model,
+    columns: &FittedColumns<UserColumn>,
+    row: StreamRow<'_>,
+    total_rate: f64,
+) -> Line<'static> {
     let theme = &model.theme;
     table::row(columns, |column, width| {
         Cell::from(match column {
@@ -155,10 +161,10 @@ fn stream_row(model: &Model, columns: &FittedColumns<UserColumn>, row: StreamRow
             UserColumn::UpRate => rate_cell(model, row.counters.up_rate.into(), theme.up),
             UserColumn::DownRate => rate_cell(model, row.counters.down_rate.into(), theme.down),
             UserColumn::Limit => (limits::text(row.limits), theme.warn),
-            UserColumn::TrafficShare => match row.progress() {
-                Some(share) => return Cell::Spans(share_bar(model, share, width)),
-                None => (String::new(), theme.text),
-            },
+            UserColumn::TrafficShare => {
+                let rate = f64::from(row.counters.down_rate + row.counters.up_rate);
+                return Cell::Spans(share_bar(model, rate, total_rate, width));
+            }
             UserColumn::Up => (format::bytes(row.counters.up), theme.dim),
             UserColumn::Down => (format::bytes(row.counters.down), theme.dim),
             UserColumn::TotalStreams => (String::new(), theme.text),
@@ -167,9 +173,10 @@ fn stream_row(model: &Model, columns: &FittedColumns<UserColumn>, row: StreamRow
     })
 }
 
-/// Returns a bar for `share` (0 to 1) followed by its percentage, in exactly `width` cells.
-fn share_bar(model: &Model, share: f64, width: usize) -> Vec<Span<'static>> {
+/// Returns a bar for the share of `rate` in `total_rate`, followed by its percentage, in exactly `width` cells.
+fn share_bar(model: &Model, rate: f64, total_rate: f64, width: usize) -> Vec<Span<'static>> {
     let theme = &model.theme;
+    let share = if total_rate > 0.0 { rate / total_rate } else { 0.0 };
     let (filled, track) = bars::horizontal(share, width.saturating_sub(5));
     vec![
         Span::styled(filled, theme.load),

@@ -54,11 +54,15 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
 fn draw_title(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let shown = model.shown();
-    let (up, reconnecting) = shown.proxies.connected_and_in_grace_period();
-    let reconnecting =
-        if reconnecting == 0 { String::new() } else { format!(", {reconnecting} reconnecting") };
+    let (connected, reconnecting) = shown.proxies.connected_and_in_grace_period();
+    // One that joins or was refused serves nobody: it is not up.
+    let is_portless = |proxy: &&ProxyRow| proxy.services.is_empty() && proxy.grace_remaining.is_none();
+    let portless = shown.proxies.connected().filter(is_portless).count() as u64;
+    let up = connected - portless;
+    let other = |count: u64, what| if count == 0 { String::new() } else { format!(", {count} {what}") };
+    let (portless, reconnecting) = (other(portless, "without a port"), other(reconnecting, "reconnecting"));
     let channels = format::counted(shown.proxies.channels() as u64, "channel");
-    let counts = format!("  {up} up{reconnecting}, {channels}");
+    let counts = format!("  {up} up{portless}{reconnecting}, {channels}");
     let policy = shown.services.policy();
     // The policy and the imbalance take up to 32 cells at the right.
     let room = usize::from(area.width).saturating_sub(11 + counts.len() + 32);
