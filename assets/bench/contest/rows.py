@@ -5,7 +5,8 @@ import statistics
 from . import wan
 from .measures import Carried, Idle, Iperf, Ping, Wrk
 
-OURS = "underpass"
+OURS, TLS = "underpass", "underpass tls"
+ENCRYPTED = ("rathole tls", "rathole noise", "haproxy tls", "ssh -R")
 
 
 class Bar:
@@ -57,6 +58,11 @@ class Row:
 
 def carries(name, title, *arguments, bars):
     return Row(name, title, Iperf(*arguments), ("direct", OURS, "rathole", "bore", "ssh -R", "haproxy twice"), bars)
+
+
+def encrypted(name, title, *arguments):
+    return Row(f"tls-{name}", f"{title}, encrypted", Iperf(*arguments), (OURS, TLS, *ENCRYPTED), [
+        Bar("rate", at_least=1.8, than=ENCRYPTED, ours=TLS), Bar("rate", at_least=0.6, than=[OURS], ours=TLS)])
 
 
 def far(ms):
@@ -118,6 +124,12 @@ ROWS = [
             Bar("p99", at_most=10), Bar("p99", at_most=6, ours="underpass high"),
             Bar("p99", at_most=0.2, than=["ssh -R"])], NARROW),
     *map(far, (0, 10, 50, 100)),
+    encrypted("download", "one download", "-R"),
+    encrypted("downloads", "eight downloads at once over two channels", "-R", "-P", "8"),
+    Row("tls-keep-alive", "HTTP, 1 KiB, 32 connections that stay, encrypted", Wrk(), (OURS, TLS), [
+        Bar("rate", at_least=0.9, than=[OURS], ours=TLS)]),
+    Row("tls-connections", "HTTP, a new connection for each request, encrypted", Wrk("Connection: close"), (OURS, TLS), [
+        Bar("rate", at_least=0.9, than=[OURS], ours=TLS)]),
     Row("idle-memory", "memory of the server for an idle stream", Idle(), (OURS,), [
         Bar("each", at_most=16)], rounds=1),
     Row("flat-memory", "growth of the server while it carries much", Carried(), (OURS,), [

@@ -25,10 +25,12 @@ class Direct:
 
 
 class Underpass:
-    """With two channels. `steered` is the same server in a program that takes orders: it serves one stream high."""
+    """With two channels, and without encryption except with `tls`: few of the peers encrypt. `steered` is the same server
+    in a program that takes orders: it serves one stream high."""
 
-    def __init__(self, name, wire="binary", steered=False):
+    def __init__(self, name, wire="binary", steered=False, tls=False):
         self.name, self.wire, self.steered = name, wire, steered
+        self.plain = () if tls else ("--plain",)
 
     def start(self, stage):
         listen = free_port()
@@ -36,11 +38,13 @@ class Underpass:
         if self.steered:
             stage.server = stage.steering = stage.start(built("examples/steer"), *common, talk=True)
         else:
-            stage.server = stage.start(built("underpass"), "server", *common, "--plain", "--no-tui")
+            state = stage.directory / "underpass-state"
+            stage.server = stage.start(
+                built("underpass"), "server", *common, *self.plain, "--no-tui", "--state-dir", state)
         stage.wait_for(listen, "the server does not listen")
         stage.start(
             built("underpass"), "proxy", "--server", f"{HOST}:{stage.reach(listen)}", "--port", stage.public, "--to",
-            f"{HOST}:{stage.target}", "--token", TOKEN, "--plain", "--channels", 2, "--format", self.wire)
+            f"{HOST}:{stage.target}", "--token", TOKEN, *self.plain, "--channels", 2, "--format", self.wire)
         stage.wait_for(stage.public, "the proxy has no public port")
 
     def version(self):
@@ -48,18 +52,39 @@ class Underpass:
 
 
 class Rathole:
-    name = "rathole"
+    """In clear, or with the encryption `transport`: `tls` or `noise`."""
+
+    def __init__(self, name, transport="tcp"):
+        self.name, self.transport = name, transport
+
+    def settings(self, directory):
+        """The transport's sections in the files of server and client."""
+        if self.transport == "tls":
+            certificate(directory)
+            return (
+                f'[server.transport]\ntype = "tls"\n[server.transport.tls]\npkcs12 = "{directory}/identity.pfx"\n'
+                'pkcs12_password = "bench"\n',
+                f'[client.transport]\ntype = "tls"\n[client.transport.tls]\ntrusted_root = "{directory}/cert.pem"\n'
+                'hostname = "localhost"\n')
+        if self.transport == "noise":
+            lines = said(program("rathole"), "--genkey", all=True).split()
+            private, public = lines[lines.index("Private") + 2], lines[lines.index("Public") + 2]
+            return (
+                f'[server.transport]\ntype = "noise"\n[server.transport.noise]\nlocal_private_key = "{private}"\n',
+                f'[client.transport]\ntype = "noise"\n[client.transport.noise]\nremote_public_key = "{public}"\n')
+        return "", ""
 
     def start(self, stage):
         rathole, listen = program("rathole"), free_port()
         server, client = stage.directory / "rathole-server.toml", stage.directory / "rathole-client.toml"
+        of_server, of_client = self.settings(stage.directory)
         server.write_text(
-            f'[server]\nbind_addr = "{HOST}:{listen}"\ndefault_token = "{TOKEN}"\n'
+            f'[server]\nbind_addr = "{HOST}:{listen}"\ndefault_token = "{TOKEN}"\n{of_server}'
             f'[server.services.bench]\nbind_addr = "{HOST}:{stage.public}"\n')
         stage.server = stage.start(rathole, "--server", server)
         stage.wait_for(listen, "the server does not listen")
         client.write_text(
-            f'[client]\nremote_addr = "{HOST}:{stage.reach(listen)}"\ndefault_token = "{TOKEN}"\n'
+            f'[client]\nremote_addr = "{HOST}:{stage.reach(listen)}"\ndefault_token = "{TOKEN}"\n{of_client}'
             f'[client.services.bench]\nlocal_addr = "{HOST}:{stage.target}"\n')
         stage.start(rathole, "--client", client)
         stage.wait_for(stage.public, "the client has no public port")
@@ -124,23 +149,46 @@ class Ssh:
 
 
 class Haproxy:
-    """No tunnel, but the same two hops, and the bytes stay in the kernel: splice(2)."""
+    """No tunnel, but the same two hops, and the bytes stay in the kernel: splice(2); with `tls` between the hops they do
+    not."""
 
-    name = "haproxy twice"
+    def __init__(self, name, tls=False):
+        self.name, self.tls = name, tls
 
     def start(self, stage):
         haproxy, hop = program("haproxy"), free_port()
-        for name, listen, to in (("back", hop, stage.target), ("front", stage.public, stage.reach(hop))):
+        accept = connect = ""
+        if self.tls:
+            certificate(stage.directory)
+            accept, connect = f"ssl crt {stage.directory}/identity.pem", "ssl verify none"
+        for name, listen, to, bind, server in (
+                ("back", hop, stage.target, accept, ""),
+                ("front", stage.public, stage.reach(hop), "", connect)):
             config = stage.directory / f"haproxy-{name}.cfg"
             config.write_text(
                 "global\n    maxconn 4000\ndefaults\n    mode tcp\n    option splice-auto\n    timeout connect 5s\n"
-                f"    timeout client 1h\n    timeout server 1h\nlisten hop\n    bind {HOST}:{listen}\n"
-                f"    server next {HOST}:{to}\n")
+                f"    timeout client 1h\n    timeout server 1h\nlisten hop\n    bind {HOST}:{listen} {bind}\n"
+                f"    server next {HOST}:{to} {server}\n")
             stage.start(haproxy, "-db", "-f", config)
             stage.wait_for(listen, "haproxy does not listen")
 
     def version(self):
         return said(program("haproxy"), "-v")
+
+
+def certificate(directory):
+    """Makes a self-signed certificate: cert.pem, with its key in identity.pem, and both in identity.pfx."""
+    openssl, key, cert, both = program("openssl"), *(directory / name for name in ("key.pem", "cert.pem", "identity.pem"))
+    if both.exists():
+        return
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert],
+        check=True, capture_output=True)
+    subprocess.run(
+        [openssl, "pkcs12", "-export", "-inkey", key, "-in", cert, "-out", directory / "identity.pfx",
+         "-passout", "pass:bench"], check=True, capture_output=True)
+    both.write_text(cert.read_text() + key.read_text())
 
 
 def said(*command, all=False):
@@ -152,5 +200,6 @@ def said(*command, all=False):
 TUNNELS = {
     tunnel.name: tunnel for tunnel in (
         Direct(), Underpass("underpass"), Underpass("underpass high", steered=True), Underpass("underpass text", "text"),
-        Rathole(), Bore(), Ssh(), Haproxy())
+        Underpass("underpass tls", tls=True), Rathole("rathole"), Rathole("rathole tls", "tls"),
+        Rathole("rathole noise", "noise"), Bore(), Ssh(), Haproxy("haproxy twice"), Haproxy("haproxy tls", tls=True))
 }
