@@ -197,7 +197,7 @@ fn balance(log: &str, tally: &Tally) -> [(&'static str, u64, u64); 7] {
     [
         ("streams", opened, count("stream ", " ended: ")),
         ("channels", count("channel ", " connected from "), count("channel ", " disconnected")),
-        ("proxies", count("proxy ", " connected from "), count("proxy ", " disconnected")),
+        ("proxies", count("proxy ", " authenticated from "), count("proxy ", " disconnected")),
         ("users", count("user ", " connected to "), count("user ", " disconnected")),
         ("connections", tally.connections.load(SeqCst), opened),
         ("bytes down", tally.traffic.bytes_read() + tally.down.load(SeqCst), sum("(down ")),
