@@ -13,9 +13,13 @@ use std::{
 use anyhow::Context;
 use signal_hook::consts::SIGTTOU;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::{runtime::ignore_signal, telemetry::LogRing, tui};
+use crate::{
+    runtime::ignore_signal,
+    telemetry::{LogBroadcast, LogRing},
+    tui,
+};
 
 /// Where log records go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,16 +112,21 @@ impl Drop for LogGuard {
 }
 
 /// Installs the global `tracing` subscriber. May be called once in a process. `ring` receives the records only if they go
-/// to the cockpit.
-pub(super) fn init(destination: LogDestination, filter: &str, ring: &LogRing) -> anyhow::Result<LogGuard> {
+/// to the cockpit; those who watch through the control socket read `broadcast`.
+pub(super) fn init(
+    destination: LogDestination,
+    filter: &str,
+    ring: &LogRing,
+    broadcast: &LogBroadcast,
+) -> anyhow::Result<LogGuard> {
     let filter: EnvFilter = filter.parse().with_context(|| format!("invalid log filter \"{filter}\""))?;
     // It logs each certificate that does not verify as an error, which the caller reports with what to do, if it is one.
     let filter = filter.add_directive("rustls_platform_verifier=off".parse().context("invalid log filter")?);
-    let registry = tracing_subscriber::registry();
+    // The layers format every record they are given, so the filter encloses them.
+    let registry = tracing_subscriber::registry().with(filter).with(broadcast.clone());
     match destination {
-        // The layer formats every record it is given, so the filter encloses it.
         LogDestination::Cockpit => {
-            registry.with(tui::LogLayer::new(ring.clone()).with_filter(filter)).init();
+            registry.with(tui::LogLayer::new(ring.clone())).init();
             Ok(LogGuard::default())
         }
         LogDestination::Stderr => {
@@ -131,7 +140,7 @@ pub(super) fn init(destination: LogDestination, filter: &str, ring: &LogRing) ->
             let lines = tracing_subscriber::fmt::layer()
                 .with_writer(writer)
                 .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-            registry.with(filter).with(lines).init();
+            registry.with(lines).init();
             Ok(LogGuard { worker: Some(worker), is_writing })
         }
     }

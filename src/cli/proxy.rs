@@ -16,12 +16,16 @@ use super::{
     signals::{self, Hangup},
 };
 use crate::{
-    config::ProxyConfig, metrics::ProxyMetrics, proxy::Proxy, server::ShutdownSignals, telemetry::LogRing,
+    config::ProxyConfig,
+    metrics::ProxyMetrics,
+    proxy::Proxy,
+    server::ShutdownSignals,
+    telemetry::{LogBroadcast, LogRing},
 };
 
 /// Runs the proxy. The first signal drains it, the second one stops it.
 pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<ExitCode> {
-    let _log = log::init(LogDestination::Stderr, &args.log.log, &LogRing::new())?;
+    let _log = log::init(LogDestination::Stderr, &args.log.log, &LogRing::new(), &LogBroadcast::default())?;
     options.log();
     let token = args.token.token()?.context(
         "missing token: give --token-file FILE, --token TOKEN or UNDERPASS_TOKEN; a server that generated its token says at its \

@@ -29,7 +29,7 @@ use crate::{
     metrics::ServerMetrics,
     operator::{ProcessHandle, Role, ServerHandle, Subject},
     server::{Credentials, Server, ShutdownSignals},
-    telemetry::{LogRing, Telemetry},
+    telemetry::{LogBroadcast, LogRing, Telemetry},
     tls::ServerTls,
     tui::{InProcessSource, Labels, Settings},
     wire::handshake::Token,
@@ -43,7 +43,8 @@ pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result
         LogDestination::Cockpit => args.screen.settings()?,
         LogDestination::Stderr => Settings::default(),
     };
-    let _log = log::init(destination, &args.log.log, &ring)?;
+    let log_records = LogBroadcast::default();
+    let _log = log::init(destination, &args.log.log, &ring, &log_records)?;
     options.log();
     let is_shown = destination == LogDestination::Cockpit || stderr().is_terminal();
     let (token, kept) = match args.token.token()? {
@@ -99,8 +100,11 @@ pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result
         let (hangup, reload) = Hangup::of_service();
         signals::follow(shutdown.clone(), drain_timeout, hangup)?;
         let reloading = follow_files(certificate, tls, reload.clone(), telemetry.clone());
-        let subject =
-            Subject::Server(ServerHandle { telemetry: telemetry.clone(), commands: control.clone() });
+        let subject = Subject::Server(ServerHandle {
+            telemetry: telemetry.clone(),
+            commands: control.clone(),
+            log: log_records,
+        });
         let process =
             ProcessHandle { drain: shutdown.drain.clone(), abort: shutdown.abort.clone(), reload: None };
         let mut socket = operate::open(&args.control, Role::Server, hands_over, subject, process)?;

@@ -18,10 +18,11 @@ use super::{
     line_reader::{LineError, LineReader},
     peer::{Access, Peer},
     protocol::{self, ErrorCode, MAX_REQUEST_BYTES, RequestError, RequestResult},
-    request::{self, Request},
+    request::{self, Request, WatchQuery},
     server::{Shared, Subject},
+    watcher::Watcher,
 };
-use crate::telemetry::Event;
+use crate::{feed::Interest, telemetry::Event};
 
 /// How long a client may take no byte of what is written to it before it is closed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,6 +44,8 @@ pub(super) struct Connection {
     stop: CancellationToken,
     /// The events that the client follows; `None` if it follows none.
     events: Option<EventFollower>,
+    /// The state that the client watches; `None` if it does not.
+    watcher: Option<Watcher>,
 }
 
 /// A client's request to follow events.
@@ -76,6 +79,8 @@ enum Next {
     Line(Result<Option<bytes::Bytes>, LineError>),
     /// An event, or how many were missed.
     Event(Result<Event, broadcast::error::RecvError>),
+    /// Lines for the watcher are due.
+    Watch,
     /// The process ends.
     Stop,
 }
@@ -91,7 +96,7 @@ impl Connection {
     ) -> Self {
         let (reader, writer) = socket.into_split();
         let reader = LineReader::new(reader, MAX_REQUEST_BYTES);
-        Self { reader, writer, peer, access, shared, stop, events: None }
+        Self { reader, writer, peer, access, shared, stop, events: None, watcher: None }
     }
 
     /// Greets the client and serves its requests until it closes the connection or the process ends.
@@ -117,6 +122,7 @@ impl Connection {
                 tokio::select! {
                     line = self.reader.next_line() => Next::Line(line),
                     event = events => Next::Event(event),
+                    () = due(&mut self.watcher) => Next::Watch,
                     () = self.stop.cancelled() => Next::Stop,
                 }
             };
@@ -130,6 +136,12 @@ impl Connection {
                     return Err(End::Refused(RequestError::new(ErrorCode::LineTooLong, why)));
                 }
                 Next::Event(event) => self.send_event(event).await?,
+                Next::Watch => {
+                    if let Some(watcher) = &mut self.watcher {
+                        let lines = watcher.lines().await;
+                        self.write(&lines).await?;
+                    }
+                }
             }
         }
     }
@@ -144,6 +156,15 @@ impl Connection {
                 Ok(()) => match request {
                     Request::Credit { add } => match self.grant(&received.id, add) {
                         // It has no answer of its own: it would need credit, too.
+                        Ok(()) => return Ok(()),
+                        Err(error) => Err(error),
+                    },
+                    // Its lines answer it.
+                    Request::Watch(query) => match self.watch(&received.id, query) {
+                        Ok(()) => return Ok(()),
+                        Err(error) => Err(error),
+                    },
+                    Request::Interest(interest) => match self.set_interest(&received.id, interest) {
                         Ok(()) => return Ok(()),
                         Err(error) => Err(error),
                     },
@@ -199,8 +220,46 @@ impl Connection {
         Ok(json!({}))
     }
 
+    /// Lets the client watch the state.
+    fn watch(&mut self, id: &Value, query: WatchQuery) -> Result<(), RequestError> {
+        let Subject::Server(server) = &self.shared.subject else {
+            return Err(RequestError::new(
+                ErrorCode::Unsupported,
+                "a proxy cannot be watched: watch the server",
+            ));
+        };
+        let Some(id) = id.as_u64() else {
+            return Err(RequestError::invalid("watch: «id» has to be a number, which each line repeats"));
+        };
+        if self.watcher.is_some() {
+            return Err(RequestError::invalid(
+                "this connection watches already: use «interest» to change what, or another connection",
+            ));
+        }
+        let log = query.log.then(|| server.log.subscribe());
+        let interval = Duration::from_millis(query.interval_ms);
+        self.watcher =
+            Some(Watcher::new(id, query.credit, interval, query.interest, server.telemetry.clone(), log));
+        Ok(())
+    }
+
+    /// Changes what the client shows of what it watches.
+    fn set_interest(&mut self, id: &Value, interest: Interest) -> Result<(), RequestError> {
+        match &mut self.watcher {
+            Some(watcher) if id.as_u64() == Some(watcher.id) => {
+                watcher.set_interest(interest);
+                Ok(())
+            }
+            _ => Err(RequestError::invalid("interest: «id» has to be that of the request «watch»")),
+        }
+    }
+
     /// Grants a follower more lines.
     fn grant(&mut self, id: &Value, add: u64) -> Result<(), RequestError> {
+        if let Some(watcher) = self.watcher.as_mut().filter(|watcher| id.as_u64() == Some(watcher.id)) {
+            watcher.credit = watcher.credit.saturating_add(add);
+            return Ok(());
+        }
         match &mut self.events {
             Some(follower) if follower.id == *id => {
                 follower.credit = follower.credit.map(|credit| credit.saturating_add(add));
@@ -236,5 +295,13 @@ impl Connection {
             }
         }
         Ok(())
+    }
+}
+
+/// Waits until lines for the watcher are due; forever where there is none.
+async fn due(watcher: &mut Option<Watcher>) {
+    match watcher {
+        Some(watcher) => watcher.due().await,
+        None => std::future::pending().await,
     }
 }

@@ -24,12 +24,13 @@ mod rows;
 mod server;
 mod socket;
 mod stream_sort;
+mod watcher;
 
 pub use client::{Client, ClientError, Line, LineSource};
 pub use peer::{Access, AccessRules, ControlGroup};
 pub use place::{Instance, Variable, instances, own_directory};
 pub use protocol::{ErrorCode, Greeting, MAX_REQUEST_BYTES, PROTOCOL, RequestError, RequestResult, Role};
-pub use request::{LimitValue, PsQuery, REQUESTS, Request, RequestInfo};
+pub use request::{LimitValue, PsQuery, REQUESTS, Request, RequestInfo, WatchQuery};
 pub use rows::{ChannelRow, ProxyListRow, ServiceRow, StreamRow, TotalsRow, UserRow};
 pub use server::{
     ControlOptions, ControlServer, LinkReport, ProcessHandle, ProxyHandle, ProxyReport, ProxyServiceReport,

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     control::{Command, LimitChange, LimitScope, ProxyRef, Target, parse_rate},
+    feed::Interest,
     ids::{
         AddressBlock, Direction, Network, Policy, Priority, ProxyId, Rate, ServiceKey, StreamKey,
         UserChannelId, near_miss,
@@ -45,6 +46,10 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         credit: Option<u64>,
     },
+    /// Watches the state: a snapshot, then what has changed, with the events and log records between.
+    Watch(WatchQuery),
+    /// Says what a watcher shows now. `id` is that of its request.
+    Interest(Interest),
     /// Grants a follower more lines. `id` is that of the request that it follows.
     Credit {
         /// How many more.
@@ -178,6 +183,23 @@ pub struct PsQuery {
     pub over_ms: Option<u64>,
 }
 
+/// How the state is watched.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct WatchQuery {
+    /// How many lines may be sent before the client grants more.
+    #[serde(default)]
+    pub credit: u64,
+    /// The time between two snapshots in milliseconds, 100 to 60,000.
+    #[serde(default)]
+    pub interval_ms: u64,
+    /// Whether log records are sent.
+    #[serde(default)]
+    pub log: bool,
+    /// What the client shows.
+    #[serde(flatten)]
+    pub interest: Interest,
+}
+
 /// A rate limit in a request: a rate, or `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitValue(pub Option<Rate>);
@@ -249,7 +271,7 @@ const fn info(
 }
 
 /// All requests.
-pub const REQUESTS: [RequestInfo; 27] = [
+pub const REQUESTS: [RequestInfo; 29] = [
     info("whoami", Access::Read, true, r#"{"id":1,"do":"whoami"}"#),
     info("state", Access::Read, true, r#"{"id":1,"do":"state"}"#),
     info("ps", Access::Read, false, r#"{"id":1,"do":"ps","filter":"proxy:edge down>1M","over_ms":500}"#),
@@ -260,6 +282,13 @@ pub const REQUESTS: [RequestInfo; 27] = [
     info("totals", Access::Read, false, r#"{"id":1,"do":"totals"}"#),
     info("bans", Access::Read, false, r#"{"id":1,"do":"bans"}"#),
     info("events", Access::Read, false, r#"{"id":2,"do":"events","credit":100}"#),
+    info("watch", Access::Read, false, r#"{"id":2,"do":"watch","credit":10,"interval_ms":1000}"#),
+    info(
+        "interest",
+        Access::Read,
+        false,
+        r#"{"id":2,"do":"interest","streams":[1,2],"users":[],"selected":[]}"#,
+    ),
     info("credit", Access::Read, false, r#"{"id":2,"do":"credit","add":100}"#),
     info("kill", Access::Operate, false, r#"{"id":1,"do":"kill","stream":"3F9A1C:1"}"#),
     info("kill-user", Access::Operate, false, r#"{"id":1,"do":"kill-user","user":"3F9A1C"}"#),

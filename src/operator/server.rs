@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     control::CommandSender,
-    telemetry::{EventKind, MAX_REFUSALS_PER_SECOND, Telemetry, Throttle},
+    telemetry::{EventKind, LogBroadcast, MAX_REFUSALS_PER_SECOND, Telemetry, Throttle},
 };
 
 /// The most connections at the same time.
@@ -78,6 +78,8 @@ pub struct ServerHandle {
     pub telemetry: Arc<Telemetry>,
     /// The queue of its commands.
     pub commands: CommandSender,
+    /// The records of its log.
+    pub log: LogBroadcast,
 }
 
 /// What a proxy lets operators see.

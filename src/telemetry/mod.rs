@@ -37,7 +37,7 @@ pub use event::{CommandOutcome, DisconnectReason, EndReason, EndedBy, Event, Eve
 pub use guard::{ChannelGuard, ProxyGuard, ServiceGuard, StreamGuard, UserGuard};
 pub use hub::Telemetry;
 pub use latency::{Latencies, LatencyHistogram, LatencyHistograms, LatencySummary};
-pub use log_ring::{LogLevel, LogRecord, LogRing};
+pub use log_ring::{LogBroadcast, LogLevel, LogRecord, LogRing};
 pub use rate::RateWindow;
 pub use sampler::Sampler;
 pub use scrape::{ProxySeries, ServerSeries, ServiceSeries};

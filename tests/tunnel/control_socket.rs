@@ -116,13 +116,13 @@ impl RawClient {
         Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
     }
 
-    async fn ask(&mut self, line: &str) -> Value {
+    pub(crate) async fn ask(&mut self, line: &str) -> Value {
         self.send(line).await;
         self.line().await.expect("an answer")
     }
 
     /// Returns the content of `ok`.
-    async fn ok(&mut self, line: &str) -> Value {
+    pub(crate) async fn ok(&mut self, line: &str) -> Value {
         let mut answer = self.ask(line).await;
         assert!(answer["error"].is_null(), "{line}: {answer}");
         answer["ok"].take()
@@ -167,7 +167,7 @@ impl World {
         Running::start(is_reset(user))
     }
 
-    async fn client(&self) -> RawClient {
+    pub(crate) async fn client(&self) -> RawClient {
         RawClient::connect(&self.directory.socket("server")).await.0
     }
 

@@ -16,6 +16,8 @@ mod connecting;
 mod control_protocol;
 #[cfg(target_os = "linux")]
 mod control_socket;
+#[cfg(target_os = "linux")]
+mod control_watch;
 mod emulated_link;
 mod endings;
 mod example_proxies;

@@ -8,6 +8,7 @@ use std::{borrow::Cow, collections::VecDeque, fmt, sync::Arc};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -123,6 +124,37 @@ impl<S: Subscriber> Layer<S> for LogRing {
     /// Appends the event as a record to the ring.
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         self.push(LogRecord::of(event));
+    }
+}
+
+/// Sends log records to any number of readers, each of which may be slow: one that lags loses the oldest. As a `tracing`
+/// layer it formats an event only while there is a reader. It does not filter by itself: install it behind a filter.
+#[derive(Debug, Clone)]
+pub struct LogBroadcast(broadcast::Sender<LogRecord>);
+
+impl Default for LogBroadcast {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(Self::CAPACITY))
+    }
+}
+
+impl LogBroadcast {
+    /// How many records a reader may lag behind before it loses some.
+    pub const CAPACITY: usize = 1024;
+
+    /// Returns a reader of the records from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<LogRecord> {
+        self.0.subscribe()
+    }
+}
+
+impl<S: Subscriber> Layer<S> for LogBroadcast {
+    /// Sends the event as a record to the readers, if there are any.
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if self.0.receiver_count() > 0 {
+            // An error only means that the last one has gone.
+            _ = self.0.send(LogRecord::of(event));
+        }
     }
 }
 
