@@ -79,7 +79,7 @@ fn check_file(path: &Path, role: Role) -> Vec<String> {
             [token.map(drop), tokens.transpose().map(drop), entries, certificate]
         }
         CliCommand::Proxy(args) => {
-            [args.token.token().map(drop), args.tls.resolve().map(drop), Ok(()), Ok(())]
+            [args.token.token().map(drop), args.tls.resolve(&args.server).map(drop), Ok(()), Ok(())]
         }
         _ => return Vec::new(),
     };

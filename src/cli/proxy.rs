@@ -32,17 +32,17 @@ pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<
          start where it is",
     )?;
     host::run(&args.workers, async |workers| {
-        let mut config = ProxyConfig { tls: args.tls.resolve()?, ..args.config() };
+        let mut config = ProxyConfig { servers: args.tls.resolve(&args.server)?, ..args.config() };
         descriptors::fit_proxy(&mut config, workers.count())?;
         let drain_timeout = config.drain_timeout;
         let proxy = Proxy::new(config, token, workers.clone());
         let endpoint = MetricsEndpoint::open(args.metrics.metrics, false)?;
         let shutdown = ShutdownSignals::default();
-        let (draining, service) = (shutdown.clone(), proxy.watch_service());
+        let (draining, served) = (shutdown.clone(), proxy.watch_services());
         let health = Health::new(workers, proxy.telemetry().clone(), move || {
             if draining.is_requested() {
                 Err("draining".to_owned())
-            } else if service.borrow().is_none() {
+            } else if served.borrow().is_empty() {
                 Err("not registered with a server".to_owned())
             } else {
                 Ok(())

@@ -155,9 +155,9 @@ async fn start_proxies(
     let mut service = ServiceKey { port: 0, group: Group::default() };
     for name in PROXY_NAMES {
         let config = ProxyConfig::new(tunnel.to_string(), service.clone(), target.to_string());
-        let config = ProxyConfig { name: name.to_owned(), tls: Some(tls.clone()), ..config };
+        let config = ProxyConfig { name: name.to_owned(), ..config.with_tls(Some(tls.clone())) };
         let proxy = Proxy::new(config, token.clone(), workers.clone());
-        let mut serving = proxy.watch_service();
+        let mut serving = proxy.watch_services();
         let end = end.clone();
         tasks.spawn(async move {
             let result = tokio::select! {
@@ -171,8 +171,9 @@ async fn start_proxies(
                 tracing::error!("{error}");
             }
         });
-        let assigned = serving.wait_for(Option::is_some).await.context("a proxy of the demo failed")?;
-        service.clone_from(assigned.as_ref().context("a proxy of the demo is not registered for a service")?);
+        let served =
+            serving.wait_for(|served| !served.is_empty()).await.context("a proxy of the demo failed")?;
+        service.clone_from(&served[0].service);
     }
     Ok(SocketAddr::new(LOOPBACK.ip(), service.port))
 }

@@ -19,7 +19,7 @@ const TUNNEL_SHARE: usize = 4;
 /// theirs: 2,000 proxies with two channels and a port each. What streams leave is added.
 const MAX_SERVER_TUNNEL: usize = 8192;
 
-/// The most descriptors that a proxy keeps for its channels, [`ProxyConfig::MAX_CHANNELS`], and for connecting again where
+/// The most descriptors that a proxy keeps for its channels to one server, [`ProxyConfig::MAX_CHANNELS`], and for connecting again where
 /// the server does not answer: several attempts for each channel at the same time.
 const MAX_PROXY_TUNNEL: usize = 512;
 
@@ -78,7 +78,8 @@ impl ProxyConfig {
     /// # Errors
     /// No descriptor is left for streams.
     pub fn fit_descriptors(&mut self, limit: u64, workers: usize) -> Result<(), TooFewDescriptors> {
-        let Shares { streams, .. } = Shares::of(limit, workers, MAX_PROXY_TUNNEL)?;
+        let max_tunnel = MAX_PROXY_TUNNEL.saturating_mul(self.servers.len());
+        let Shares { streams, .. } = Shares::of(limit, workers, max_tunnel)?;
         self.max_streams = self.max_streams.min(streams);
         Ok(())
     }

@@ -2,20 +2,14 @@
 
 use std::time::Duration;
 
-use super::{congestion::CongestionControl, server::ServerConfig};
-use crate::{
-    ids::{ProxyProtocolVersion, ServiceKey, UserNetworks},
-    tls::ClientTls,
+use super::{
+    congestion::CongestionControl,
+    endpoint::{Exposure, ServerEndpoint},
+    proxy_format::ProxyFormat,
+    server::ServerConfig,
+    services::{ServiceConfig, ServicesError},
 };
-
-/// The format in which a proxy speaks to the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProxyFormat {
-    /// The binary format: several channels, flow control for each stream, and the token is never sent.
-    Binary,
-    /// The text format, on one channel.
-    Text,
-}
+use crate::{ids::ServiceKey, tls::ClientTls};
 
 /// How many channels a proxy keeps established.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,29 +54,22 @@ impl ChannelCount {
 /// Settings of a proxy.
 #[derive(Debug, Clone)]
 pub struct ProxyConfig {
-    /// The server's tunnel port, `HOST:PORT`.
-    pub server: String,
-    /// TLS to the server; `None` connects without TLS.
-    pub tls: Option<ClientTls>,
-    /// The requested public port (0: any free port) and group.
-    pub service: ServiceKey,
-    /// The address that the proxy connects to for each stream, `HOST:PORT`.
-    pub target: String,
-    /// The users that the proxy admits, by their networks. The server refuses all others.
-    pub user_networks: UserNetworks,
-    /// The version of the PROXY protocol in which the target receives the user's address and the public address; `None` if
-    /// it receives none.
-    pub proxy_protocol: Option<ProxyProtocolVersion>,
+    /// The servers, each with another address. The proxy serves the users of all of them.
+    pub servers: Vec<ServerEndpoint>,
+    /// Whether users' data may cross the network in clear text, and the token reach a server that is not verified.
+    pub insecure: bool,
+    /// The services that every server is asked for; valid together ([`check_services`](Self::check_services)).
+    pub services: Vec<ServiceConfig>,
     /// The proxy's display name; empty lets the server use the proxy's id.
     pub name: String,
     /// How many channels the proxy keeps established.
     pub channels: ChannelCount,
-    /// The requested load-balancing weight; `None` keeps the server's default of 1.
+    /// The requested load-balancing weight for all services; `None` keeps the server's default of 1.
     pub weight: Option<u32>,
     /// The format in which the proxy speaks.
     pub format: ProxyFormat,
-    /// The most streams that may be open at the same time; further ones are refused, and the server offers them to other
-    /// proxies.
+    /// The most streams of all servers and services that may be open at the same time; further ones are refused, and the server
+    /// offers them to other proxies.
     pub max_streams: usize,
     /// The memory budget of the buffers of all streams together, in bytes.
     pub memory_budget: u64,
@@ -106,15 +93,12 @@ impl ProxyConfig {
     /// The most channels that one proxy may have.
     pub const MAX_CHANNELS: u16 = 64;
 
-    /// Settings for `service` at `server` with this `target`; everything else has its default.
+    /// Settings for `service` at `server`, without TLS, with this `target`; everything else has its default.
     pub fn new(server: impl Into<String>, service: ServiceKey, target: impl Into<String>) -> Self {
         Self {
-            server: server.into(),
-            tls: None,
-            service,
-            target: target.into(),
-            user_networks: UserNetworks::default(),
-            proxy_protocol: None,
+            servers: vec![ServerEndpoint::new(server)],
+            insecure: false,
+            services: vec![ServiceConfig::new(service, target)],
             name: String::new(),
             channels: ChannelCount::Auto,
             weight: None,
@@ -129,5 +113,46 @@ impl ProxyConfig {
             min_backoff: Duration::from_millis(200),
             max_backoff: Duration::from_secs(15),
         }
+    }
+
+    /// Sets how all servers are connected to with TLS; `None` connects without TLS.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<ClientTls>) -> Self {
+        self.servers.iter_mut().for_each(|server| server.tls.clone_from(&tls));
+        self
+    }
+
+    /// Sets the address of the only server.
+    #[must_use]
+    pub fn with_server(mut self, address: impl Into<String>) -> Self {
+        let address = address.into();
+        self.servers.truncate(1);
+        self.servers.iter_mut().for_each(|server| server.address.clone_from(&address));
+        self
+    }
+
+    /// Sets the port and group of the only service.
+    #[must_use]
+    pub fn with_service(mut self, key: ServiceKey) -> Self {
+        self.services.truncate(1);
+        self.services.iter_mut().for_each(|service| service.key = key.clone());
+        self
+    }
+
+    /// Checks that a proxy with these settings can have all of these services.
+    ///
+    /// # Errors
+    /// [`ServicesError`] says why it cannot.
+    pub fn check_services(&self, services: &[ServiceConfig]) -> Result<(), ServicesError> {
+        if self.format == ProxyFormat::Text && services.len() > 1 {
+            return Err(ServicesError::TextFormat(services.len()));
+        }
+        ServiceConfig::check_all(services)
+    }
+
+    /// Returns what connecting to `server` would expose although the settings do not permit it; `None` if nothing.
+    pub fn exposure(&self, server: &ServerEndpoint) -> Option<Exposure> {
+        let is_verified = server.tls.as_ref().map(ClientTls::verifies_certificate);
+        Exposure::of(&server.address, is_verified, self.format).filter(|_| !self.insecure)
     }
 }

@@ -26,8 +26,9 @@ use super::happy_eyeballs::interleave_families;
 /// The most lookups that run at the same time, each on a thread of its own.
 const MAX_LOOKUPS: usize = 4;
 
-/// The most names that are kept. A proxy needs two; servers may name any number of successors.
-const MAX_NAMES: usize = 32;
+/// The most names that are kept. A proxy needs one for each server and target, and has at most 1,024 services; servers may name any
+/// number of successors.
+const MAX_NAMES: usize = 2048;
 
 /// The age up to which addresses are used if the name cannot be resolved again.
 const MAX_STALE_AGE: Duration = Duration::from_secs(600);

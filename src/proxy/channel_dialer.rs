@@ -6,11 +6,11 @@ use tokio::time::timeout;
 
 use super::error::ServerLinkError;
 use crate::{
-    config::ProxyConfig,
+    config::{ProxyConfig, ServerEndpoint},
     net::{ChannelSocket, Connector, Negotiation},
     wire::{
         Hello, HelloMode, Welcome,
-        binary::{CHECKSUMS, PUBLIC_ADDRESS, USER_NETWORKS, VERSION},
+        binary::{CHECKSUMS, PUBLIC_ADDRESS, SERVICES, USER_NETWORKS, VERSION},
         handshake::{ClientHandshake, Token},
     },
 };
@@ -43,8 +43,8 @@ impl From<&Welcome> for ResumptionTicket {
 pub(super) struct ChannelDialer {
     /// The configuration of the proxy: its display name is sent in the handshake.
     pub(super) config: Arc<ProxyConfig>,
-    /// The server's tunnel port, `HOST:PORT`.
-    pub(super) server: String,
+    /// The server.
+    pub(super) server: ServerEndpoint,
     /// The secret that proxy and server prove to each other by HMAC.
     pub(super) token: Token,
     /// Establishes the TCP connections.
@@ -83,7 +83,10 @@ impl ChannelDialer {
             version: VERSION,
             mode,
             // TLS detects corruption in transit.
-            features: PUBLIC_ADDRESS | USER_NETWORKS | if self.config.tls.is_some() { 0 } else { CHECKSUMS },
+            features: PUBLIC_ADDRESS
+                | USER_NETWORKS
+                | SERVICES
+                | if self.server.tls.is_some() { 0 } else { CHECKSUMS },
             nonce: rand::random(),
             link,
             epoch: ticket.map_or(0, |ticket| ticket.epoch),
@@ -101,21 +104,21 @@ impl ChannelDialer {
     }
 }
 
-/// Establishes a connection to `server`, `HOST:PORT`, with the congestion control that `config` requests, and runs the TLS
-/// handshake if `config` has TLS.
+/// Establishes a connection to `server` with the congestion control that `config` requests, and runs the TLS handshake if the
+/// server is connected to with TLS.
 pub(super) async fn connect_to_server(
     connector: &Connector,
     config: &ProxyConfig,
-    server: &str,
+    server: &ServerEndpoint,
 ) -> Result<Negotiation, ServerLinkError> {
-    let stream = connector.connect(server, connector.server_policy()).await;
+    let stream = connector.connect(&server.address, connector.server_policy()).await;
     let socket = ChannelSocket::plain(stream.map_err(ServerLinkError::Connect)?);
     if let Some(name) = config.congestion.requested_name(socket.is_loopback()) {
         socket.request_congestion_control(name);
     }
     let mut negotiation = Negotiation::new(socket);
-    if let Some(tls) = &config.tls {
-        let handshake = timeout(STEP_TIMEOUT, negotiation.connect_tls(tls, server));
+    if let Some(tls) = &server.tls {
+        let handshake = timeout(STEP_TIMEOUT, negotiation.connect_tls(tls, &server.address));
         handshake.await.map_err(|_| ServerLinkError::Timeout(STEP_TIMEOUT))??;
     }
     Ok(negotiation)

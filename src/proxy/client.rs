@@ -1,27 +1,23 @@
-//! The proxy's main loop: connect, serve, reconnect with backoff, drain.
+//! The proxy: all of its servers, the services that it has at present, and its end.
 
-use std::{
-    convert::Infallible,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    channel_supervisor::STABLE_AFTER,
-    error::{ProxyError, ServerLinkError},
+    error::ProxyError,
     link_connector::LinkConnector,
     loop_detector::LoopDetector,
     open_streams::OpenStreams,
-    server_link::{ServeOutcome, ServerLink},
-    serving_state::ServingState,
+    server_session::ServerSession,
+    service_list::{ServiceChanges, ServiceList},
+    serving_board::{ServedService, ServingBoard},
+    shared_parts::SharedParts,
 };
 use crate::{
-    config::ProxyConfig,
-    ids::ServiceKey,
+    config::{ProxyConfig, ServiceConfig, ServicesError},
     mux::MemoryBudget,
     net::Connector,
     runtime::{Tasks, Workers},
@@ -36,29 +32,23 @@ const CLEANUP_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How many streams beyond its maximum a proxy has memory for, so that it can refuse them with a reason.
 const MAX_REFUSED_STREAMS: usize = 64;
 
-/// A proxy: connects to the server, registers for a public port and relays its streams to the target.
+/// How long after a refusal for good a server is asked again, while other servers are not known to refuse: its operator may have
+/// removed the reason. A wrong token is not sent often enough to block the address, which ten in ten minutes do.
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(300);
+
+/// A proxy: connects to its servers, registers its services and relays their streams to the targets.
 #[derive(Debug)]
 pub struct Proxy {
-    /// The configuration of the proxy.
-    config: Arc<ProxyConfig>,
-    /// The secret that proxy and server prove to each other.
-    token: Token,
-    /// Establishes TCP connections to servers and to the target.
-    connector: Arc<Connector>,
-    /// Compares the users of all streams with the connections to the target.
-    loops: Arc<LoopDetector>,
+    /// What all links have in common.
+    shared: SharedParts,
     /// What the proxy counts, for its metrics. It has no cockpit.
     telemetry: Arc<Telemetry>,
-    /// Spawns and joins all tasks of the proxy.
-    tasks: Tasks,
-    /// The memory budget of the buffers of all streams.
-    memory: MemoryBudget,
-    /// Publishes the registered service; `None` while no link is registered.
-    service: watch::Sender<Option<ServiceKey>>,
-    /// The link on which the server opens new streams; `None` while there is none.
-    link: Mutex<Option<Arc<ServerLink>>>,
-    /// The open streams of all links, which a drain waits for.
-    streams: OpenStreams,
+    /// The services that the proxy is to serve.
+    lists: watch::Sender<ServiceList>,
+    /// The services that the servers serve, in no order of the servers.
+    served: Arc<watch::Sender<Vec<ServedService>>>,
+    /// The servers, each with its link.
+    sessions: Vec<ServerSession>,
     /// Cancelled to drain: no new streams, and the proxy ends when the open ones have.
     draining: CancellationToken,
 }
@@ -69,25 +59,26 @@ impl Proxy {
         let telemetry = Telemetry::new();
         let memory = MemoryBudget::new(config.memory_budget, config.max_streams + MAX_REFUSED_STREAMS);
         telemetry.set_memory_source(Arc::new(memory.clone()));
-        Self {
-            loops: Arc::new(LoopDetector::new(&config.target)),
-            streams: OpenStreams::new(config.max_streams),
-            memory,
-            config: Arc::new(config),
+        let lists = watch::Sender::new(ServiceList::new(config.services.clone()));
+        let sessions = config.servers.iter().cloned().map(ServerSession::new).collect();
+        let shared = SharedParts {
             token,
             connector: Arc::default(),
+            loops: Arc::new(LoopDetector::default()),
             tasks: Tasks::new(telemetry.clone(), workers),
-            telemetry,
-            service: watch::Sender::new(None),
-            link: Mutex::default(),
-            draining: CancellationToken::new(),
-        }
+            streams: OpenStreams::new(config.max_streams),
+            memory,
+            lists: lists.subscribe(),
+            config: Arc::new(config),
+        };
+        let served = Arc::new(watch::Sender::new(Vec::new()));
+        Self { shared, telemetry, lists, served, sessions, draining: CancellationToken::new() }
     }
 
     /// Replaces the connector, which resolves names with getaddrinfo(3) by default. For tests.
     #[must_use]
     pub fn with_connector(mut self, connector: Connector) -> Self {
-        self.connector = Arc::new(connector);
+        self.shared.connector = Arc::new(connector);
         self
     }
 
@@ -96,13 +87,28 @@ impl Proxy {
         &self.telemetry
     }
 
-    /// Returns a receiver of the service that the proxy is registered for; `None` while it is registered with no
-    /// server.
-    pub fn watch_service(&self) -> watch::Receiver<Option<ServiceKey>> {
-        self.service.subscribe()
+    /// Returns a receiver of the services that the servers serve through this proxy.
+    pub fn watch_services(&self) -> watch::Receiver<Vec<ServedService>> {
+        self.served.subscribe()
     }
 
-    /// Drains: sends GOAWAY, so that the server opens no new streams, and ends [`run`](Self::run) when the open ones
+    /// Changes what the proxy serves, on all of its links: added services are registered, removed ones get no new streams and
+    /// are deregistered, and new streams of a changed service get its new target. Open streams, also those of removed services,
+    /// continue until they end. Returns what has changed.
+    ///
+    /// # Errors
+    /// [`ServicesError`] if one proxy cannot have these services; nothing has changed then.
+    pub fn replace_services(&self, services: Vec<ServiceConfig>) -> Result<ServiceChanges, ServicesError> {
+        self.shared.config.check_services(&services)?;
+        let mut changes = ServiceChanges::default();
+        self.lists.send_if_modified(|list| {
+            (*list, changes) = list.replaced_by(services);
+            !changes.is_empty()
+        });
+        Ok(changes)
+    }
+
+    /// Drains: sends GOAWAY, so that the servers open no new streams, and ends [`run`](Self::run) when the open ones
     /// have ended or the drain timeout has expired.
     pub fn drain(&self) {
         self.draining.cancel();
@@ -110,95 +116,70 @@ impl Proxy {
 
     /// Ends [`run`](Self::run) at once: sends GOAWAY and resets the open streams.
     pub fn stop(&self) {
-        self.tasks.stop();
+        self.shared.tasks.stop();
     }
 
     /// Serves until it is [drained](Self::drain) or [stopped](Self::stop). Lost links are established again.
     ///
     /// # Errors
-    /// [`ProxyError`] if the server refuses the handshake or the registration before the first success, for a reason that
+    /// [`ProxyError`] if every server refuses the handshake or all services before the first success, for a reason that
     /// only an operator can remove.
     pub async fn run(&self) -> Result<(), ProxyError> {
+        let tasks = &self.shared.tasks;
         let result = tokio::select! {
-            Err(error) = self.keep_serving() => Err(error),
-            () = self.tasks.stopped() => Ok(()),
+            error = self.keep_serving() => Err(error),
+            () = tasks.stopped() => Ok(()),
             () = self.draining.cancelled() => Ok(()),
         };
         if result.is_ok() {
             tokio::select! {
                 () = self.finish_streams() => {}
-                () = self.tasks.stopped() => {}
+                () = tasks.stopped() => {}
             }
         }
-        self.service.send_replace(None);
-        self.tasks.stop();
-        if timeout(CLEANUP_TIMEOUT, self.tasks.join()).await.is_err() {
-            tracing::warn!("tasks that have not ended after {CLEANUP_TIMEOUT:?}: {}", self.tasks.len());
+        self.served.send_replace(Vec::new());
+        tasks.stop();
+        if timeout(CLEANUP_TIMEOUT, tasks.join()).await.is_err() {
+            tracing::warn!("tasks that have not ended after {CLEANUP_TIMEOUT:?}: {}", tasks.len());
         }
         result
     }
 
     /// Sends GOAWAY, and waits until every stream has ended or the drain timeout has expired.
     async fn finish_streams(&self) {
-        // Taken first: sending flushes the channels, which must not happen under the lock.
-        let link = self.link.lock().take();
-        if let Some(link) = link {
-            link.send_go_away();
-        }
-        let streams = &self.streams.tracker;
+        self.sessions.iter().for_each(ServerSession::send_go_away);
+        let streams = &self.shared.streams.tracker;
         tracing::info!("draining, streams still open: {}", streams.len());
         streams.close();
-        if timeout(self.config.drain_timeout, streams.wait()).await.is_err() {
+        if timeout(self.shared.config.drain_timeout, streams.wait()).await.is_err() {
             tracing::warn!("drain timeout expired; streams aborted: {}", streams.len());
         }
     }
 
-    /// Connects and serves, again and again. Returns only if the server refuses the proxy for good before the first
-    /// success.
-    async fn keep_serving(&self) -> Result<Infallible, ProxyError> {
-        let mut state = ServingState::new(&self.config);
-        let connector = LinkConnector::new(
-            &self.config,
-            &self.token,
-            &self.connector,
-            &self.loops,
-            &self.tasks,
-            &self.streams,
-            &self.memory,
-        );
+    /// Serves the users of all servers. Returns only if all of them refuse the proxy for good, with the last refusal.
+    async fn keep_serving(&self) -> ProxyError {
+        let connectors = self.sessions.iter().enumerate().map(|(number, session)| {
+            let board = ServingBoard::new(session.address(), self.sessions.len() > 1, self.served.clone());
+            LinkConnector::new(self.shared.clone(), number, board)
+        });
+        let connectors: Vec<_> = connectors.collect();
+        let serve = async |number: usize, pause: Duration| {
+            tokio::time::sleep(pause).await;
+            let Err(error) = self.sessions[number].keep_serving(&connectors[number]).await;
+            (number, error)
+        };
+        let mut serving: FuturesUnordered<_> =
+            (0..self.sessions.len()).map(|number| serve(number, Duration::ZERO)).collect();
         loop {
-            let server = state.next_server(&self.config.server);
-            let error = match connector.connect(&server, state.service(), state.link_to_replace()).await {
-                Ok((link, assigned)) => {
-                    tracing::info!("serving {assigned}, forwarding its streams to {}", self.config.target);
-                    self.service.send_replace(Some(assigned.clone()));
-                    state.registered(assigned);
-                    let begin = Instant::now();
-                    let link = Arc::new(link);
-                    *self.link.lock() = Some(link.clone());
-                    let outcome = link.serve().await;
-                    if !matches!(outcome, ServeOutcome::Replaced) {
-                        self.link.lock().take();
-                        self.service.send_replace(None);
-                    }
-                    let error = state.stopped_serving(&server, &link, outcome);
-                    if !matches!(error, ServerLinkError::Lost) {
-                        self.tasks.spawn("draining link", async move { link.finish().await });
-                        if begin.elapsed() >= STABLE_AFTER {
-                            continue;
-                        }
-                        // A server that answers every registration with GOAWAY is not asked again at once.
-                    }
-                    error
-                }
-                Err(error) => error,
-            };
-            let Some(error) = state.failed(error, &server)? else { continue };
-            // A link that is to be replaced serves until it ends.
-            if self.link.lock().as_ref().is_some_and(|link| link.has_ended()) {
-                self.service.send_replace(None);
+            // All futures of a proxy without servers have ended.
+            let Some((number, error)) = serving.next().await else { std::future::pending().await };
+            if self.sessions.iter().all(ServerSession::is_refused) {
+                return error;
             }
-            tokio::time::sleep(state.pause_after(&error, &server, self.config.max_backoff)).await;
+            tracing::error!(
+                "{error}; asking this server again in {PAUSE_AFTER_REFUSAL:?}, and serving the others"
+            );
+            serving.push(serve(number, PAUSE_AFTER_REFUSAL));
         }
     }
 }

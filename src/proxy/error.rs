@@ -1,14 +1,15 @@
 //! Why a proxy gives up, and why a link to a server ended or could not be established.
 
-use std::{io, time::Duration};
+use std::{fmt, io, time::Duration};
 
+use super::service_list::ServiceEntry;
 use crate::{
     net::{ConnectError, NegotiationError},
     tls::TlsError,
     wire::{ErrorCode, handshake::HandshakeError},
 };
 
-/// Why a proxy gives up: the server has refused it twice in a row, before the first success, for a reason that only an
+/// Why a proxy gives up: each of its servers has refused it twice in a row, before the first success, for a reason that only an
 /// operator can remove. All other failures are retried.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
@@ -28,16 +29,97 @@ pub enum ProxyError {
         /// What is wrong with the certificate, and what to do.
         source: TlsError,
     },
-    /// The server refused the registration for the public port.
-    #[error("{server} refused public port {port}: {reason}")]
+    /// The server refused the registration of every service.
+    #[error("{server} refused {refused}")]
     Registration {
         /// The address of the server, `HOST:PORT`.
         server: String,
-        /// The public port that the proxy asked for; 0 stands for any.
-        port: u16,
-        /// The reason that the server sent.
-        reason: String,
+        /// The services, and why.
+        refused: RefusedServices,
     },
+}
+
+/// Why a server does not serve one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// The reason that the server sent, for people.
+    pub(super) reason: String,
+    /// Whether only an operator can remove it.
+    pub(super) is_permanent: bool,
+}
+
+impl Refusal {
+    /// Creates the refusal with this code, `None` if the server sent none that is known, and this reason.
+    pub(super) fn new(code: Option<ErrorCode>, reason: String) -> Self {
+        // A refusal without a known code is not taken for a permanent one: corruption in transit looks like it.
+        Self { reason, is_permanent: code.is_some_and(ErrorCode::is_permanent) }
+    }
+
+    /// Returns the refusal of a service with networks by a server that cannot refuse users by their network.
+    pub(super) fn networks_not_supported() -> Self {
+        let reason = "the server is too old for --allow and --deny: upgrade it, or leave these options out";
+        Self { reason: reason.to_owned(), is_permanent: true }
+    }
+}
+
+/// A service that a server refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ServiceRefusal {
+    /// The requested port; 0 stands for any.
+    port: u16,
+    /// The name of the service.
+    name: String,
+    /// Why it was refused.
+    refusal: Refusal,
+}
+
+impl ServiceRefusal {
+    /// Creates the refusal of a service.
+    pub(super) fn new(entry: &ServiceEntry, refusal: Refusal) -> Self {
+        Self { port: entry.config.key.port, name: entry.name(), refusal }
+    }
+}
+
+impl fmt::Display for ServiceRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is refused: {}", self.name, self.refusal.reason)
+    }
+}
+
+/// How many refused services a message names.
+const MAX_NAMED: usize = 3;
+
+/// All services of a proxy, which one server has refused. The text is the end of a sentence: `public port 22: REASON`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedServices(pub(super) Vec<ServiceRefusal>);
+
+impl RefusedServices {
+    /// Returns the reason for which the first service was refused.
+    pub fn reason(&self) -> &str {
+        self.0.first().map_or("", |first| &first.refusal.reason)
+    }
+
+    /// Returns whether only an operator can remove the reasons.
+    fn is_permanent(&self) -> bool {
+        self.0.iter().all(|refused| refused.refusal.is_permanent)
+    }
+}
+
+impl fmt::Display for RefusedServices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [only] = &self.0[..] {
+            return write!(f, "public port {}: {}", only.port, only.refusal.reason);
+        }
+        write!(f, "all {} services", self.0.len())?;
+        for (index, refused) in self.0.iter().take(MAX_NAMED).enumerate() {
+            let separator = if index == 0 { ": " } else { "; " };
+            write!(f, "{separator}{}: {}", refused.name, refused.refusal.reason)?;
+        }
+        match self.0.len().saturating_sub(MAX_NAMED) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
 }
 
 /// Why a link to the server ended, or could not be established.
@@ -49,20 +131,9 @@ pub(super) enum ServerLinkError {
     /// The handshake failed.
     #[error(transparent)]
     Negotiation(#[from] NegotiationError),
-    /// The server answered the registration with ERROR.
-    #[error("the server refused the registration: {reason}")]
-    Registration {
-        /// The code by which the proxy decides whether to ask again; `None` if the server sent none that is known.
-        code: Option<ErrorCode>,
-        /// The reason that the server sent, for people.
-        reason: String,
-    },
-    /// The server is of a version that cannot refuse users by their network.
-    #[error("the server is too old for --allow and --deny")]
-    NetworksNotSupported,
-    /// The server accepted the registration with something that is no service.
-    #[error("the server answered the registration with «{0}» instead of PORT:GROUP")]
-    InvalidAnswer(String),
+    /// The server refused every service.
+    #[error("the server refused {0}")]
+    Registration(RefusedServices),
     /// The handshake or the registration took longer than this.
     #[error("timeout: the server did not answer within {0:?}")]
     Timeout(Duration),
@@ -100,12 +171,10 @@ impl ServerLinkError {
 
     /// Converts a refusal by `server` that only an operator can remove to the error with which the proxy ends.
     ///
-    /// A refusal without a known code is not taken for one: corruption in transit looks like it. A server of another program,
-    /// or of an older version, is therefore asked again for ever, also with a wrong token.
-    ///
     /// # Errors
-    /// The error itself if it is transient: an I/O error, or a refusal whose reason may end by itself.
-    pub(super) fn into_permanent(self, server: &str, port: u16) -> Result<ProxyError, Self> {
+    /// The error itself if it is transient: an I/O error, or a refusal whose reason may end by itself. A server of another
+    /// program, or of an older version, is therefore asked again for ever, also with a wrong token.
+    pub(super) fn into_permanent(self, server: &str) -> Result<ProxyError, Self> {
         let server = server.to_owned();
         match self {
             Self::Negotiation(NegotiationError::Refused(source)) if source.is_permanent() => {
@@ -114,12 +183,8 @@ impl ServerLinkError {
             Self::Negotiation(NegotiationError::Tls(source)) if source.is_permanent() => {
                 Ok(ProxyError::Tls { server, source })
             }
-            Self::Registration { code: Some(code), reason } if code.is_permanent() => {
-                Ok(ProxyError::Registration { server, port, reason })
-            }
-            error @ Self::NetworksNotSupported => {
-                let reason = format!("{error}: upgrade it, or leave these options out");
-                Ok(ProxyError::Registration { server, port, reason })
+            Self::Registration(refused) if refused.is_permanent() => {
+                Ok(ProxyError::Registration { server, refused })
             }
             error => Err(error),
         }

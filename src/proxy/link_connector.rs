@@ -1,127 +1,112 @@
-//! Establishes a link to a server: first channel, handshake, registration.
+//! Establishes a link to a server: first channel, handshake, registration of the services.
 
 use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
-use parking_lot::Mutex;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::time::timeout;
 
 use super::{
     channel_dialer::{ChannelDialer, STEP_TIMEOUT, connect_to_server},
     channel_keepers::ChannelKeepers,
     channel_supervisor::ChannelSupervisor,
     channel_target::ChannelTarget,
-    error::ServerLinkError,
+    error::{RefusedServices, ServerLinkError},
     link_events::ServerLinkEvents,
-    loop_detector::{LoopDetector, ServerPath, target_port},
-    open_streams::OpenStreams,
+    link_services::LinkServices,
+    loop_detector::ServerPath,
+    registrar::Registrar,
+    registrations::{AssignedPorts, Progress, Registrations},
     server_link::{GoAwayState, ServerLink},
+    serving_board::ServingBoard,
+    shared_parts::SharedParts,
 };
 use crate::{
-    config::{ProxyConfig, ProxyFormat},
-    ids::ServiceKey,
+    config::{ProxyConfig, ProxyFormat, ServerEndpoint},
     link::{Driver, Link, NewChannel},
-    mux::{MemoryBudget, MuxConfig, Role},
-    net::{ChannelSocket, ConnectPolicy, Connector},
+    mux::{MuxConfig, Role},
+    net::{ChannelSocket, Negotiation},
     runtime::Tasks,
     telemetry::DisconnectReason,
     wire::{
-        AddProxy, Frame, ResetCode, TunnelAction, TunnelMessage,
-        binary::USER_NETWORKS,
-        handshake::Token,
+        ResetCode, TunnelAction, TunnelMessage, Welcome,
         text::{self, FieldCount},
     },
 };
 
-/// Establishes links to servers, with the settings that all links of one proxy have in common.
+/// Establishes links to one server.
 #[derive(Debug)]
-pub(super) struct LinkConnector<'a> {
-    /// The configuration of the proxy.
-    config: &'a Arc<ProxyConfig>,
-    /// The secret that proxy and server prove to each other.
-    token: &'a Token,
-    /// Establishes TCP connections to servers and to the target.
-    connector: &'a Arc<Connector>,
-    /// Compares the users of all streams with the connections to the target.
-    loops: &'a Arc<LoopDetector>,
-    /// Spawns the tasks of channels and streams.
-    tasks: &'a Tasks,
-    /// The open streams of all links.
-    streams: &'a OpenStreams,
-    /// The memory budget of the buffers of all streams.
-    memory: &'a MemoryBudget,
+pub(super) struct LinkConnector {
+    /// What all links of the proxy have in common.
+    shared: SharedParts,
+    /// The number of the server.
+    server: usize,
+    /// Where the services that the server serves are published.
+    board: ServingBoard,
+    /// The public ports that the server has assigned.
+    assigned: Arc<AssignedPorts>,
 }
 
-impl<'a> LinkConnector<'a> {
-    /// Creates a connector that has no link yet.
-    pub(super) fn new(
-        config: &'a Arc<ProxyConfig>,
-        token: &'a Token,
-        connector: &'a Arc<Connector>,
-        loops: &'a Arc<LoopDetector>,
-        tasks: &'a Tasks,
-        streams: &'a OpenStreams,
-        memory: &'a MemoryBudget,
-    ) -> Self {
-        Self { config, token, connector, loops, tasks, streams, memory }
+impl LinkConnector {
+    /// Creates the connector of server number `server`, to which there was no link yet.
+    pub(super) fn new(shared: SharedParts, server: usize, board: ServingBoard) -> Self {
+        Self { shared, server, board, assigned: Arc::default() }
     }
 
-    /// Connects to `server`, runs the handshake and registers for `service`; `replaced` is the id of the link that the new one
-    /// replaces at the server's request. Returns the link and the service that the server assigned, in which port 0 is replaced
-    /// by a real one.
+    /// Returns the configuration of the proxy.
+    pub(super) fn config(&self) -> &Arc<ProxyConfig> {
+        &self.shared.config
+    }
+
+    /// Returns the tasks of the proxy.
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.shared.tasks
+    }
+
+    /// Returns where the services that the server serves are published.
+    pub(super) fn board(&self) -> &ServingBoard {
+        &self.board
+    }
+
+    /// Connects to `server`, runs the handshake and registers the services; `replaced` is the id of the link that the new one
+    /// replaces at the server's request. Returns the link as soon as the server serves one of them.
     pub(super) async fn connect(
         &self,
-        server: &str,
-        service: &ServiceKey,
+        server: &ServerEndpoint,
         replaced: Option<[u8; 16]>,
-    ) -> Result<(ServerLink, ServiceKey), ServerLinkError> {
-        let request = TunnelAction::AddProxy(AddProxy {
-            service: service.clone(),
-            target_port: target_port(&self.config.target),
-            weight: self.config.weight,
-            has_networks: !self.config.user_networks.is_empty(),
-        });
-        let request = TunnelMessage::control(request, self.config.user_networks.to_string());
-        let (answer_sender, answer) = oneshot::channel();
-        let go_away = Arc::<GoAwayState>::default();
-        let events = Arc::new(ServerLinkEvents {
-            go_away: go_away.clone(),
-            config: self.config.clone(),
-            connector: self.connector.clone(),
-            loops: self.loops.clone(),
-            path: OnceLock::new(),
-            tasks: self.tasks.clone(),
-            streams: self.streams.clone(),
-            channels: Arc::new(ChannelTarget::new(self.config.channels)),
-            answer: Mutex::new(Some(answer_sender)),
-        });
-        let OpenLink { link, id, grace } = match self.config.format {
-            ProxyFormat::Binary => self.open_binary(server, request, events.clone(), replaced).await?,
-            ProxyFormat::Text => self.open_text(server, request, events.clone()).await?,
+    ) -> Result<ServerLink, ServerLinkError> {
+        let OpenLink { link, id, grace, services, go_away } = match self.shared.config.format {
+            ProxyFormat::Binary => self.open_binary(server, replaced).await?,
+            ProxyFormat::Text => self.open_text(server).await?,
         };
-        let answer = tokio::select! {
+        let registrar = Registrar {
+            link: link.clone(),
+            services: services.clone(),
+            go_away: go_away.clone(),
+            board: self.board.clone(),
+            server: self.server,
+            shared: self.shared.clone(),
+        };
+        self.shared.tasks.spawn("registration", registrar.run());
+        let progress = tokio::select! {
             // Polled in this order: a server that refuses the registration sends the reason and closes at once, and
             // the reason is more precise than the loss of the link.
             biased;
-            answer = timeout(STEP_TIMEOUT, answer) => answer,
+            progress = timeout(STEP_TIMEOUT, services.wait_for_progress()) => progress,
             () = link.wait_ended() => return Err(ServerLinkError::Lost),
         };
-        match answer {
-            Ok(Ok(Ok(assigned))) => {
+        match progress {
+            Ok(Progress::AllRefused(refused)) => {
+                link.close(&DisconnectReason::GoAway);
+                Err(ServerLinkError::Registration(RefusedServices(refused)))
+            }
+            Ok(Progress::Serving | Progress::Waiting) => {
                 // From now on there is something to resume.
                 link.set_resume_grace(grace);
-                self.warn_if_target_may_be_public_port(events.path.get().copied(), &assigned);
-                Ok((ServerLink::new(link, id, go_away), assigned))
+                Ok(ServerLink::new(link, id, go_away, services))
             }
-            Ok(Ok(Err(error))) => {
-                link.close(&DisconnectReason::GoAway);
-                Err(error)
-            }
-            // The link was dropped, and with it the sender of the answer.
-            Ok(Err(_)) => Err(ServerLinkError::Lost),
             Err(_) => {
                 link.close(&DisconnectReason::KeepaliveTimeout);
                 Err(ServerLinkError::Timeout(STEP_TIMEOUT))
@@ -129,107 +114,107 @@ impl<'a> LinkConnector<'a> {
         }
     }
 
-    /// Starts a task that logs a warning if the target is probably the public port of `service`.
-    ///
-    /// The proxy serves nevertheless: the server may listen for its users on one address of its host, and the target on
-    /// another. If it is a loop indeed, its first stream is refused ([`LoopDetector`]).
-    fn warn_if_target_may_be_public_port(&self, path: Option<ServerPath>, service: &ServiceKey) {
-        let Some(path) = path.filter(|_| target_port(&self.config.target) == Some(service.port)) else {
-            return;
+    /// Creates the parts of a link that its first channel needs: the services, of which none is registered yet, and the
+    /// receiver of the link's events. `features` are those in force.
+    fn parts(&self, features: u32, socket: &ChannelSocket) -> (Arc<LinkServices>, Arc<ServerLinkEvents>) {
+        let shared = &self.shared;
+        if let Ok((local, server)) = socket.addresses() {
+            shared.loops.set_path(self.server, ServerPath { local: local.ip(), server: server.ip() });
+        }
+        let is_text = shared.config.format == ProxyFormat::Text;
+        let list = shared.lists.borrow().clone();
+        let registrations =
+            Registrations::new(shared.config.clone(), list, features, is_text, self.assigned.clone());
+        let services = Arc::new(LinkServices::new(registrations));
+        let events = ServerLinkEvents {
+            go_away: Arc::default(),
+            config: shared.config.clone(),
+            services: services.clone(),
+            server: self.server,
+            board: self.board.clone(),
+            connector: shared.connector.clone(),
+            loops: shared.loops.clone(),
+            tasks: shared.tasks.clone(),
+            streams: shared.streams.clone(),
+            channels: Arc::new(ChannelTarget::new(shared.config.channels)),
         };
-        let (config, connector) = (self.config.clone(), self.connector.clone());
-        let (tasks, service) = (self.tasks.clone(), service.clone());
-        self.tasks.spawn("check of the target", async move {
-            let policy = ConnectPolicy::for_target(config.dial_timeout);
-            let addresses = tokio::select! {
-                addresses = connector.resolve(&config.target, policy) => addresses.unwrap_or_default(),
-                () = tasks.stopped() => return,
-            };
-            if addresses.iter().any(|address| path.may_lead_to_server(address.ip().to_canonical())) {
-                tracing::warn!(
-                    "the target {} seems to be the public port of service {service} itself: its streams will be refused \
-                     if it leads back to this proxy; --to must name what the service forwards to",
-                    config.target
-                );
-            }
-        });
+        (services, Arc::new(events))
     }
 
-    /// Establishes a link of the binary format, sends `request` on its first channel, and starts one task for each
-    /// configured channel.
+    /// Establishes a link of the binary format, and starts one task for each configured channel.
     async fn open_binary(
         &self,
-        server: &str,
-        request: TunnelMessage,
-        events: Arc<ServerLinkEvents>,
+        server: &ServerEndpoint,
         replaced: Option<[u8; 16]>,
     ) -> Result<OpenLink, ServerLinkError> {
-        let (config, token) = (self.config.clone(), self.token.clone());
-        let connector = self.connector.clone();
-        let dialer = ChannelDialer { config, server: server.to_owned(), token, connector };
-        let (mut negotiation, welcome) = dialer.open_link(replaced).await?;
-        record_path(&events, negotiation.socket());
-        if !self.config.user_networks.is_empty() && welcome.features & USER_NETWORKS == 0 {
-            return Err(ServerLinkError::NetworksNotSupported);
-        }
-        negotiation.send_frame(&Frame::Message(request)).await?;
-        let config = MuxConfig {
+        let SharedParts { config, token, connector, tasks, memory, .. } = &self.shared;
+        let dialer = ChannelDialer {
+            config: config.clone(),
+            server: server.clone(),
+            token: token.clone(),
+            connector: connector.clone(),
+        };
+        let (negotiation, welcome): (Negotiation, Welcome) = dialer.open_link(replaced).await?;
+        let (services, events) = self.parts(welcome.features, negotiation.socket());
+        let mux = MuxConfig {
             initial_window: welcome.first_window,
-            budget: self.memory.clone(),
+            budget: memory.clone(),
             max_streams: welcome.max_streams as usize,
-            chunk_size: self.config.max_chunk,
-            allow_striping: self.config.stripe,
-            max_auto_channels: self.config.channels.max_auto(),
+            chunk_size: config.max_chunk,
+            allow_striping: config.stripe,
+            max_auto_channels: config.channels.max_auto(),
             ..MuxConfig::default()
         };
         let (go_away, target) = (events.go_away.clone(), events.channels.clone());
-        let link = Link::new(Role::Proxy, config, None, events);
+        let link = Link::new(Role::Proxy, mux, None, events);
         let supervisor =
-            Arc::new(ChannelSupervisor::new(dialer, link.clone(), target.clone(), go_away, &welcome));
+            Arc::new(ChannelSupervisor::new(dialer, link.clone(), target.clone(), go_away.clone(), &welcome));
         // Attached before the other tasks start, so that they find a channel and join instead of resuming.
         let first = supervisor.attach(negotiation, &welcome);
-        let mut keepers = ChannelKeepers::new(supervisor, target, self.tasks.clone());
+        let mut keepers = ChannelKeepers::new(supervisor, target, tasks.clone());
         keepers.spawn_missing(first);
-        self.tasks.spawn("channels", keepers.run());
-        Ok(OpenLink { link, id: Some(welcome.link), grace: Duration::from_millis(welcome.grace_ms.into()) })
+        tasks.spawn("channels", keepers.run());
+        let grace = Duration::from_millis(welcome.grace_ms.into());
+        Ok(OpenLink { link, id: Some(welcome.link), grace, services, go_away })
     }
 
-    /// Establishes a link of the text format, which has one channel: sends AUTH and `request`, and starts the
-    /// channel's task.
-    async fn open_text(
-        &self,
-        server: &str,
-        request: TunnelMessage,
-        events: Arc<ServerLinkEvents>,
-    ) -> Result<OpenLink, ServerLinkError> {
-        let mut negotiation = connect_to_server(self.connector, self.config, server).await?;
-        record_path(&events, negotiation.socket());
-        let token = TunnelMessage::control(TunnelAction::Auth, self.token.reveal().to_owned());
+    /// Establishes a link of the text format, which has one channel: sends AUTH and the registration, which have to be the first
+    /// lines, and starts the channel's task.
+    async fn open_text(&self, server: &ServerEndpoint) -> Result<OpenLink, ServerLinkError> {
+        let SharedParts { config, token, connector, tasks, memory, .. } = &self.shared;
+        let mut negotiation = connect_to_server(connector, config, server).await?;
+        let (services, events) = self.parts(0, negotiation.socket());
+        let token = TunnelMessage::control(TunnelAction::Auth, token.reveal().to_owned());
         let mut lines = BytesMut::new();
-        for message in [token, request] {
+        for message in [Some(token), services.next_request(Instant::now())].into_iter().flatten() {
             text::encode_line(&message, FieldCount::Four, &mut lines);
         }
         negotiation.send_bytes(lines.freeze()).await?;
         // The text format has no flow control: data counts as received once it is sent, and the window only bounds
         // the data that waits here to be sent.
-        let config = MuxConfig { budget: self.memory.clone(), ..MuxConfig::default() };
-        let link = Link::new(Role::Proxy, config, Some(FieldCount::Four), events);
-        let (owned, tasks) = (link.clone(), self.tasks.clone());
+        let mux = MuxConfig { budget: memory.clone(), ..MuxConfig::default() };
+        let go_away = events.go_away.clone();
+        let link = Link::new(Role::Proxy, mux, Some(FieldCount::Four), events);
         let (socket, read_ahead, codec) = negotiation.into_parts();
-        self.tasks.spawn("text channel", async move {
-            let text = Some(FieldCount::Four);
-            let channel = NewChannel { id: 1, socket, rtt: None, read_ahead, codec, text, stats: None };
-            let mut channel = std::pin::pin!(Driver::attach_and_run(&owned, channel));
-            tokio::select! {
-                reason = &mut channel => tracing::info!("channel to the server lost: {reason}"),
-                () = tasks.stopped() => owned.send_go_away(ResetCode::Shutdown),
-            }
-        });
-        Ok(OpenLink { link, id: None, grace: Duration::ZERO })
+        let text = Some(FieldCount::Four);
+        let channel = NewChannel { id: 1, socket, rtt: None, read_ahead, codec, text, stats: None };
+        // Attached before the registration starts, which needs a channel.
+        if let Some(driver) = Driver::attach(&link, channel) {
+            let (owned, stopping) = (link.clone(), tasks.clone());
+            let label = self.board.label();
+            tasks.spawn("text channel", async move {
+                let mut channel = std::pin::pin!(driver.run());
+                tokio::select! {
+                    reason = &mut channel => tracing::info!(server = label, "channel to the server lost: {reason}"),
+                    () = stopping.stopped() => owned.send_go_away(ResetCode::Shutdown),
+                }
+            });
+        }
+        Ok(OpenLink { link, id: None, grace: Duration::ZERO, services, go_away })
     }
 }
 
-/// A link whose handshake is complete, and whose registration is not answered yet.
+/// A link whose handshake is complete, and on which nothing is registered yet.
 struct OpenLink {
     /// The link.
     link: Arc<Link>,
@@ -237,12 +222,8 @@ struct OpenLink {
     id: Option<[u8; 16]>,
     /// How long the server keeps the link for a resumption.
     grace: Duration,
-}
-
-/// Stores the addresses of a link's first channel.
-fn record_path(events: &ServerLinkEvents, socket: &ChannelSocket) {
-    if let Ok((local, server)) = socket.addresses() {
-        // Not set before: this is the link's first channel.
-        _ = events.path.set(ServerPath { local: local.ip(), server: server.ip() });
-    }
+    /// The services of the link.
+    services: Arc<LinkServices>,
+    /// Whether the server leaves.
+    go_away: Arc<GoAwayState>,
 }

@@ -1,24 +1,23 @@
 //! The proxy's reaction to the events of its link.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
-use tokio::sync::oneshot;
-
 use super::{
     channel_target::ChannelTarget,
-    error::ServerLinkError,
-    loop_detector::{LoopDetector, ServerPath},
+    error::Refusal,
+    link_services::LinkServices,
+    loop_detector::LoopDetector,
     open_streams::OpenStreams,
     server_link::GoAwayState,
+    serving_board::ServingBoard,
     target::{self, StreamContext},
 };
 use crate::{
     config::ProxyConfig,
-    ids::{ServiceKey, StreamKey, clean},
+    ids::{StreamKey, clean},
     link::{Link, LinkEvents, Stream},
     mux::ChannelWish,
     net::Connector,
@@ -30,29 +29,28 @@ use crate::{
 /// The longest text of a server, in characters, that the proxy uses.
 const MAX_TEXT_CHARS: usize = 200;
 
-/// The server's answer to a registration: the assigned service, or why there is none.
-pub(super) type RegistrationAnswer = Result<ServiceKey, ServerLinkError>;
-
 /// Receives the events of one link to a server.
 pub(super) struct ServerLinkEvents {
     /// Where a GOAWAY of the server is recorded.
     pub(super) go_away: Arc<GoAwayState>,
-    /// The configuration of the proxy: target and connect timeout of its streams.
+    /// The configuration of the proxy: the maximum of streams, and their connect timeout.
     pub(super) config: Arc<ProxyConfig>,
-    /// Connects to the target.
+    /// The services of the link: their registrations and their targets.
+    pub(super) services: Arc<LinkServices>,
+    /// The number of the server.
+    pub(super) server: usize,
+    /// Names the server in the log of a proxy with several.
+    pub(super) board: ServingBoard,
+    /// Connects to the targets.
     pub(super) connector: Arc<Connector>,
-    /// Compares the users of all streams with the connections to the target.
+    /// Compares the users of all streams with the connections to the targets.
     pub(super) loops: Arc<LoopDetector>,
-    /// The addresses of the link's first channel; set before a stream is opened.
-    pub(super) path: OnceLock<ServerPath>,
     /// Spawns the task of each stream.
     pub(super) tasks: Tasks,
     /// The open streams of all links of this proxy.
     pub(super) streams: OpenStreams,
     /// How many channels the link should have.
     pub(super) channels: Arc<ChannelTarget>,
-    /// Receives the server's answer to the registration; `None` once it was received.
-    pub(super) answer: Mutex<Option<oneshot::Sender<RegistrationAnswer>>>,
 }
 
 impl ServerLinkEvents {
@@ -62,9 +60,28 @@ impl ServerLinkEvents {
         let is_old = self.go_away.is_replacement_requested();
         match self.go_away.record(code) {
             true if is_old => tracing::debug!("received GOAWAY on a link that is replaced: {reason}"),
-            true => tracing::info!("received GOAWAY from the server: {reason}"),
+            true => tracing::info!(server = self.board.label(), "received GOAWAY from the server: {reason}"),
             false => {}
         }
+    }
+
+    /// Handles the text `PORT:GROUP` with which the server grants a request.
+    fn granted(&self, number: Option<u32>, text: &str) {
+        let answer = text.parse().map_err(|_| {
+            let reason = format!("the server answered the registration with «{text}» instead of PORT:GROUP");
+            Refusal::new(None, reason)
+        });
+        self.services.answer_received(number, answer);
+    }
+
+    /// Handles an ERROR of the server: the refusal of a request, or why it closes a channel.
+    fn refused(&self, number: Option<u32>, data: &[u8]) {
+        let (code, reason) = ErrorCode::split(data);
+        let reason = clean(&reason, MAX_TEXT_CHARS);
+        if code.is_some_and(|code| !code.refuses_registration()) {
+            return tracing::warn!(server = self.board.label(), "the server closes a channel: {reason}");
+        }
+        self.services.answer_received(number, Err(Refusal::new(code, reason)));
     }
 }
 
@@ -82,9 +99,10 @@ impl LinkEvents for ServerLinkEvents {
         };
         let context = StreamContext {
             config: self.config.clone(),
+            services: self.services.clone(),
+            server: self.server,
             connector: self.connector.clone(),
             loops: self.loops.clone(),
-            path: self.path.get().copied(),
             tasks: self.tasks.clone(),
             streams: self.streams.clone(),
         };
@@ -96,34 +114,22 @@ impl LinkEvents for ServerLinkEvents {
         self.tasks.spawn("stream", self.streams.tracker.track_future(served));
     }
 
-    /// Handles a message of the server about the link itself: the answer to the registration, GOAWAY in the text
+    /// Handles a message of the server about the link itself: the answer to a registration, GOAWAY in the text
     /// format, the address of a successor, or an error.
     fn message_received(&self, _link: &Arc<Link>, _channel: u16, message: TunnelMessage) {
-        let text = clean(&String::from_utf8_lossy(&message.data), MAX_TEXT_CHARS);
-        let answer = match message.action {
-            TunnelAction::Response => text.parse().map_err(|_| ServerLinkError::InvalidAnswer(text)),
-            TunnelAction::Error => {
-                let (code, reason) = ErrorCode::split(&message.data);
-                let reason = clean(&reason, MAX_TEXT_CHARS);
-                if code.is_some_and(|code| !code.refuses_registration()) {
-                    return tracing::warn!("the server closes a channel: {reason}");
-                }
-                Err(ServerLinkError::Registration { code, reason })
-            }
+        let text = || clean(&String::from_utf8_lossy(&message.data), MAX_TEXT_CHARS);
+        match message.action {
+            TunnelAction::Response => self.granted(None, &text()),
+            TunnelAction::Granted(number) => self.granted(Some(number), &text()),
+            TunnelAction::Error => self.refused(None, &message.data),
+            TunnelAction::Refused(number) => self.refused(Some(number), &message.data),
             // The GOAWAY of a server of the text format.
             TunnelAction::Exit => {
                 let code = ResetCode::from_text_reason(&message.data);
-                return self.record_go_away(code, &code.map_or(text, |code| code.to_string()));
+                self.record_go_away(code, &code.map_or_else(text, |code| code.to_string()));
             }
-            TunnelAction::Successor => return self.go_away.set_successor(text),
-            _ => return,
-        };
-        let waiting = self.answer.lock().take();
-        match (waiting, answer) {
-            // Sending fails if the registration has timed out meanwhile.
-            (Some(waiting), answer) => _ = waiting.send(answer),
-            (None, Err(error)) => tracing::warn!("unexpected answer of the server: {error}"),
-            (None, Ok(_)) => {}
+            TunnelAction::Successor => self.go_away.set_successor(text()),
+            _ => {}
         }
     }
 
@@ -136,21 +142,28 @@ impl LinkEvents for ServerLinkEvents {
     fn detached(&self, until: Instant) {
         let grace = seconds(until.saturating_duration_since(Instant::now()));
         tracing::warn!(
+            server = self.board.label(),
             "all channels to the server were lost; open streams are kept for {grace} unless the link is resumed before"
         );
     }
 
     /// Logs that the link has a channel again.
     fn resumed(&self, after: Duration) {
-        tracing::info!("link to the server resumed after {after:.1?} without a channel");
+        tracing::info!(
+            server = self.board.label(),
+            "link to the server resumed after {after:.1?} without a channel"
+        );
     }
 
     /// Stores the wish of one side for a number of channels, and logs the change if the link gets another number.
     fn channels_wanted(&self, wish: ChannelWish) {
         if let Some((from, to)) = self.channels.set_wish(wish) {
+            let server = self.board.label();
             match wish {
-                ChannelWish::Own(plan) => tracing::info!("{from} → {to} channels: {}", plan.reason),
-                ChannelWish::Server(_) => tracing::info!("{from} → {to} channels: requested by the server"),
+                ChannelWish::Own(plan) => tracing::info!(server, "{from} → {to} channels: {}", plan.reason),
+                ChannelWish::Server(_) => {
+                    tracing::info!(server, "{from} → {to} channels: requested by the server")
+                }
             }
         }
     }

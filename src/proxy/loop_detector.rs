@@ -1,4 +1,5 @@
-//! Detection of forwarding loops: a target that leads back to the public port that this proxy serves.
+//! Detection of forwarding loops: a target that leads back to the public port that this proxy serves, directly or through
+//! other services of this proxy.
 //!
 //! In a loop the proxy's connection to its target is accepted by the server as a user of the same service, who gets a
 //! stream to the proxy, which connects to the target again. Within a second that took all descriptors of both
@@ -10,6 +11,10 @@
 //! in use for several connections to different addresses, and `127.0.0.1` and private addresses exist on many hosts.
 //! So the target's address must be one at which the server is reached, too ([`ServerPath::leads_to_server`]).
 //!
+//! A target may also be the public port of another service of this proxy. That is no loop by itself, but it is one if the
+//! target of that service leads back. Each connection with both ends here is an edge from one service to another, and the one
+//! that closes a cycle of edges ends its streams.
+//!
 //! Not detected, because the addresses differ: a loop through address translation (NAT), through several proxies, or in
 //! the text format, whose OPEN has no address. The server's limits end those: it resets the connection beyond the limit,
 //! which ends the stream that it belongs to, and so all streams of the chain, one after the other.
@@ -18,11 +23,12 @@
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
+use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 use crate::{telemetry::TableMutex, wire::Open};
@@ -54,30 +60,51 @@ impl ServerPath {
     }
 }
 
-/// One end of a connection to a public port: the client's address and that port.
-type Connection = (SocketAddr, u16);
+/// A public port of one of the servers, which are numbered.
+pub(super) type PublicPort = (usize, u16);
 
-/// Compares the users of a proxy's streams with the connections to its target.
-#[derive(Debug)]
+/// One end of a connection to a public port: the client's address and that port.
+type Connection = (SocketAddr, PublicPort);
+
+/// Compares the users of a proxy's streams with the connections to its targets.
+#[derive(Debug, Default)]
 pub(super) struct LoopDetector {
-    /// The port of the target, from the configuration; `None` if it is no number. Streams of other public ports are not
-    /// watched, because the target cannot be the public port of those.
-    target_port: Option<u16>,
+    /// The numbers that are both a public port and the port of a target; usually none. Only streams with one of them are
+    /// watched, because no target of the others can be a public port of this proxy.
+    watched: ArcSwap<HashSet<u16>>,
+    /// What is known of each server.
+    servers: TableMutex<HashMap<usize, ServerPorts>>,
     /// The connections of the watched streams.
-    connections: TableMutex<HashMap<Connection, ConnectionUse>>,
+    connections: TableMutex<Connections>,
 }
 
-/// Which streams have a connection as their user or as their target.
+/// What is known of one server.
 #[derive(Debug, Default)]
-struct ConnectionUse {
-    /// How many streams have it as their user's connection.
-    as_user: usize,
-    /// How many streams have it as the connection to their target.
-    as_target: usize,
+struct ServerPorts {
+    /// The connection to it; `None` before the first.
+    path: Option<ServerPath>,
+    /// The public port of each service, and the port of its target if that is a number.
+    services: Vec<(u16, Option<u16>)>,
+}
+
+/// The connections of the watched streams.
+#[derive(Debug, Default)]
+struct Connections {
+    /// Which streams have each connection.
+    by_address: HashMap<Connection, ConnectionUse>,
+    /// How many connections lead from a stream of the first service to one of the second.
+    edges: HashMap<(PublicPort, PublicPort), usize>,
     /// The number of the registration that was made last.
     last_registration: u64,
-    /// The tokens of these streams, by the number of their registration.
-    streams: HashMap<u64, CancellationToken>,
+}
+
+/// Which streams have a connection as their user or as their target, by the number of their registration.
+#[derive(Debug, Default)]
+struct ConnectionUse {
+    /// The streams whose user has it.
+    users: HashMap<u64, CancellationToken>,
+    /// The streams to whose target it leads, with their own public port.
+    targets: HashMap<u64, (PublicPort, CancellationToken)>,
 }
 
 /// The end of a stream at which a connection is.
@@ -95,7 +122,7 @@ pub(super) struct WatchedStream {
     /// The detector; `None` if the stream is not watched.
     detector: Option<Arc<LoopDetector>>,
     /// The public port on which the server accepted the user.
-    port: u16,
+    port: PublicPort,
     /// The registered connections of the stream, and the number of each registration.
     registered: Vec<(Connection, StreamEnd, u64)>,
     /// Cancelled when the stream is part of a loop, and when all streams of the proxy are to end.
@@ -105,23 +132,47 @@ pub(super) struct WatchedStream {
 }
 
 impl LoopDetector {
-    /// Creates the detector of a proxy whose target is `HOST:PORT`.
-    pub(super) fn new(target: &str) -> Self {
-        Self { target_port: target_port(target), connections: TableMutex::default() }
+    /// Sets the connection to a server.
+    pub(super) fn set_path(&self, server: usize, path: ServerPath) {
+        self.servers.lock().entry(server).or_default().path = Some(path);
     }
 
-    /// Begins to watch the stream that `open` has opened. `parent` is cancelled when all streams are to end.
-    pub(super) fn watch(self: &Arc<Self>, open: &Open, parent: &CancellationToken) -> WatchedStream {
-        let is_watched = self.target_port == Some(open.port) && open.user.is_some();
+    /// Returns the connection to a server; `None` if there was none.
+    pub(super) fn path(&self, server: usize) -> Option<ServerPath> {
+        self.servers.lock().get(&server)?.path
+    }
+
+    /// Sets the public port and the target's port of each service at a server.
+    pub(super) fn set_services(&self, server: usize, services: Vec<(u16, Option<u16>)>) {
+        let mut servers = self.servers.lock();
+        servers.entry(server).or_default().services = services;
+        let all = || servers.values().flat_map(|server| &server.services);
+        let targets: HashSet<_> = all().filter_map(|(_, target)| *target).collect();
+        let watched = all().map(|(public, _)| *public).filter(|public| targets.contains(public)).collect();
+        self.watched.store(Arc::new(watched));
+    }
+
+    /// Begins to watch the stream that `open` has opened on a link to `server`, whose target has the port `target_port`.
+    /// `parent` is cancelled when all streams are to end.
+    pub(super) fn watch(
+        self: &Arc<Self>,
+        open: &Open,
+        server: usize,
+        target_port: Option<u16>,
+        parent: &CancellationToken,
+    ) -> WatchedStream {
+        let watched = self.watched.load();
+        let is_watched = open.user.is_some()
+            && (watched.contains(&open.port) || target_port.is_some_and(|port| watched.contains(&port)));
         let mut stream = WatchedStream {
             detector: is_watched.then(|| self.clone()),
-            port: open.port,
+            port: (server, open.port),
             registered: Vec::new(),
             token: if is_watched { parent.child_token() } else { parent.clone() },
             parent: parent.clone(),
         };
         if let Some(user) = open.user {
-            stream.register(user.client, StreamEnd::User);
+            stream.register((user.client, stream.port), StreamEnd::User);
         }
         stream
     }
@@ -138,7 +189,7 @@ impl WatchedStream {
         self.token.is_cancelled() && !self.parent.is_cancelled()
     }
 
-    /// Returns whether the target could lead back to the public port, so that its connection has to be
+    /// Returns whether the target could lead back to a public port, so that its connection has to be
     /// [compared](Self::target_connected).
     pub(super) fn is_watched(&self) -> bool {
         self.detector.is_some()
@@ -146,39 +197,98 @@ impl WatchedStream {
 
     /// Compares the connection to the target, from `local` to `peer`, with the users of all streams. Either of the two
     /// streams that share a connection may come second: the server may accept it before this task runs on.
-    pub(super) fn target_connected(&mut self, local: SocketAddr, peer: SocketAddr, path: ServerPath) {
-        if peer.port() == self.port && path.leads_to_server(local.ip(), peer.ip()) {
-            self.register(local, StreamEnd::Target);
-        }
+    pub(super) fn target_connected(&mut self, local: SocketAddr, peer: SocketAddr) {
+        let Some(detector) = self.detector.clone() else { return };
+        let leads_to = |(server, known): (&usize, &ServerPorts)| {
+            known.path?.leads_to_server(local.ip(), peer.ip()).then_some(*server)
+        };
+        let servers: Vec<usize> = detector.servers.lock().iter().filter_map(leads_to).collect();
+        servers
+            .into_iter()
+            .for_each(|server| self.register((local, (server, peer.port())), StreamEnd::Target));
     }
 
-    /// Registers a connection of this stream, and cancels all streams that have it at one of their ends if one has it as
-    /// its user and one as its target.
-    fn register(&mut self, client: SocketAddr, end: StreamEnd) {
+    /// Registers a connection of this stream, and cancels all streams that have it at one of their ends if it closes a cycle.
+    fn register(&mut self, connection: Connection, end: StreamEnd) {
         let Some(detector) = &self.detector else { return };
-        let connection = (client, self.port);
-        let (registration, looping) = {
-            let mut connections = detector.connections.lock();
-            let known = connections.entry(connection).or_default();
-            *known.count(end) += 1;
-            known.last_registration += 1;
-            known.streams.insert(known.last_registration, self.token.clone());
-            let is_loop = known.as_user > 0 && known.as_target > 0;
-            let looping = if is_loop { std::mem::take(&mut known.streams) } else { HashMap::new() };
-            (known.last_registration, looping)
-        };
+        let (registration, looping) =
+            detector.connections.lock().register(connection, end, self.port, &self.token);
         self.registered.push((connection, end, registration));
         // Wakes tasks, which must not happen under the lock.
-        looping.values().for_each(CancellationToken::cancel);
+        looping.iter().for_each(CancellationToken::cancel);
     }
 }
 
-impl ConnectionUse {
-    /// Returns the number of streams that have the connection at this end.
-    fn count(&mut self, end: StreamEnd) -> &mut usize {
-        match end {
-            StreamEnd::User => &mut self.as_user,
-            StreamEnd::Target => &mut self.as_target,
+impl Connections {
+    /// Registers a connection of a stream of the service at `port`. Returns the number of the registration, and the tokens of
+    /// the streams that end because the connection closes a cycle.
+    fn register(
+        &mut self,
+        connection: Connection,
+        end: StreamEnd,
+        port: PublicPort,
+        token: &CancellationToken,
+    ) -> (u64, Vec<CancellationToken>) {
+        self.last_registration += 1;
+        let (number, to) = (self.last_registration, connection.1);
+        let known = self.by_address.entry(connection).or_default();
+        let new_edges: Vec<PublicPort> = match end {
+            StreamEnd::User => {
+                let is_first = known.users.is_empty();
+                known.users.insert(number, token.clone());
+                known.targets.values().filter(|_| is_first).map(|(from, _)| *from).collect()
+            }
+            StreamEnd::Target => {
+                known.targets.insert(number, (port, token.clone()));
+                if known.users.is_empty() { Vec::new() } else { vec![port] }
+            }
+        };
+        for from in &new_edges {
+            *self.edges.entry((*from, to)).or_default() += 1;
+        }
+        let is_cycle = new_edges.iter().any(|from| self.leads_to(to, *from));
+        let known = self.by_address.entry(connection).or_default();
+        let tokens = known.users.values().chain(known.targets.values().map(|(_, token)| token));
+        (number, if is_cycle { tokens.cloned().collect() } else { Vec::new() })
+    }
+
+    /// Returns whether edges lead from one service to another, or both are the same.
+    fn leads_to(&self, from: PublicPort, to: PublicPort) -> bool {
+        let (mut seen, mut left) = (HashSet::from([from]), vec![from]);
+        while let Some(port) = left.pop() {
+            if port == to {
+                return true;
+            }
+            let next = self.edges.keys().filter(|(begin, _)| *begin == port).map(|(_, end)| *end);
+            left.extend(next.filter(|next| seen.insert(*next)));
+        }
+        false
+    }
+
+    /// Removes a registration.
+    fn remove(&mut self, connection: Connection, end: StreamEnd, number: u64) {
+        let Some(known) = self.by_address.get_mut(&connection) else { return };
+        let old_edges: Vec<PublicPort> = match end {
+            StreamEnd::User => {
+                let is_last = known.users.remove(&number).is_some() && known.users.is_empty();
+                known.targets.values().filter(|_| is_last).map(|(from, _)| *from).collect()
+            }
+            StreamEnd::Target => {
+                let removed = known.targets.remove(&number);
+                removed.into_iter().filter(|_| !known.users.is_empty()).map(|(from, _)| from).collect()
+            }
+        };
+        if known.users.is_empty() && known.targets.is_empty() {
+            self.by_address.remove(&connection);
+        }
+        for from in old_edges {
+            let edge = (from, connection.1);
+            if let Some(count) = self.edges.get_mut(&edge) {
+                *count -= 1;
+                if *count == 0 {
+                    self.edges.remove(&edge);
+                }
+            }
         }
     }
 }
@@ -187,14 +297,8 @@ impl Drop for WatchedStream {
     fn drop(&mut self) {
         let Some(detector) = &self.detector else { return };
         let mut connections = detector.connections.lock();
-        for (connection, end, registration) in &self.registered {
-            if let Some(known) = connections.get_mut(connection) {
-                *known.count(*end) -= 1;
-                known.streams.remove(registration);
-                if known.as_user + known.as_target == 0 {
-                    connections.remove(connection);
-                }
-            }
+        for (connection, end, number) in &self.registered {
+            connections.remove(*connection, *end, *number);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The proxy: the client behind NAT. It connects to the server, registers for a public port, and connects to the
-//! target for every stream that the server opens.
+//! The proxy: the client behind NAT. It connects to its servers, registers its services, and connects to the target of a
+//! service for every stream that a server opens.
 //!
 //! ```text
 //!  connect ─► handshake ─► register ─► serve ──link lost──► backoff ─► connect …
@@ -7,6 +7,10 @@
 //!     │        refused      refused, before the first success and for good ───► error
 //!     └──── failed or timed out ──────────────► backoff ─► connect …
 //! ```
+//!
+//! Each server has a session of its own ([`ServerSession`](server_session::ServerSession)), which the loss of another one does
+//! not affect. On each link the [`Registrar`](registrar::Registrar) keeps what the server serves equal to the services of the
+//! configuration, which may change while streams are open.
 //!
 //! A server that drains sends GOAWAY. Then the proxy opens a second link, to the server's successor where the GOAWAY
 //! names one, and the first link continues beside it until its streams have ended.
@@ -22,11 +26,20 @@ mod client;
 mod error;
 mod link_connector;
 mod link_events;
+mod link_services;
 mod loop_detector;
 mod open_streams;
+mod registrar;
+mod registrations;
 mod server_link;
+mod server_session;
+mod service_list;
+mod serving_board;
 mod serving_state;
+mod shared_parts;
 mod target;
 
 pub use client::Proxy;
-pub use error::ProxyError;
+pub use error::{ProxyError, RefusedServices};
+pub use service_list::ServiceChanges;
+pub use serving_board::ServedService;

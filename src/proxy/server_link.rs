@@ -5,6 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::link_services::LinkServices;
 use crate::{link::Link, telemetry::DisconnectReason, wire::ResetCode};
 
 /// A link to a server that has accepted the registration.
@@ -16,6 +17,8 @@ pub(super) struct ServerLink {
     id: Option<[u8; 16]>,
     /// Whether the server has sent GOAWAY on this link.
     go_away: Arc<GoAwayState>,
+    /// The services of the link.
+    services: Arc<LinkServices>,
 }
 
 /// Whether the server has sent GOAWAY, and the successor that it named.
@@ -26,6 +29,8 @@ pub(super) struct GoAwayState {
     /// Cancelled when the server has asked for another link, because the stream numbers of this one run out. The server
     /// stays, and with it this link until its last stream has ended.
     is_replacement_requested: CancellationToken,
+    /// Cancelled when another link registers the services of the proxy, and this one does so no more.
+    superseded: CancellationToken,
     /// The address of the server to connect to instead, `HOST:PORT`, from the SUCCESSOR message before the GOAWAY.
     successor: Mutex<Option<String>>,
 }
@@ -71,6 +76,19 @@ impl GoAwayState {
         self.received.is_cancelled()
     }
 
+    /// Waits until GOAWAY was received, or another link registers the services of the proxy.
+    pub(super) async fn wait_superseded(&self) {
+        tokio::select! {
+            () = self.received.cancelled() => {}
+            () = self.superseded.cancelled() => {}
+        }
+    }
+
+    /// Returns whether GOAWAY was received, or another link registers the services of the proxy.
+    pub(super) fn is_superseded(&self) -> bool {
+        self.is_received() || self.superseded.is_cancelled()
+    }
+
     /// Waits until GOAWAY is received.
     pub(super) async fn wait_received(&self) {
         self.received.cancelled().await;
@@ -78,9 +96,19 @@ impl GoAwayState {
 }
 
 impl ServerLink {
-    /// Wraps a link whose registration was accepted.
-    pub(super) fn new(link: Arc<Link>, id: Option<[u8; 16]>, go_away: Arc<GoAwayState>) -> Self {
-        Self { link, id, go_away }
+    /// Wraps a link on which a registration was accepted.
+    pub(super) fn new(
+        link: Arc<Link>,
+        id: Option<[u8; 16]>,
+        go_away: Arc<GoAwayState>,
+        services: Arc<LinkServices>,
+    ) -> Self {
+        Self { link, id, go_away, services }
+    }
+
+    /// Publishes the services of the link from now on, and logs them.
+    pub(super) fn begin_serving(&self) {
+        self.services.begin_serving();
     }
 
     /// Returns the id of the link if the server has asked for another one instead of it.
@@ -121,6 +149,7 @@ impl ServerLink {
     /// Sends GOAWAY after the proxy has registered on another link. If that replaces this one because the server asked for
     /// it, the open streams of this one continue as before.
     pub(super) fn hand_over(&self) {
+        self.go_away.superseded.cancel();
         let is_replaced = self.go_away.is_replacement_requested() && !self.go_away.is_received();
         self.link.send_go_away(if is_replaced { ResetCode::LinkReplaced } else { ResetCode::Shutdown });
     }

@@ -1,4 +1,4 @@
-//! What a proxy remembers from one link to the next: where to connect, what to register, how long to wait, what was logged.
+//! What a proxy remembers of a server from one link to the next: where to connect, how long to wait, what was logged.
 
 use std::{
     sync::Arc,
@@ -11,7 +11,7 @@ use super::{
     error::{ProxyError, ServerLinkError},
     server_link::{OldLinks, ServeOutcome, ServerLink},
 };
-use crate::{config::ProxyConfig, ids::ServiceKey};
+use crate::config::{ProxyConfig, ServerEndpoint};
 
 /// How often the same failure to connect is logged.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
@@ -21,8 +21,6 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct ServingState {
     /// The pauses between attempts.
     backoff: Backoff,
-    /// The service to register for; after the first success with the port that the server chose.
-    service: ServiceKey,
     /// Whether the proxy has been registered once: token and port are right then. What the operator of the server changes
     /// later, he may change again.
     has_served: bool,
@@ -45,7 +43,6 @@ impl ServingState {
     pub(super) fn new(config: &ProxyConfig) -> Self {
         Self {
             backoff: Backoff::new(config.min_backoff, config.max_backoff),
-            service: config.service.clone(),
             has_served: false,
             was_refused: false,
             old_link: None,
@@ -55,14 +52,12 @@ impl ServingState {
         }
     }
 
-    /// Returns the address to connect to next: that of the successor if the last GOAWAY named one, else `configured`.
-    pub(super) fn next_server(&mut self, configured: &str) -> String {
-        self.successor.take().unwrap_or_else(|| configured.to_owned())
-    }
-
-    /// Returns the service to register for.
-    pub(super) fn service(&self) -> &ServiceKey {
-        &self.service
+    /// Returns the server to connect to next: the successor if the last GOAWAY named one, else the `configured` one.
+    pub(super) fn next_server(&mut self, configured: &ServerEndpoint) -> ServerEndpoint {
+        match self.successor.take() {
+            Some(address) => ServerEndpoint { address, ..configured.clone() },
+            None => configured.clone(),
+        }
     }
 
     /// Returns the id of the link that the next one replaces at the server's request, if there is one.
@@ -70,10 +65,9 @@ impl ServingState {
         self.old_link.as_ref()?.id_to_replace()
     }
 
-    /// Records that the server has accepted the registration and assigned `service`. The link before this one, if its streams
-    /// continue, sends its GOAWAY.
-    pub(super) fn registered(&mut self, service: ServiceKey) {
-        self.service = service;
+    /// Records that the server has accepted a registration. The link before this one, if its streams continue, sends its
+    /// GOAWAY.
+    pub(super) fn registered(&mut self) {
         self.has_served = true;
         self.backoff.reset();
         self.last_warning = None;
@@ -86,18 +80,19 @@ impl ServingState {
     /// not lost is kept for its streams.
     pub(super) fn stopped_serving(
         &mut self,
-        server: &str,
+        server: &ServerEndpoint,
         link: &Arc<ServerLink>,
         outcome: ServeOutcome,
+        config: &ProxyConfig,
     ) -> ServerLinkError {
         let error = match outcome {
             ServeOutcome::Lost => return ServerLinkError::Lost,
             ServeOutcome::GoAway { successor } => {
-                self.successor = successor;
+                self.successor = successor.filter(|address| may_follow(server, address, config));
                 ServerLinkError::GoAway
             }
             ServeOutcome::Replaced => {
-                self.successor = Some(server.to_owned());
+                self.successor = Some(server.address.clone());
                 ServerLinkError::Replaced
             }
         };
@@ -115,8 +110,7 @@ impl ServingState {
         error: ServerLinkError,
         server: &str,
     ) -> Result<Option<ServerLinkError>, ProxyError> {
-        let error =
-            if self.has_served { Err(error) } else { error.into_permanent(server, self.service.port) };
+        let error = if self.has_served { Err(error) } else { error.into_permanent(server) };
         match error {
             Ok(refusal) if self.was_refused => Err(refusal),
             Ok(refusal) => {
@@ -149,6 +143,22 @@ impl ServingState {
         }
         pause
     }
+}
+
+/// Returns whether the proxy may connect to the successor of `server`, as it may connect to that. Logs why it may not: the
+/// successor is named by the server, and the configuration has permitted clear text for that address alone.
+fn may_follow(server: &ServerEndpoint, successor: &str, config: &ProxyConfig) -> bool {
+    let successor = ServerEndpoint { address: successor.to_owned(), ..server.clone() };
+    let exposure = config.exposure(&successor);
+    if let Some(exposure) = exposure {
+        tracing::warn!(
+            "not following server {} to its successor {}: {exposure}; connecting to the configured server again. Use TLS, or \
+             give --insecure if the network is private",
+            server.address,
+            successor.address
+        );
+    }
+    exposure.is_none()
 }
 
 #[cfg(test)]

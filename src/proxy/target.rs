@@ -5,8 +5,10 @@ use std::{io, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    loop_detector::{LoopDetector, ServerPath},
+    link_services::LinkServices,
+    loop_detector::{LoopDetector, target_port},
     open_streams::OpenStreams,
+    registrations::PortOwner,
 };
 use crate::{
     config::ProxyConfig,
@@ -21,33 +23,51 @@ use crate::{
 
 /// What serving a stream needs besides the stream: the same for all streams of a link.
 pub(super) struct StreamContext {
-    /// The configuration of the proxy: target and connect timeout.
+    /// The configuration of the proxy: the connect timeout.
     pub(super) config: Arc<ProxyConfig>,
+    /// The services of the link, with their targets.
+    pub(super) services: Arc<LinkServices>,
+    /// The number of the server.
+    pub(super) server: usize,
     /// Connects to the target.
     pub(super) connector: Arc<Connector>,
     /// Compares the users of all streams with the connections to the target.
     pub(super) loops: Arc<LoopDetector>,
-    /// The connection to the server; `None` if it is unknown.
-    pub(super) path: Option<ServerPath>,
     /// Ends the stream when the proxy stops.
     pub(super) tasks: Tasks,
     /// The open streams of the proxy.
     pub(super) streams: OpenStreams,
 }
 
-/// Connects to the target for one stream and relays between the two until the stream ends. If no connection to the
-/// target can be established, or the target leads back to the public port, resets the stream with a code that says why.
+/// Connects to the target of its service for one stream and relays between the two until the stream ends. If no connection to
+/// the target can be established, or the target leads back to the public port, resets the stream with a code that says why.
 pub(super) async fn serve_stream(context: StreamContext, stream: Stream, open: Open) {
-    let StreamContext { config, connector, loops, path, tasks, streams } = context;
+    let StreamContext { config, services, server, connector, loops, tasks, streams } = context;
     // Identifies the user in this log; the target sees the proxy's address, unless it gets a header of the PROXY protocol.
     let user = open.user.map(|user| tracing::field::display(user.client));
-    let (key, target) = (open.key, &config.target);
-    let mut watched = loops.watch(&open, tasks.token());
+    let key = open.key;
+    // Usually known already. A stream may overtake the answer that assigns its port.
+    let owner = tokio::select! {
+        biased;
+        owner = services.wait_for_owner(open.port) => owner,
+        _ = stream.wait_for_reset() => return,
+        () = tasks.stopped() => return stream.reset(ResetCode::Shutdown),
+    };
+    let PortOwner::Service(service) = owner else {
+        tracing::debug!(
+            user,
+            "stream {key} refused: this proxy does not serve public port {} any more",
+            open.port
+        );
+        return stream.reset(ResetCode::NotServed);
+    };
+    let target = &service.config.target;
+    let mut watched = loops.watch(&open, server, target_port(target), tasks.token());
     let refuse_loop = || {
         streams.log.log(|| {
             tracing::warn!(
                 user,
-                "stream {key}: forwarding loop: the target {target} leads back to public port {} of this service; change --to",
+                "stream {key}: forwarding loop: the target {target} leads back to public port {} of this proxy; change the target",
                 open.port
             );
         });
@@ -75,14 +95,14 @@ pub(super) async fn serve_stream(context: StreamContext, stream: Stream, open: O
         }
     };
     if watched.is_watched()
-        && let (Some(path), Ok((local, peer))) = (path, addresses(&socket))
+        && let Ok((local, peer)) = addresses(&socket)
     {
-        watched.target_connected(local, peer, path);
+        watched.target_connected(local, peer);
     }
     let cancelled = || if watched.is_loop() { refuse_loop() } else { ResetCode::Shutdown };
     stream.accept();
     tracing::debug!(user, "stream {key}: connected to {target}");
-    if let Some(version) = config.proxy_protocol {
+    if let Some(version) = service.config.proxy_protocol {
         // A connection without a user is a health check of a load balancer in front of the server.
         let header = ProxyHeader::new(open.user, open.port);
         let header = Bytes::from(proxy_protocol::encode(version, header));

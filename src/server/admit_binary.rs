@@ -16,7 +16,7 @@ use crate::{
     net::{Negotiation, NegotiationError},
     wire::{
         Frame, HelloMode, RefusalCode, Welcome,
-        binary::{CHECKSUMS, PUBLIC_ADDRESS, USER_NETWORKS, VERSION},
+        binary::{CHECKSUMS, PUBLIC_ADDRESS, SERVICES, USER_NETWORKS, VERSION},
         handshake::{HandshakeError, ServerHandshake, ServerStep, TokenKey, VerifiedProxy},
     },
 };
@@ -148,7 +148,7 @@ async fn join_link(
     };
     // TLS detects corruption in transit.
     let checksums = if negotiation.is_tls() { 0 } else { CHECKSUMS };
-    let features = hello.features & (checksums | PUBLIC_ADDRESS | USER_NETWORKS);
+    let features = hello.features & (checksums | PUBLIC_ADDRESS | USER_NETWORKS | SERVICES);
     let welcome = welcome(core, link, slot.id.index, features, mode, ticket);
     negotiation.send_frame(&verified.welcome(welcome)).await?;
     negotiation.set_features(features);

@@ -9,7 +9,7 @@
 //!  public port ─ accept ─ user connection ─ pick ──► Service (pool of proxies)
 //! ```
 //!
-//! Files depend on each other in one direction only: plain state (`proxy`, `service`, `users`, `operator_handle`) at
+//! Files depend on each other in one direction only: plain state (`proxy`, `registrations`, `service`, `users`, `operator_handle`) at
 //! the bottom, `core` on top of it, and the tasks that act on the core above that. The state of weight, drain, pause,
 //! priority and policy lives here; telemetry receives copies for display and is never read for a decision.
 //!
@@ -42,6 +42,7 @@ mod proxy_events;
 mod proxy_task;
 mod public_port;
 mod registration;
+mod registrations;
 mod revocation;
 mod service;
 mod shutdown;

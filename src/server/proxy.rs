@@ -16,11 +16,13 @@ use super::{
     channel_table::ChannelTable,
     grants::{Grant, GrantUse},
     latency_recorder::LatencyRecorder,
+    registrations::{Registrations, Repeated},
     service::Service,
     ticket_rotation::TicketRotation,
     tunnel_descriptors::TunnelDescriptor,
 };
 use crate::{
+    config::ServiceConfig,
     ids::{AddressBlock, ChannelId, Direction, ProxyId},
     link::{Link, RateLimit, Stream},
     telemetry::{ChannelStats, DisconnectReason, ProxyGuard, ProxyStats, TableMutex},
@@ -76,32 +78,36 @@ pub(super) struct RemoteProxy {
     /// disconnected.
     guard: TableMutex<Option<Arc<ProxyGuard>>>,
     /// The services that the proxy has registered for, and its searches for a free port.
-    services: TableMutex<Registrations>,
+    services: TableMutex<Registrations<Self>>,
     /// The channel numbers in use. May be locked while the link state is locked next, never in the other order.
     channels: Mutex<ChannelTable>,
 }
 
 /// The maximum number of services that one proxy may register for.
-pub(super) const MAX_SERVICES_PER_PROXY: usize = 64;
+pub(super) const MAX_SERVICES_PER_PROXY: usize = ServiceConfig::MAX;
 
-/// What a proxy has registered for, and is about to.
-#[derive(Debug, Default)]
-struct Registrations {
-    /// The services.
-    services: Vec<Arc<Service<RemoteProxy>>>,
-    /// The number of searches for a free port that have not ended. Each counts as a service, so that a proxy cannot have any
-    /// number of searches at the same time.
-    searches: usize,
-}
-
-/// Counts a search for a free port among the services of its proxy until it is dropped.
+/// A search for a free port, which counts among the services of its proxy until it is dropped.
 #[derive(Debug)]
-pub(super) struct PortSearch(Arc<RemoteProxy>);
+pub(super) struct PortSearch {
+    /// The proxy.
+    proxy: Arc<RemoteProxy>,
+    /// The number of the request.
+    number: Option<u32>,
+}
 
 impl Drop for PortSearch {
     fn drop(&mut self) {
-        self.0.services.lock().searches -= 1;
+        self.proxy.services.lock().end_search(self.number);
     }
+}
+
+/// What becomes of a request for any port.
+#[derive(Debug)]
+pub(super) enum AnyPortRequest {
+    /// A port has to be looked for.
+    New(PortSearch),
+    /// It was made before.
+    Repeated(Repeated<RemoteProxy>),
 }
 
 /// Why a proxy gets no further service.
@@ -331,7 +337,7 @@ impl RemoteProxy {
 
     /// Wakes the users that wait for a proxy of its services, after this one has become available.
     pub(super) fn wake_waiting_users(&self) {
-        let services = self.services.lock().services.clone();
+        let services: Vec<_> = self.services.lock().services().cloned().collect();
         services.iter().for_each(|service| service.pool.wake_waiting());
     }
 
@@ -343,38 +349,67 @@ impl RemoteProxy {
         self.check_capacity(&self.services.lock())
     }
 
-    /// Counts a search for a free port among the services of the proxy.
+    /// Begins a search for a free port, which counts among the services of the proxy, unless the request with this number is
+    /// repeated.
     ///
     /// # Errors
     /// [`ServiceRejection`] says why it may not register for one more.
-    pub(super) fn begin_port_search(self: &Arc<Self>) -> Result<PortSearch, ServiceRejection> {
+    pub(super) fn begin_port_search(
+        self: &Arc<Self>,
+        number: Option<u32>,
+    ) -> Result<AnyPortRequest, ServiceRejection> {
         let mut registrations = self.services.lock();
+        if let Some(repeated) = number.and_then(|number| registrations.find_any_port(number)) {
+            return Ok(AnyPortRequest::Repeated(repeated));
+        }
         self.check_capacity(&registrations)?;
-        registrations.searches += 1;
-        Ok(PortSearch(self.clone()))
+        registrations.begin_search(number);
+        Ok(AnyPortRequest::New(PortSearch { proxy: self.clone(), number }))
     }
 
-    /// Adds `service` to the services of the proxy. Returns whether it is a new one.
+    /// Adds `service` to the services of the proxy. It takes the place of the `search` that has found its port. Returns whether it
+    /// is a new one.
     ///
     /// # Errors
     /// [`ServiceRejection`]; the caller removes the proxy from the service again.
-    pub(super) fn add_service(&self, service: &Arc<Service<Self>>) -> Result<bool, ServiceRejection> {
+    pub(super) fn add_service(
+        &self,
+        service: &Arc<Service<Self>>,
+        search: Option<&PortSearch>,
+    ) -> Result<bool, ServiceRejection> {
         let mut registrations = self.services.lock();
-        let is_known = registrations.services.iter().any(|known| Arc::ptr_eq(known, service));
+        let is_known = registrations.contains(service);
         // Decided under the lock under which a closing proxy leaves its services.
         if !is_known {
-            self.check_capacity(&registrations)?;
-            registrations.services.push(service.clone());
+            match search {
+                Some(_) if self.is_closing() => return Err(ServiceRejection::ProxyClosing),
+                // It is counted already.
+                Some(_) => {}
+                None => self.check_capacity(&registrations)?,
+            }
+            registrations.insert(service.clone(), search.and_then(|search| search.number));
         }
         Ok(!is_known)
     }
 
+    /// Takes the proxy out of the service of a public port, which gets no new streams through it, and reports that. Without
+    /// effect if it does not serve the port.
+    pub(super) fn remove_service(self: &Arc<Self>, port: u16) {
+        let removed = self.services.lock().remove(port);
+        let Some(service) = removed else { return };
+        service.pool.leave(self);
+        let guard = self.guard.lock().clone();
+        if let Some(guard) = guard {
+            guard.deregistered(service.key.clone());
+        }
+    }
+
     /// Returns whether the proxy, which has these registrations, may get one more service.
-    fn check_capacity(&self, registrations: &Registrations) -> Result<(), ServiceRejection> {
+    fn check_capacity(&self, registrations: &Registrations<Self>) -> Result<(), ServiceRejection> {
         if self.is_closing() {
             return Err(ServiceRejection::ProxyClosing);
         }
-        if registrations.services.len() + registrations.searches >= MAX_SERVICES_PER_PROXY {
+        if registrations.count() >= MAX_SERVICES_PER_PROXY {
             return Err(ServiceRejection::TooManyServices);
         }
         Ok(())
@@ -393,7 +428,7 @@ impl RemoteProxy {
         // The driver of the last channel records the same reason, but possibly only after this.
         self.start_closing(self.record_channel_end(self.link.last_end_reason()));
         // Neither lock is held while users are woken and events emitted.
-        let services = std::mem::take(&mut self.services.lock().services);
+        let services = self.services.lock().remove_all();
         services.iter().for_each(|service| service.pool.leave(self));
         let guard = self.guard.lock().take();
         // Reports that the proxy has disconnected.

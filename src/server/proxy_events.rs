@@ -8,8 +8,9 @@ use std::{
 use super::{
     balance::Member,
     core::Core,
-    proxy::RemoteProxy,
+    proxy::{AnyPortRequest, RemoteProxy},
     registration::{RegistrationRefusal, register, register_any_port},
+    registrations::Repeated,
     service::Service,
 };
 use crate::{
@@ -77,30 +78,35 @@ impl LinkEvents for RemoteProxyEvents {
         let Some(proxy) = self.proxy() else { return };
         match message.action {
             TunnelAction::AddProxy(request) => {
+                let (core, answer) = (&self.core, Answer { channel, number: request.number });
                 let networks = match parse_networks(&request, &message.data) {
                     Ok(networks) => networks,
-                    Err(error) => {
-                        return answer_registration(&self.core, &proxy, channel, Err(error.into()));
-                    }
+                    Err(error) => return answer.send(core, &proxy, Err(error.into())),
                 };
                 let member = Member { proxy: proxy.clone(), networks };
                 if request.service.port != 0 {
-                    let registered = register(&self.core, &member, &request);
-                    return answer_registration(&self.core, &proxy, channel, registered);
+                    return answer.send(core, &proxy, register(core, &member, &request));
                 }
                 // In a task of its own: the search may take long, and this one drives a channel.
-                match proxy.begin_port_search() {
-                    Ok(search) => {
-                        let core = self.core.clone();
+                match proxy.begin_port_search(request.number) {
+                    Ok(AnyPortRequest::New(search)) => {
+                        let core = core.clone();
                         self.core.tasks.spawn("search for a free port", async move {
                             let registered = register_any_port(&core, search, &member, &request).await;
-                            answer_registration(&core, &proxy, channel, registered);
+                            answer.send(&core, &proxy, registered);
                         });
                     }
-                    Err(refusal) => {
-                        answer_registration(&self.core, &proxy, channel, Err(refusal.into()));
+                    Ok(AnyPortRequest::Repeated(Repeated::Granted(service))) => {
+                        answer.send(core, &proxy, Ok(service));
                     }
+                    Ok(AnyPortRequest::Repeated(Repeated::Searching)) => {}
+                    Err(refusal) => answer.send(core, &proxy, Err(refusal.into())),
                 }
+            }
+            TunnelAction::RemoveProxy(request) => {
+                proxy.remove_service(request.port);
+                let answer = TunnelMessage::control(TunnelAction::Granted(request.number), "");
+                proxy.link.send_message(channel, answer);
             }
             TunnelAction::Exit => self.handle_go_away(&proxy, ResetCode::from_text_reason(&message.data)),
             TunnelAction::Error => {
@@ -170,29 +176,46 @@ fn parse_networks(request: &AddProxy, data: &[u8]) -> Result<UserNetworks, Netwo
     if networks.is_empty() { Err(NetworkError::Invalid) } else { Ok(networks) }
 }
 
-/// Sends the answer to a registration of `proxy` on `channel`, and reports a refusal.
-fn answer_registration(
-    core: &Core,
-    proxy: &RemoteProxy,
+/// Where and how a registration is answered.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    /// The channel on which the request arrived.
     channel: u16,
-    registered: Result<Arc<Service<RemoteProxy>>, RegistrationRefusal>,
-) {
-    let answer = match registered {
-        Ok(service) => TunnelMessage::control(TunnelAction::Response, service.key.to_string()),
-        Err(refusal) => {
-            let reason = refusal.to_string();
-            let answer = TunnelMessage::error(refusal.code(), &reason);
-            core.telemetry.emit(EventKind::RegistrationRefused {
-                proxy: proxy.id,
-                name: proxy.stats.name.clone(),
-                reason,
-            });
-            answer
+    /// The number of the request, which the answer repeats.
+    number: Option<u32>,
+}
+
+impl Answer {
+    /// Sends the answer to a registration of `proxy`, and reports a refusal.
+    fn send(
+        self,
+        core: &Core,
+        proxy: &RemoteProxy,
+        registered: Result<Arc<Service<RemoteProxy>>, RegistrationRefusal>,
+    ) {
+        let mut answer = match registered {
+            Ok(service) => TunnelMessage::control(TunnelAction::Response, service.key.to_string()),
+            Err(refusal) => {
+                let reason = refusal.to_string();
+                let answer = TunnelMessage::error(refusal.code(), &reason);
+                core.telemetry.emit(EventKind::RegistrationRefused {
+                    proxy: proxy.id,
+                    name: proxy.stats.name.clone(),
+                    reason,
+                });
+                answer
+            }
+        };
+        if let Some(number) = self.number {
+            answer.action = match answer.action {
+                TunnelAction::Response => TunnelAction::Granted(number),
+                _ => TunnelAction::Refused(number),
+            };
         }
-    };
-    proxy.link.send_message(channel, answer);
-    if core.draining.is_cancelled() {
-        // The proxy registered after the GOAWAY was sent to all others.
-        core.send_go_away(proxy);
+        proxy.link.send_message(self.channel, answer);
+        if core.draining.is_cancelled() {
+            // The proxy registered after the GOAWAY was sent to all others.
+            core.send_go_away(proxy);
+        }
     }
 }

@@ -98,7 +98,7 @@ pub(super) fn register(
     if let Some(weight) = request.weight {
         proxy.set_requested_weight(weight);
     }
-    complete(core, proxy, join_service(core, &request.service, member)?)
+    complete(core, proxy, join_service(core, &request.service, member)?, None)
 }
 
 /// Registers the proxy of `member` for a service on any free port, as [`register`] does for the one that is requested. The search yields
@@ -115,18 +115,18 @@ pub(super) async fn register_any_port(
         proxy.set_requested_weight(weight);
     }
     let service = open_any_port(core, &request.service.group, member).await?;
-    // The service takes the place of the search.
-    drop(search);
-    complete(core, proxy, service)
+    complete(core, proxy, service, Some(&search))
 }
 
-/// Adds `service`, which `proxy` has joined, to the services of the proxy. Returns it.
+/// Adds `service`, which `proxy` has joined, to the services of the proxy; its port was found by `search`, if by one. Returns the
+/// service.
 fn complete(
     core: &Core,
     proxy: &Arc<RemoteProxy>,
     service: Arc<Service<RemoteProxy>>,
+    search: Option<&PortSearch>,
 ) -> Result<Arc<Service<RemoteProxy>>, RegistrationRefusal> {
-    match proxy.add_service(&service) {
+    match proxy.add_service(&service, search) {
         Ok(true) => {
             // From now on there is something to resume.
             proxy.link.set_resume_grace(core.config.grace_period);

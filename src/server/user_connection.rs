@@ -277,6 +277,8 @@ impl UserConnection<'_> {
                     proxy.load.record_failure();
                     (EndReason::ForwardingLoop, None)
                 }
+                // It will be taken out of the service at once.
+                ResetCode::NotServed => (EndReason::ProxyGone, retryable),
                 // The proxy, or its host, has no room for another stream; another proxy may have.
                 ResetCode::LimitExceeded => {
                     proxy.load.record_failure();

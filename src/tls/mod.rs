@@ -91,7 +91,12 @@ pub enum ServerVerification {
 
 /// TLS as a proxy speaks it to its server.
 #[derive(Debug, Clone)]
-pub struct ClientTls(Arc<ClientConfig>);
+pub struct ClientTls {
+    /// The setting for rustls.
+    config: Arc<ClientConfig>,
+    /// Whether the certificate of the server is verified.
+    verifies_certificate: bool,
+}
 
 impl ClientTls {
     /// Creates the setting with this verification of the server's certificate.
@@ -100,6 +105,7 @@ impl ClientTls {
     /// There is no authority, or a certificate of one cannot be decoded.
     pub fn new(verification: ServerVerification) -> Result<Self, Error> {
         let provider = provider();
+        let verifies_certificate = verification != ServerVerification::Token;
         // The name of the server is sent in clear. Only who verifies it needs a server that knows its name.
         let is_named =
             matches!(verification, ServerVerification::Authorities(_) | ServerVerification::System);
@@ -128,7 +134,7 @@ impl ClientTls {
         config.enable_early_data = false;
         config.enable_sni = is_named;
         config.resumption = Resumption::disabled();
-        Ok(Self(Arc::new(config)))
+        Ok(Self { config: Arc::new(config), verifies_certificate })
     }
 
     /// Creates the setting without verification of the server's certificate: [`ServerVerification::Token`].
@@ -141,7 +147,12 @@ impl ClientTls {
 
     /// Returns the setting for a new connection.
     pub fn config(&self) -> Arc<ClientConfig> {
-        self.0.clone()
+        self.config.clone()
+    }
+
+    /// Returns whether the certificate of the server is verified, before the server gets anything.
+    pub fn verifies_certificate(&self) -> bool {
+        self.verifies_certificate
     }
 
     /// Returns the name that the certificate of `server`, `HOST:PORT`, has to be for.

@@ -48,6 +48,12 @@ pub enum TunnelAction {
     Auth,
     /// Registers the sender as a proxy for a public port.
     AddProxy(AddProxy),
+    /// Ends a registration of the sender.
+    RemoveProxy(RemoveProxy),
+    /// The request with this number was granted; the data is the service, `8080:default`, or empty for a removal.
+    Granted(u32),
+    /// The request with this number was refused; the data is that of [`Error`](Self::Error).
+    Refused(u32),
     /// Without a key: a request was granted (`|0|RESPONSE|`). For a stream: bytes of the target, which is how the three-field
     /// format sends a download.
     Response,
@@ -87,12 +93,15 @@ pub enum ActionError {
     /// Not the name of an action. The error does not repeat the name, because it is the peer's text.
     #[error("unknown action in a message")]
     Unknown,
-    /// Not of the form `ADDPROXY:port[:group[:targetPort[:weight[:networks]]]]`.
+    /// Not of the form `ADDPROXY:port[:group[:targetPort[:weight[:networks[:number]]]]]`.
     #[error(
-        "ADDPROXY expects PORT[:GROUP[:TARGETPORT[:WEIGHT[:networks]]]], ports from 0 to 65535, a group of at most 64 letters, \
-         a weight from 1 to {MAX_WEIGHT}"
+        "ADDPROXY expects PORT[:GROUP[:TARGETPORT[:WEIGHT[:networks[:NUMBER]]]]], ports from 0 to 65535, a group of at most 64 \
+         letters, a weight from 1 to {MAX_WEIGHT}"
     )]
     AddProxy,
+    /// Not of the form `REMOVEPROXY:number:port`, `RESPONSE:number` or `ERROR:number`.
+    #[error("REMOVEPROXY expects NUMBER:PORT, and numbered answers a NUMBER")]
+    Number,
 }
 
 /// The actions without arguments, with their names on the wire.
@@ -117,6 +126,9 @@ impl fmt::Display for TunnelAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AddProxy(request) => write!(f, "ADDPROXY:{request}"),
+            Self::RemoveProxy(RemoveProxy { number, port }) => write!(f, "REMOVEPROXY:{number}:{port}"),
+            Self::Granted(number) => write!(f, "RESPONSE:{number}"),
+            Self::Refused(number) => write!(f, "ERROR:{number}"),
             other => {
                 f.write_str(NAMES.iter().find(|(action, _)| action == other).map_or("", |(_, name)| name))
             }
@@ -128,8 +140,20 @@ impl FromStr for TunnelAction {
     type Err = ActionError;
 
     fn from_str(s: &str) -> Result<Self, ActionError> {
-        if let Some(request) = s.strip_prefix("ADDPROXY:") {
-            return request.parse().map(Self::AddProxy);
+        if let Some((name, arguments)) = s.split_once(':') {
+            let number = |text| parse_number(text).map_err(|_| ActionError::Number);
+            return match name {
+                "ADDPROXY" => arguments.parse().map(Self::AddProxy),
+                "REMOVEPROXY" => {
+                    let (number, port) = arguments.split_once(':').ok_or(ActionError::Number)?;
+                    let port = parse_number(port).map_err(|_| ActionError::Number)?;
+                    let number = parse_number(number).map_err(|_| ActionError::Number)?;
+                    Ok(Self::RemoveProxy(RemoveProxy { number, port }))
+                }
+                "RESPONSE" => number(arguments).map(Self::Granted),
+                "ERROR" => number(arguments).map(Self::Refused),
+                _ => Err(ActionError::Unknown),
+            };
         }
         NAMES
             .iter()
@@ -139,12 +163,12 @@ impl FromStr for TunnelAction {
     }
 }
 
-/// The last argument of ADDPROXY, which says that the data of the message contains networks.
+/// The argument of ADDPROXY that says that the data of the message contains networks.
 const NETWORKS: &str = "networks";
 
-/// The arguments of `ADDPROXY:port[:group[:targetPort[:weight[:networks]]]]`, in either format.
+/// The arguments of `ADDPROXY:port[:group[:targetPort[:weight[:networks[:number]]]]]`, in either format.
 ///
-/// Trailing arguments may be omitted, and a group or a target port before another argument may be empty:
+/// Trailing arguments may be omitted, and any but the port may be empty before another argument:
 /// `ADDPROXY:8080:::3` is port 8080, the default group, no target port, and weight 3. `ADDPROXY:8080::::networks` admits only
 /// the users that the data of the message names, [`UserNetworks`](crate::ids::UserNetworks): a server that does not know
 /// that argument refuses the registration, instead of admitting all users.
@@ -159,6 +183,17 @@ pub struct AddProxy {
     pub weight: Option<u32>,
     /// Whether the data of the message contains the networks of the users that the proxy admits.
     pub has_networks: bool,
+    /// The number that the answer repeats; `None` if the proxy waits for each answer before its next request.
+    pub number: Option<u32>,
+}
+
+/// The arguments of `REMOVEPROXY:number:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoveProxy {
+    /// The number that the answer repeats.
+    pub number: u32,
+    /// The public port that the sender serves no more.
+    pub port: u16,
 }
 
 impl fmt::Display for AddProxy {
@@ -166,11 +201,13 @@ impl fmt::Display for AddProxy {
         self.service.fmt(f)?;
         let text = |number: Option<u32>| number.map(|number| number.to_string()).unwrap_or_default();
         let (port, weight) = (text(self.target_port.map(u32::from)), text(self.weight));
-        match (&*port, &*weight, self.has_networks) {
-            (port, weight, true) => write!(f, ":{port}:{weight}:{NETWORKS}"),
-            ("", "", false) => Ok(()),
-            (port, "", false) => write!(f, ":{port}"),
-            (port, weight, false) => write!(f, ":{port}:{weight}"),
+        let networks = if self.has_networks { NETWORKS } else { "" };
+        match (&*port, &*weight, networks, self.number) {
+            (port, weight, networks, Some(number)) => write!(f, ":{port}:{weight}:{networks}:{number}"),
+            ("", "", "", None) => Ok(()),
+            (port, "", "", None) => write!(f, ":{port}"),
+            (port, weight, "", None) => write!(f, ":{port}:{weight}"),
+            (port, weight, networks, None) => write!(f, ":{port}:{weight}:{networks}"),
         }
     }
 }
@@ -199,10 +236,11 @@ impl FromStr for AddProxy {
             Some(text) if text == NETWORKS => true,
             Some(_) => return Err(ActionError::AddProxy),
         };
+        let number = fields.next().map(parse_number).transpose()?;
         if fields.next().is_some() || weight.is_some_and(|weight| !(1..=MAX_WEIGHT).contains(&weight)) {
             return Err(ActionError::AddProxy);
         }
-        Ok(Self { service: ServiceKey { port, group }, target_port, weight, has_networks })
+        Ok(Self { service: ServiceKey { port, group }, target_port, weight, has_networks, number })
     }
 }
 

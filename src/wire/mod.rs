@@ -19,6 +19,6 @@ pub mod text;
 
 pub use error_code::ErrorCode;
 pub use frame::{Frame, Hello, HelloMode, Open, UserAddresses, Welcome};
-pub use message::{ActionError, AddProxy, TunnelAction, TunnelMessage};
+pub use message::{ActionError, AddProxy, RemoveProxy, TunnelAction, TunnelMessage};
 pub use refusal_code::RefusalCode;
 pub use reset_code::ResetCode;

@@ -39,6 +39,8 @@ pub enum ResetCode {
     LinkReplaced = 15,
     /// The stream carried no byte in either direction for the idle timeout.
     IdleTimeout = 16,
+    /// The proxy does not serve the public port any more; the stream was opened before the server knew.
+    NotServed = 17,
 }
 
 /// The reasons of protocol version 1: the English sentences that its text format has in place of a code's name.
@@ -63,7 +65,7 @@ const VERSION_1_REASONS: [(&str, ResetCode); 12] = [
 
 impl ResetCode {
     /// Every code, in the order of its number.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Killed,
         Self::UserIoError,
         Self::TargetIoError,
@@ -80,6 +82,7 @@ impl ResetCode {
         Self::ForwardingLoop,
         Self::LinkReplaced,
         Self::IdleTimeout,
+        Self::NotServed,
     ];
 
     /// Returns the code with the number `code`. A number that this version does not know, which a newer peer may send,
@@ -94,9 +97,9 @@ impl ResetCode {
     }
 
     /// Returns whether the code says that the stream was refused before a connection to the target was established: the
-    /// target cannot be reached, or the proxy has no resources for another stream.
+    /// target cannot be reached, or the proxy has no resources for another stream, or does not serve the port any more.
     pub fn is_refusal(self) -> bool {
-        self.is_connect_failure() || self == Self::LimitExceeded
+        self.is_connect_failure() || matches!(self, Self::LimitExceeded | Self::NotServed)
     }
 
     /// Returns whether a reset with this code follows the data: the local socket of the side that sends it has failed, or
@@ -125,6 +128,7 @@ impl ResetCode {
             Self::ForwardingLoop => "FORWARDING_LOOP",
             Self::LinkReplaced => "LINK_REPLACED",
             Self::IdleTimeout => "IDLE_TIMEOUT",
+            Self::NotServed => "NOT_SERVED",
         }
     }
 
@@ -165,6 +169,7 @@ impl fmt::Display for ResetCode {
             Self::ForwardingLoop => "forwarding loop: the target leads back to this service",
             Self::LinkReplaced => "the link is replaced by a new one",
             Self::IdleTimeout => "idle timeout: no byte in either direction",
+            Self::NotServed => "the proxy does not serve the port any more",
         })
     }
 }

@@ -262,9 +262,8 @@ async fn proxies_beyond_the_descriptors_are_refused_and_the_others_resume() {
     let mut tunnel = server.tunnel;
     let relay = Relay::to(tunnel.addr).await;
     let config = ProxyConfig {
-        server: relay.addr.to_string(),
         channels: ChannelCount::Fixed(2),
-        ..tunnel.proxy_config(echo.addr)
+        ..tunnel.proxy_config(echo.addr).with_server(relay.addr.to_string())
     };
     let public = tunnel.proxy_with(config).await;
     let seventh = BinaryChannel::greeted(tunnel.addr, &tunnel.token, hello(), None).await.unwrap();

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use underpass::{
-    config::ProxyFormat,
+    config::{ProxyConfig, ProxyFormat, ServiceConfig},
     ids::StreamKey,
     telemetry::{EndReason, EventKind},
 };
@@ -26,8 +26,8 @@ impl Server {
     /// Adds a proxy that serves the public port `port` and whose target is `target` on the same host.
     async fn redirect(&mut self, port: u16, target: u16, format: ProxyFormat) -> SocketAddr {
         let target = SocketAddr::new(LOOPBACK.ip(), target);
-        let mut config = self.tunnel.proxy_config(target);
-        (config.service, config.format) = (port.to_string().parse().unwrap(), format);
+        let service = port.to_string().parse().unwrap();
+        let config = ProxyConfig { format, ..self.tunnel.proxy_config(target).with_service(service) };
         self.tunnel.proxy_with(config).await
     }
 
@@ -73,6 +73,36 @@ async fn a_proxy_whose_target_is_its_own_public_port_refuses_its_streams() {
         })
         .await;
     assert!(!server.looping_streams().is_empty());
+    server.end().await;
+}
+
+/// A service may lead to another one of the same proxy, whose target leads back: the proxy sees each connection of the loop.
+#[tokio::test]
+async fn a_loop_through_two_services_of_one_proxy_is_refused_and_a_chain_is_not() {
+    let mut server = Server::start().await;
+    let [first, second, third] = free_ports();
+    let at = |port| SocketAddr::new(LOOPBACK.ip(), port);
+    let leading =
+        |from: u16, to: SocketAddr| ServiceConfig::new(from.to_string().parse().unwrap(), to.to_string());
+    let echo = crate::support::target::echo().await;
+    let services = vec![leading(first, at(second)), leading(second, at(first)), leading(third, echo.addr)];
+    let config = ProxyConfig { services, ..server.tunnel.proxy_config(LOOPBACK) };
+    server.tunnel.proxy_with(config).await;
+    let running = &server.tunnel.proxies()[0];
+    running.serves_when("all", |served| served.len() == 3).await;
+    for user in 1..=2 {
+        server.resets_a_user_of(at(first)).await;
+        let totals = server.tunnel.telemetry.snapshot().totals;
+        assert!(totals.streams_total <= 20 * user, "the loop went on: {totals:?}");
+        assert!(totals.forwarding_loops >= user, "{totals:?}");
+    }
+    // One that ends somewhere is served.
+    let chain = vec![leading(first, at(second)), leading(second, at(third)), leading(third, echo.addr)];
+    let running = &server.tunnel.proxies()[0];
+    running.replace_services(chain);
+    running.serves_when("the chain", |served| served[1].target == at(third).to_string()).await;
+    let file = underpass::cli::demo::DemoFile { seed: 1, size: 100_000 };
+    crate::support::client::echoes(at(first), file).await;
     server.end().await;
 }
 

@@ -125,19 +125,19 @@ async fn the_ports_of_a_proxy_are_limited() {
         BinaryChannel::greeted(server.tunnel.addr, &server.tunnel.token, hello(), None).await.unwrap();
     let (mut given, mut refused) = (0, 0);
     // In batches, because the number of queued replies is limited.
-    for _ in 0..2 {
-        channel.send_raw(&registration(b"ADDPROXY:0").repeat(50)).await;
-        for _ in 0..50 {
+    for _ in 0..11 {
+        channel.send_raw(&registration(b"ADDPROXY:0").repeat(100)).await;
+        for _ in 0..100 {
             match answer(&mut channel).await {
                 (TunnelAction::Response, _) => given += 1,
                 (_, reason) => {
-                    assert_eq!(reason, "TOO_MANY_SERVICES: a proxy may register for at most 64 services");
+                    assert_eq!(reason, "TOO_MANY_SERVICES: a proxy may register for at most 1024 services");
                     refused += 1;
                 }
             }
         }
     }
-    assert_eq!((given, refused), (64, 36));
+    assert_eq!((given, refused), (1024, 76));
     drop(channel);
     server.end().await;
 }
@@ -155,7 +155,7 @@ async fn a_search_without_a_free_port_is_refused_with_the_reason() {
         .await;
         let (mut channel, _) =
             BinaryChannel::greeted(tunnel.addr, &tunnel.token, hello(), None).await.unwrap();
-        // As many as a proxy may have services, at the same time.
+        // Many searches at the same time.
         channel.send_raw(&registration(b"ADDPROXY:0").repeat(64)).await;
         let no_port = (TunnelAction::Error, format!("NO_FREE_PORT: no port of {port}-{port} is free"));
         for _ in 0..64 {

@@ -120,19 +120,21 @@ impl World {
     async fn join(&mut self, seat: Seat, target: SocketAddr, port: Option<u16>) -> u16 {
         let (relay, name) = (Relay::to(self.tunnel.addr).await, format!("proxy-{}", self.proxies.len()));
         let mut config = ProxyConfig {
-            server: relay.addr.to_string(),
-            service: port.unwrap_or(0).to_string().parse().unwrap(),
             name: name.clone(),
             channels: ChannelCount::Fixed(seat.channels),
             format: if seat.text { ProxyFormat::Text } else { ProxyFormat::Binary },
             min_backoff: Duration::from_millis(5),
             max_backoff: Duration::from_millis(50),
-            ..self.tunnel.proxy_config(target)
+            ..self
+                .tunnel
+                .proxy_config(target)
+                .with_server(relay.addr.to_string())
+                .with_service(port.unwrap_or(0).to_string().parse().unwrap())
         };
         let mut running = RunningProxy::start(config.clone(), self.tunnel.token.clone());
         let service = running.serves().await;
         // A proxy that replaces it requests the same port.
-        config.service = service.clone();
+        config = config.with_service(service.clone());
         self.proxies.push(Member { name, relay, config, running: Some(running) });
         service.port
     }

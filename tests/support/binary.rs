@@ -39,7 +39,13 @@ pub fn bytes(frames: impl IntoIterator<Item = Frame>) -> Vec<u8> {
 pub fn add_proxy(port: u16) -> Frame {
     let service = format!("{port}:default").parse().unwrap();
     Frame::Message(TunnelMessage::control(
-        TunnelAction::AddProxy(AddProxy { service, target_port: None, weight: None, has_networks: false }),
+        TunnelAction::AddProxy(AddProxy {
+            service,
+            target_port: None,
+            weight: None,
+            has_networks: false,
+            number: None,
+        }),
         "",
     ))
 }

@@ -9,11 +9,11 @@ use std::{
 
 use tokio::{sync::watch, task::JoinSet};
 use underpass::{
-    config::{ChannelCount, ProxyConfig, ProxyFormat, ServerConfig},
+    config::{ChannelCount, ProxyConfig, ProxyFormat, ServerConfig, ServiceConfig, ServicesError},
     control::{Command, CommandReply, CommandSender},
     ids::{ServiceKey, StreamKey},
     net::Connector,
-    proxy::{Proxy, ProxyError},
+    proxy::{Proxy, ProxyError, ServedService, ServiceChanges},
     runtime::Workers,
     server::{Credentials, Server, ShutdownReport, ShutdownSignals},
     telemetry::{EndReason, EventKind, Snapshot, StreamSnapshot, StreamStats, Telemetry},
@@ -31,6 +31,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Drain timeout of the server. When a test ends the tunnel, no stream is open, so that the drain takes no time.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// Returns the configuration with its only service changed.
+pub fn with_only_service(mut config: ProxyConfig, change: impl FnOnce(&mut ServiceConfig)) -> ProxyConfig {
+    change(&mut config.services[0]);
+    config
+}
 
 /// A running server with its proxies. [`end`](Self::end) asserts that nothing is left.
 pub struct Tunnel {
@@ -50,7 +56,7 @@ pub struct Tunnel {
 /// A proxy that runs until it is stopped.
 pub struct RunningProxy {
     proxy: Arc<Proxy>,
-    serving: watch::Receiver<Option<ServiceKey>>,
+    serving: watch::Receiver<Vec<ServedService>>,
     tasks: JoinSet<Result<(), ProxyError>>,
 }
 
@@ -96,9 +102,8 @@ impl Tunnel {
         let mut tunnel = Self::with(change).await;
         let relay = Relay::to(tunnel.addr).await;
         let config = ProxyConfig {
-            server: relay.addr.to_string(),
             channels: ChannelCount::Fixed(2),
-            ..tunnel.proxy_config(target)
+            ..tunnel.proxy_config(target).with_server(relay.addr.to_string())
         };
         let public = tunnel.proxy_with(config).await;
         assert_eq!(relay.len(), 2);
@@ -139,10 +144,9 @@ impl Tunnel {
     pub fn proxy_config(&self, target: SocketAddr) -> ProxyConfig {
         let config = ProxyConfig::new(self.addr.to_string(), "0".parse().unwrap(), target.to_string());
         ProxyConfig {
-            tls: self.tls.as_ref().map(|_| ClientTls::accepting_any_certificate().unwrap()),
             min_backoff: Duration::from_millis(20),
             max_backoff: Duration::from_millis(200),
-            ..config
+            ..config.with_tls(self.tls.as_ref().map(|_| ClientTls::accepting_any_certificate().unwrap()))
         }
     }
 
@@ -155,7 +159,7 @@ impl Tunnel {
     /// Adds another proxy for `target` to the service of a public address.
     pub async fn join(&mut self, public: SocketAddr, target: SocketAddr, format: ProxyFormat) {
         let service = public.port().to_string().parse().unwrap();
-        let config = ProxyConfig { format, service, ..self.proxy_config(target) };
+        let config = ProxyConfig { format, ..self.proxy_config(target).with_service(service) };
         assert_eq!(self.proxy_with(config).await, public);
     }
 
@@ -316,7 +320,7 @@ impl RunningProxy {
     /// Starts a proxy that connects with `connector`.
     pub fn start_with(config: ProxyConfig, token: Token, connector: Connector) -> Self {
         let proxy = Arc::new(Proxy::new(config, token, Workers::here()).with_connector(connector));
-        let serving = proxy.watch_service();
+        let serving = proxy.watch_services();
         let mut tasks = JoinSet::new();
         let running = proxy.clone();
         tasks.spawn(async move { running.run().await });
@@ -328,7 +332,7 @@ impl RunningProxy {
         let mut serving = self.serving.clone();
         let service = soon("a proxy serves", async {
             tokio::select! {
-                service = serving.wait_for(Option::is_some) => service.unwrap().clone().unwrap(),
+                served = serving.wait_for(|served| !served.is_empty()) => served.unwrap()[0].service.clone(),
                 Some(ended) = self.tasks.join_next() => panic!("the proxy ended: {ended:?}"),
             }
         });
@@ -337,8 +341,30 @@ impl RunningProxy {
 
     /// Waits until it serves no public port.
     pub async fn serves_nothing(&self) {
+        self.serves_when("a proxy stops serving", |served| served.is_empty()).await;
+    }
+
+    /// Waits until what its servers serve satisfies `wanted`, and returns that.
+    pub async fn serves_when(
+        &self,
+        what: &str,
+        wanted: impl Fn(&[ServedService]) -> bool,
+    ) -> Vec<ServedService> {
         let mut serving = self.serving.clone();
-        soon("a proxy stops serving", serving.wait_for(Option::is_none)).await.unwrap();
+        soon(what, serving.wait_for(|served| wanted(served))).await.unwrap().clone()
+    }
+
+    /// Changes what it serves. Returns what has changed.
+    pub fn replace_services(&self, services: Vec<ServiceConfig>) -> ServiceChanges {
+        self.try_replace_services(services).unwrap()
+    }
+
+    /// Changes what it serves, unless one proxy cannot serve that.
+    pub fn try_replace_services(
+        &self,
+        services: Vec<ServiceConfig>,
+    ) -> Result<ServiceChanges, ServicesError> {
+        self.proxy.replace_services(services)
     }
 
     /// Waits until it gives up, and returns the error.

@@ -10,7 +10,7 @@ use crate::support::{
     process::Process,
     promised_second, soon,
     target::{self, LOOPBACK},
-    tunnel::{FORMATS, RunningProxy, Tunnel},
+    tunnel::{FORMATS, RunningProxy, Tunnel, with_only_service},
     within,
 };
 use tokio::{
@@ -35,11 +35,9 @@ fn connector(server: &[SocketAddr], target: &[SocketAddr]) -> Connector {
 
 /// Returns the configuration of a proxy that names its server and its target.
 fn named(tunnel: &Tunnel) -> ProxyConfig {
-    ProxyConfig {
-        server: "server:1".to_owned(),
-        target: "target:1".to_owned(),
-        ..tunnel.proxy_config(LOOPBACK)
-    }
+    with_only_service(tunnel.proxy_config(LOOPBACK).with_server("server:1".to_owned()), |service| {
+        service.target = "target:1".to_owned()
+    })
 }
 
 /// Regression test: with a first address that drops every packet, as IPv6 addresses behind a broken path do, `--server`
@@ -122,7 +120,8 @@ async fn many_streams_share_the_lookup_of_their_target() {
         std::thread::sleep(Duration::from_millis(100));
         Ok(vec![addr])
     });
-    let config = ProxyConfig { target: "target:1".to_owned(), ..tunnel.proxy_config(LOOPBACK) };
+    let config =
+        with_only_service(tunnel.proxy_config(LOOPBACK), |service| service.target = "target:1".to_owned());
     let mut proxy = RunningProxy::start_with(config, tunnel.token.clone(), connector);
     let public = SocketAddr::new(LOOPBACK.ip(), proxy.serves().await.port);
     let mut users = JoinSet::new();

@@ -214,7 +214,8 @@ async fn a_proxy_whose_channels_are_all_dead_is_found_and_comes_back(format: Pro
     let origin = target::origin(RATE).await;
     let mut tunnel = Tunnel::with(|config| config.grace_period = Duration::ZERO).await;
     let relay = Relay::to(tunnel.addr).await;
-    let config = ProxyConfig { format, server: relay.addr.to_string(), ..tunnel.proxy_config(origin.addr) };
+    let config =
+        ProxyConfig { format, ..tunnel.proxy_config(origin.addr).with_server(relay.addr.to_string()) };
     let public = tunnel.proxy_with(config).await;
     let doomed = download(public, ENDLESS);
     tunnel.flowing(1).await;

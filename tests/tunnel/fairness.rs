@@ -56,9 +56,8 @@ impl Narrow {
         let link = Link::to(tunnel.addr, shape).await.unwrap();
         let target = bulk_or_echo().await;
         let config = ProxyConfig {
-            server: link.addr.to_string(),
             channels: ChannelCount::Fixed(channels),
-            ..tunnel.proxy_config(target.addr)
+            ..tunnel.proxy_config(target.addr).with_server(link.addr.to_string())
         };
         let public = tunnel.proxy_with(config).await;
         Self { tunnel, link, target, public, users: JoinSet::new() }

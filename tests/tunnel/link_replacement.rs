@@ -176,9 +176,8 @@ async fn a_replaced_link_with_a_download_resumes_after_the_loss_of_its_channels(
     let relay = Relay::to(tunnel.addr).await;
     let origin = target::origin(20_000_000).await;
     let config = ProxyConfig {
-        server: relay.addr.to_string(),
         channels: ChannelCount::Fixed(1),
-        ..tunnel.proxy_config(origin.addr)
+        ..tunnel.proxy_config(origin.addr).with_server(relay.addr.to_string())
     };
     let public = tunnel.proxy_with(config).await;
     let download = download(public, FILE);

@@ -46,9 +46,8 @@ async fn an_rtt_of_seconds_delays_and_breaks_nothing() {
     let mut tunnel = Tunnel::start().await;
     let link = Link::to(tunnel.addr, Shape::new(None, Duration::from_millis(1400))).await.unwrap();
     let config = ProxyConfig {
-        server: link.addr.to_string(),
         channels: ChannelCount::Fixed(1),
-        ..tunnel.proxy_config(origin.addr)
+        ..tunnel.proxy_config(origin.addr).with_server(link.addr.to_string())
     };
     let public = tunnel.proxy_with(config).await;
     let file = DemoFile { seed: 9, size: 1_000_000 };
@@ -66,7 +65,7 @@ async fn an_interrupted_path_continues_with_the_same_channels() {
         let origin = target::origin(RATE).await;
         let mut tunnel = Tunnel::start().await;
         let link = Link::to(tunnel.addr, Shape::new(None, Duration::from_millis(5))).await.unwrap();
-        let config = ProxyConfig { server: link.addr.to_string(), ..tunnel.proxy_config(origin.addr) };
+        let config = tunnel.proxy_config(origin.addr).with_server(link.addr.to_string());
         let public = tunnel.proxy_with(config).await;
         let down = (!is_upload).then(|| download(public, file));
         let up = is_upload.then(|| upload(public, file));

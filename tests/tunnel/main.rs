@@ -44,6 +44,8 @@ mod redispatch;
 mod refusals;
 mod resume;
 mod services;
+mod several_servers;
+mod several_services;
 mod short_transfers;
 #[cfg(target_os = "linux")]
 mod signals;
@@ -62,4 +64,5 @@ mod tls_identity;
 mod tokens;
 mod transfers;
 mod transparency;
+mod version_skew;
 mod zero_downtime_restart;

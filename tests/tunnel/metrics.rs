@@ -313,9 +313,8 @@ async fn a_failover_and_its_retransmitted_bytes_are_reported() {
     let relay = Relay::to(tunnel.addr).await;
     let target = target::deaf().await;
     let config = ProxyConfig {
-        server: relay.addr.to_string(),
         channels: ChannelCount::Fixed(2),
-        ..tunnel.proxy_config(target.addr)
+        ..tunnel.proxy_config(target.addr).with_server(relay.addr.to_string())
     };
     let public = tunnel.proxy_with(config).await;
     let user = soon("a user", TcpStream::connect(public)).await.unwrap();

@@ -142,9 +142,8 @@ async fn corruption_in_transit_does_not_end_a_proxy_that_has_not_served_yet() {
         let tunnel = Tunnel::start().await;
         let relay = FaultyRelay::to(tunnel.addr, Some(fault)).await;
         let config = ProxyConfig {
-            server: relay.addr.to_string(),
             format,
-            ..tunnel.proxy_config(target::refusing().await)
+            ..tunnel.proxy_config(target::refusing().await).with_server(relay.addr.to_string())
         };
         let mut proxy = RunningProxy::start(config, tunnel.token.clone());
         proxy.serves().await;
@@ -162,9 +161,8 @@ async fn corruption_of_the_link_in_hello_does_not_end_its_streams() {
     let relay = FaultyRelay::to(tunnel.addr, None).await;
     let echo = target::echo().await;
     let config = ProxyConfig {
-        server: relay.addr.to_string(),
         channels: ChannelCount::Fixed(1),
-        ..tunnel.proxy_config(echo.addr)
+        ..tunnel.proxy_config(echo.addr).with_server(relay.addr.to_string())
     };
     let public = tunnel.proxy_with(config).await;
     let mut user = TcpStream::connect(public).await.unwrap();
@@ -197,8 +195,10 @@ async fn a_port_in_use_is_requested_again_until_it_is_free() {
             (format!("{port}:default"), "is in use on the server"),
             (format!("{}:blue", other_group.port()), "is already served by group «default»"),
         ] {
-            let config =
-                ProxyConfig { service: service.parse().unwrap(), format, ..tunnel.proxy_config(echo.addr) };
+            let config = ProxyConfig {
+                format,
+                ..tunnel.proxy_config(echo.addr).with_service(service.parse().unwrap())
+            };
             let mut proxy = RunningProxy::start(config, tunnel.token.clone());
             // More than the two attempts after which a final refusal would end it.
             let refusals = || {
@@ -227,11 +227,12 @@ async fn a_final_refusal_ends_a_proxy_after_two_attempts() {
             let tunnel = Tunnel::start().await;
             let relay = FaultyRelay::to(tunnel.addr, None).await;
             let config = ProxyConfig {
-                server: relay.addr.to_string(),
-                service: service.parse().unwrap(),
                 channels: ChannelCount::Fixed(1),
                 format,
-                ..tunnel.proxy_config(LOOPBACK)
+                ..tunnel
+                    .proxy_config(LOOPBACK)
+                    .with_server(relay.addr.to_string())
+                    .with_service(service.parse().unwrap())
             };
             let token = token.map_or(tunnel.token.clone(), Token::new);
             let error = RunningProxy::start(config, token).gives_up().await;

@@ -120,7 +120,8 @@ async fn a_port_without_proxies_is_closed_after_its_linger_time() {
 /// Starts a proxy that is refused while another one serves. Returns the reason.
 async fn refused(tunnel: &Tunnel, config: ProxyConfig) -> String {
     let error = RunningProxy::start(config, tunnel.token.clone()).gives_up().await;
-    let ProxyError::Registration { reason, .. } = error else { panic!("{error}") };
+    let ProxyError::Registration { refused, .. } = error else { panic!("{error}") };
+    let reason = refused.reason().to_owned();
     let told = reason.clone();
     tunnel
         .event(
@@ -139,7 +140,7 @@ async fn a_port_that_is_not_allowed_is_refused_with_the_reason() {
         let target = target::echo().await;
         let public = tunnel.proxy(target.addr, format).await;
         let service = "22".parse().unwrap();
-        let config = ProxyConfig { service, format, ..tunnel.proxy_config(target.addr) };
+        let config = ProxyConfig { format, ..tunnel.proxy_config(target.addr).with_service(service) };
         let reason = refused(&tunnel, config).await;
         assert_eq!(reason, "port 22 is not allowed: the server allows ports 1024-65535", "{format:?}");
         assert_eq!(fetch_echo(public).await, "hello", "the one that serves is not disturbed");

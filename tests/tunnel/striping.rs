@@ -32,10 +32,9 @@ async fn download_seconds(file: DemoFile, rates: &[u64], stripe: bool) -> f64 {
     let link = Link::over_lines(LOOPBACK, tunnel.addr, &shapes).await.unwrap();
     let origin = target::origin(u64::MAX).await;
     let config = ProxyConfig {
-        server: link.addr.to_string(),
         channels: ChannelCount::Fixed(rates.len() as u16),
         stripe,
-        ..tunnel.proxy_config(origin.addr)
+        ..tunnel.proxy_config(origin.addr).with_server(link.addr.to_string())
     };
     let public = tunnel.proxy_with(config).await;
     let begin = Instant::now();

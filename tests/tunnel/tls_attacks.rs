@@ -84,7 +84,7 @@ async fn a_man_in_the_middle_with_another_certificate_is_detected_by_the_server(
             }
         }
     });
-    let config = ProxyConfig { server: middle.to_string(), ..tunnel.proxy_config(LOOPBACK) };
+    let config = tunnel.proxy_config(LOOPBACK).with_server(middle.to_string());
     let error = RunningProxy::start(config, tunnel.token.clone()).gives_up().await;
     // He can only pass on the refusal.
     assert!(error.to_string().contains("wrong token"), "{error}");
@@ -98,8 +98,7 @@ async fn a_man_in_the_middle_with_another_certificate_is_detected_by_the_server(
 async fn a_man_in_the_middle_with_another_certificate_is_detected_by_the_proxy() {
     let tunnel = Tunnel::with_tls().await;
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
-    let config =
-        ProxyConfig { server: listener.local_addr().unwrap().to_string(), ..tunnel.proxy_config(LOOPBACK) };
+    let config = tunnel.proxy_config(LOOPBACK).with_server(listener.local_addr().unwrap().to_string());
     let token = tunnel.token.clone();
     let man = Running::start(async move {
         let tls = ServerTls::self_signed().unwrap();
@@ -139,7 +138,7 @@ async fn a_man_in_the_middle_with_another_certificate_is_detected_by_the_proxy()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_without_tls_is_refused_with_what_to_do() {
     let tunnel = Tunnel::with_tls().await;
-    let config = ProxyConfig { tls: None, ..tunnel.proxy_config(LOOPBACK) };
+    let config = tunnel.proxy_config(LOOPBACK).with_tls(None);
     let error = RunningProxy::start(config, tunnel.token.clone()).gives_up().await;
     assert!(error.to_string().contains("the server requires TLS: remove --plain"), "{error}");
     handshake_fails(&tunnel, "the server requires TLS").await;
@@ -211,10 +210,9 @@ async fn a_recorded_session_shows_nothing_and_cannot_be_replayed() {
         let (addr, up, down, recording) = recorder(tunnel.addr).await;
         let name = "proxy-with-a-name".to_owned();
         let config = ProxyConfig {
-            server: addr.to_string(),
             format,
             name: name.clone(),
-            ..tunnel.proxy_config(origin.addr)
+            ..tunnel.proxy_config(origin.addr).with_server(addr.to_string())
         };
         let public = tunnel.proxy_with(config).await;
         assert_eq!(download(public, file).end("a download").await, Ok(Fetched::from(file)));

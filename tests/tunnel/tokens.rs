@@ -101,13 +101,13 @@ async fn a_proxy_registers_for_the_ports_and_groups_of_its_entry_alone() {
         ("21500:shop", "group «shop» is not allowed: «alice» may join web (key `groups`"),
         ("0:shop", "group «shop» is not allowed"),
     ] {
-        let config = ProxyConfig { service: service.parse().unwrap(), ..tunnel.proxy_config(echo.addr) };
+        let config = tunnel.proxy_config(echo.addr).with_service(service.parse().unwrap());
         let error = RunningProxy::start(config, tunnel.token.clone()).gives_up().await.to_string();
         assert!(error.contains(expected), "{error}");
         event(&tunnel, expected).await;
     }
     // Any port is one of the entry's.
-    let config = ProxyConfig { service: "0:web".parse().unwrap(), ..tunnel.proxy_config(echo.addr) };
+    let config = tunnel.proxy_config(echo.addr).with_service("0:web".parse().unwrap());
     let public = tunnel.proxy_with(ProxyConfig { name: "laptop".to_owned(), ..config }).await;
     assert!((21_000..22_000).contains(&public.port()), "{public}");
     // The name that the token proves comes first.

@@ -10,6 +10,7 @@ mod networks;
 pub(super) mod operate;
 mod parse;
 mod resolved;
+mod services;
 mod shared;
 mod tls;
 mod values;
@@ -28,8 +29,11 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    config::{ChannelCount, PortRange, ProxyConfig, ProxyEntries, ProxyFormat, ServerConfig, TextProxies},
-    ids::{Group, MAX_WEIGHT, Policy, ProxyProtocolVersion, ServiceKey},
+    config::{
+        ChannelCount, PortRange, ProxyConfig, ProxyEntries, ProxyFormat, ServerConfig, ServerEndpoint,
+        TextProxies,
+    },
+    ids::{Group, MAX_WEIGHT, Policy, ServiceKey},
 };
 
 use config_file::ConfigFileArgs;
@@ -39,12 +43,14 @@ use networks::{BalancerArgs, NetworkArgs};
 use operate::{ControlSocketArgs, OperateCommand};
 pub(super) use parse::Invocation;
 pub(super) use resolved::ResolvedOptions;
+pub(super) use services::ServerArg;
+use services::{ServiceArgs, server};
 use shared::{CongestionArgs, MemoryArgs};
 pub(super) use shared::{LogArgs, MetricsArgs, ScreenArgs, TokenArgs, WorkerArgs};
 use tls::{ProxyTlsArgs, ServerTlsArgs};
 
 use host_port::{bind_address, host_port, listen_address};
-use values::{OnOff, channels, chunk, display_name, number, public_port, seconds, window};
+use values::{OnOff, channels, chunk, display_name, number, seconds, window};
 
 /// The meaning of each exit status, shown below the help.
 const EXIT_STATUS: &str = "Exit status: 0 success, also after SIGTERM, SIGINT or SIGHUP; 1 failure; 2 invalid command line or \
@@ -193,26 +199,15 @@ pub(super) struct ProxyArgs {
     /// The configuration file
     #[command(flatten)]
     file: ConfigFileArgs,
-    /// Address of the server's tunnel port
-    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
-    server: String,
-    /// Public port to request; 0 for any free one
-    #[arg(long, value_name = "PORT", value_parser = public_port)]
-    port: u16,
-    /// Target to connect to for each stream
-    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
-    to: String,
-    /// The users that are admitted
+    /// Address of the server's tunnel port. Repeat it to serve the users of several servers, each with its own links. With `#` and
+    /// a fingerprint, as in example.org:7000#sha256:…, connections to any other key are refused (several are separated by
+    /// commas)
+    #[arg(long, value_name = "HOST:PORT[#FINGERPRINT]", value_parser = server, required = true)]
+    pub(super) server: Vec<ServerArg>,
+    /// The services
     #[command(flatten)]
-    networks: NetworkArgs,
-    /// Send the target a header of the PROXY protocol with the user's address and the public address, before the user's
-    /// first byte; the target has to expect it (nginx: listen … proxy_protocol, HAProxy: accept-proxy) [default: none]
-    #[arg(long, value_enum, value_name = "VERSION")]
-    proxy_protocol: Option<ProxyProtocolVersion>,
-    /// Group of proxies that share the public port
-    #[arg(long, value_name = "NAME", default_value_t)]
-    group: Group,
-    /// Name of this proxy on the server's screen [default: the host name of this machine]
+    services: ServiceArgs,
+    /// Name of this proxy on the servers' screens [default: the host name of this machine]
     #[arg(long, value_name = "NAME", value_parser = display_name)]
     name: Option<String>,
     /// Channels (TCP connections) to keep to the server: a number, or `auto` for 2 and up to 8 where packet loss slows a
@@ -382,15 +377,16 @@ impl ServerArgs {
 }
 
 impl ProxyArgs {
-    /// Resolves the arguments into the proxy's configuration; reads the host name if no name is given.
+    /// Resolves the arguments into the proxy's configuration, except TLS; reads the host name if no name is given.
     pub(super) fn config(&self) -> ProxyConfig {
-        let service = ServiceKey { port: self.port, group: self.group.clone() };
+        let addresses = self.server.iter().map(|server| ServerEndpoint::new(&server.address));
         ProxyConfig {
+            servers: addresses.collect(),
+            insecure: self.tls.insecure,
+            // The command line was checked when it was parsed.
+            services: self.services.services().unwrap_or_default(),
             name: self.name.clone().or_else(host_name).unwrap_or_default(),
             channels: self.channels,
-            // The command line was checked when it was parsed.
-            user_networks: self.networks.networks().unwrap_or_default(),
-            proxy_protocol: self.proxy_protocol,
             weight: self.weight,
             format: self.format,
             max_streams: self.max_streams as usize,
@@ -399,7 +395,7 @@ impl ProxyArgs {
             max_chunk: self.chunk,
             stripe: self.stripe.is_on(),
             congestion: self.congestion.congestion(),
-            ..ProxyConfig::new(&self.server, service, &self.to)
+            ..ProxyConfig::new("", ServiceKey { port: 0, group: Group::default() }, "")
         }
     }
 }

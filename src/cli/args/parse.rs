@@ -12,6 +12,7 @@ use super::{
     config_file::{ConfigFile, ConfigFileError, Role, Surroundings},
     layers::{Layers, Origin, keys, take_switches},
     resolved::ResolvedOptions,
+    services::ServiceArgs,
 };
 use crate::{
     cli::{WRONG_INPUT, output},
@@ -221,7 +222,7 @@ impl CliArgs {
     fn conflict(&self) -> Option<Conflict> {
         let (networks, token) = match &self.command {
             CliCommand::Server(args) => (args.networks.networks(), args.token.check()),
-            CliCommand::Proxy(args) => (args.networks.networks(), args.token.check()),
+            CliCommand::Proxy(args) => (args.services.networks(), args.token.check()),
             CliCommand::Token(args) => (Ok(UserNetworks::default()), args.token.check()),
             CliCommand::Demo(_) | CliCommand::Config(_) | CliCommand::Operate(_) => return None,
         };
@@ -268,11 +269,17 @@ impl ProxyArgs {
             Self { format: ProxyFormat::Text, channels: ChannelCount::Fixed(2..), .. } => {
                 "--format text has one channel: leave --channels out, or use --format binary"
             }
-            Self { format: ProxyFormat::Text, proxy_protocol: Some(_), .. } => {
+            Self {
+                format: ProxyFormat::Text, services: ServiceArgs { proxy_protocol: Some(_), .. }, ..
+            } => {
                 "--format text does not carry the user's address, which --proxy-protocol sends to the target: use --format \
                  binary"
             }
-            _ => return self.tls.conflict(&self.server, self.format),
+            _ => {
+                let config = self.config();
+                let services = config.check_services(&config.services).err().map(|error| error.to_string());
+                return services.or_else(|| self.tls.conflict(&self.server, self.format));
+            }
         };
         Some(text.to_owned())
     }

@@ -16,6 +16,9 @@ fn parse(line: &str) -> Result<CliArgs, String> {
     })
 }
 
+/// A fingerprint.
+const PIN: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
 /// A complete command line of a proxy.
 const PROXY: &str = "proxy --server h:1 --port 1 --to t:2";
 
@@ -80,6 +83,29 @@ fn an_error_names_the_option_and_what_to_write_instead() {
         (&format!("{PROXY} --ca f --verify system"), "--ca", "cannot be used with"),
         (&format!("{PROXY} --plain --ca f"), "--plain", "cannot be used with"),
         (&format!("{PROXY} --verify host"), "--verify", "token, system"),
+        ("proxy --server h:1", "--port <PORT>", "--to <HOST:PORT>"),
+        ("proxy --port 1 --to t:2", "--server <HOST:PORT[#FINGERPRINT]>", "required"),
+        ("proxy --server h:1 --port 1", "--to <HOST:PORT>", "required"),
+        ("proxy --server h:1 --service 8080", "--service", "write PORT=HOST:PORT"),
+        ("proxy --server h:1 --service x=t:2", "--service", "a port of 1 to 65535"),
+        ("proxy --server h:1 --service 1:a/b=t:2", "--service", "1 to 64 letters"),
+        ("proxy --server h:1 --service 1=t", "--service", "target: the port is missing"),
+        (&format!("{PROXY} --service 2=t:3"), "--service", "cannot be used with"),
+        ("proxy --server h:1 --service 1=t:2 --service 1:a=t:3", "public port 1", "give each its own"),
+        (
+            "proxy --server [::1]:1 --service 1=t:2 --service 2=t:3 --format text --channels 1",
+            "2 services with --format text",
+            "use --format binary",
+        ),
+        (&format!("{PROXY} --server h:1"), "--server h:1", "leave one of them out"),
+        (&format!("{PROXY} --server h:2#sha256:x"), "--server", "sha256: and 43 characters"),
+        (&format!("{PROXY} --server h:2 --fingerprint {PIN}"), "--fingerprint", "--server HOST:PORT#sha256:"),
+        (
+            &format!("proxy --server [::1]:1#{PIN} --port 1 --to t:2 --plain"),
+            "--plain",
+            "the server has no key",
+        ),
+        ("proxy --server [::1]:1 --server h:1 --port 1 --to t:2 --plain", "--plain to h:1", "--insecure"),
     ] {
         let error = parse(line).unwrap_err();
         assert!(error.contains(option) && error.contains(advice), "{line}\n{error}");
@@ -90,6 +116,8 @@ fn an_error_names_the_option_and_what_to_write_instead() {
         &format!("{PROXY} --format text --channels 1 --verify system"),
         &format!("{PROXY} --format text --insecure"),
         &format!("{PROXY} --plain --insecure"),
+        &format!("proxy --server h:1#{PIN},{PIN} --server h:2#{PIN} --format text --service 0:web=t:2"),
+        &format!("proxy --server h:1 --server h:2#{PIN} --verify system --service 0=t:2 --service 0=t:3"),
         &format!("{PROXY} --fingerprint {pin},{pin}", pin = "00".repeat(32)),
         "proxy --server localhost:1 --port 1 --to t:2 --plain --format text",
         "proxy --server [::1]:1 --port 1 --to t:2 --plain",
@@ -115,6 +143,21 @@ fn the_defaults_of_the_command_line_are_those_of_the_library() {
     let CliCommand::Proxy(proxy) = CliArgs::parse_from(line).command else { panic!() };
     let expected = ProxyConfig::new("h:1", "8080".parse().unwrap(), "t:2");
     assert_eq!(format!("{:?}", proxy.config()), format!("{expected:?}"));
+}
+
+#[test]
+fn several_services_and_servers_are_given_by_repetition() {
+    let line = ["underpass", "proxy", "--server", "h:1", "--server", "[::1]:2", "--group", "web"];
+    let services = ["--service", "8080=t:1", "--service", "0:admin=t:2", "--allow", "10.0.0.0/8"];
+    let CliCommand::Proxy(proxy) = CliArgs::parse_from(line.into_iter().chain(services)).command else {
+        panic!()
+    };
+    let config = proxy.config();
+    let addresses: Vec<_> = config.servers.iter().map(|server| &*server.address).collect();
+    assert_eq!(addresses, ["h:1", "[::1]:2"]);
+    let served = config.services.iter().map(|service| format!("{} {}", service.key, service.target));
+    assert_eq!(served.collect::<Vec<_>>(), ["8080:web t:1", "0:admin t:2"]);
+    assert!(config.services.iter().all(|service| !service.user_networks.is_empty()));
 }
 
 #[test]

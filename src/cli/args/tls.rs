@@ -1,17 +1,14 @@
 //! The arguments of TLS on channels.
 
-use std::{
-    fs::File,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-};
+use std::{collections::HashSet, fs::File, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
+use super::services::ServerArg;
 use crate::{
     cli::{certificate::ServerCertificate, text_file},
-    config::{ProxyFormat, TextProxies},
+    config::{Exposure, ProxyFormat, ServerEndpoint, TextProxies},
     tls::{ClientTls, Fingerprint, ServerVerification},
 };
 
@@ -97,7 +94,7 @@ enum Verify {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ProxyTlsArgs {
     /// Fingerprint of the server's key, as the server shows it; connections to any other key are refused. Several, separated
-    /// by commas, allow for a change of the key
+    /// by commas, allow for a change of the key. For several servers give each its own in --server
     #[arg(long, value_name = "sha256:…", value_delimiter = ',', conflicts_with_all = ["verify", "ca"])]
     fingerprint: Vec<Fingerprint>,
     /// How the server's certificate is verified, beside the proof of the token
@@ -112,15 +109,31 @@ pub(in crate::cli) struct ProxyTlsArgs {
     plain: bool,
     /// Allow --plain to another machine, and --format text to a server whose certificate is not verified
     #[arg(long)]
-    insecure: bool,
+    pub(super) insecure: bool,
 }
 
 impl ProxyTlsArgs {
-    /// Resolves the arguments into the TLS setting; `None` without TLS.
+    /// Resolves the arguments into the servers, each with its TLS setting.
     ///
     /// # Errors
     /// The certificate authorities cannot be read.
-    pub(in crate::cli) fn resolve(&self) -> anyhow::Result<Option<ClientTls>> {
+    pub(in crate::cli) fn resolve(&self, servers: &[ServerArg]) -> anyhow::Result<Vec<ServerEndpoint>> {
+        let default = self.resolve_default()?;
+        let resolve = |server: &ServerArg| {
+            let tls = match &server.fingerprints[..] {
+                [] => default.clone(),
+                pinned => {
+                    let verification = ServerVerification::Fingerprints(pinned.to_vec());
+                    Some(ClientTls::new(verification).context("cannot use TLS")?)
+                }
+            };
+            Ok(ServerEndpoint { address: server.address.clone(), tls })
+        };
+        servers.iter().map(resolve).collect()
+    }
+
+    /// Resolves the arguments into the TLS setting of servers without a fingerprint of their own; `None` without TLS.
+    fn resolve_default(&self) -> anyhow::Result<Option<ClientTls>> {
         if self.plain {
             return Ok(None);
         }
@@ -146,37 +159,44 @@ impl ProxyTlsArgs {
         ClientTls::new(verification).context(failure).map(Some)
     }
 
-    /// Returns what is wrong with the arguments together with the address of the server and the format.
-    pub(super) fn conflict(&self, server: &str, format: ProxyFormat) -> Option<String> {
-        if self.insecure || is_this_machine(server) {
-            return None;
+    /// Returns what is wrong with the arguments together with the servers and the format.
+    pub(super) fn conflict(&self, servers: &[ServerArg], format: ProxyFormat) -> Option<String> {
+        if servers.len() > 1 && !self.fingerprint.is_empty() {
+            return Some(
+                "--fingerprint with several servers: each would be accepted with the key of another one. Write it behind the \
+                 address of its server, --server HOST:PORT#sha256:…"
+                    .to_owned(),
+            );
         }
-        if self.plain {
+        let mut addresses = HashSet::new();
+        if let Some(twice) = servers.iter().find(|server| !addresses.insert(&server.address)) {
+            return Some(format!("--server {} is given twice: leave one of them out", twice.address));
+        }
+        if let Some(pinned) = servers.iter().find(|server| self.plain && !server.fingerprints.is_empty()) {
             return Some(format!(
-                "--plain to {server}: everything that users send and receive would cross the network in clear text, to be \
-                 read and changed by any host on the path. Leave --plain out here and at the server, or give --insecure too \
-                 if the network is private (a VPN)"
+                "--plain with the fingerprint of {}: without TLS the server has no key. Leave one of them out",
+                pinned.address
             ));
         }
-        let is_unverified = self.fingerprint.is_empty() && self.ca.is_none() && self.verify == Verify::Token;
-        (format == ProxyFormat::Text && is_unverified).then(|| {
-            "--format text sends the token itself, and an attacker who intercepts the connection would learn it: verify the \
-             server with --fingerprint, --ca or --verify system, or give --insecure too"
-                .to_owned()
-        })
+        servers.iter().find_map(|server| self.exposure(server, format))
     }
-}
 
-/// Returns whether `HOST:PORT` is certainly on this machine: a loopback address, or a name of `localhost`, which resolves to
-/// one (RFC 6761).
-fn is_this_machine(server: &str) -> bool {
-    let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    match host.parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => {
-            let name = host.trim_end_matches('.').to_ascii_lowercase();
-            name == "localhost" || name.ends_with(".localhost")
-        }
+    /// Returns why the proxy must not connect to a server with these arguments.
+    fn exposure(&self, server: &ServerArg, format: ProxyFormat) -> Option<String> {
+        let is_verified = self.ca.is_some()
+            || self.verify == Verify::System
+            || !(self.fingerprint.is_empty() && server.fingerprints.is_empty());
+        let exposure = Exposure::of(&server.address, (!self.plain).then_some(is_verified), format)?;
+        let remedy = match exposure {
+            _ if self.insecure => return None,
+            Exposure::ClearText => {
+                "Leave --plain out here and at the server, or give --insecure too if the network is private (a VPN)"
+            }
+            Exposure::Token => {
+                "Verify the server with --fingerprint, --ca or --verify system, or give --insecure too"
+            }
+        };
+        let option = if self.plain { "--plain" } else { "--format text" };
+        Some(format!("{option} to {}: {exposure}. {remedy}", server.address))
     }
 }

@@ -8,7 +8,9 @@ use super::{event::OpenError, mux::Mux};
 use crate::{
     ids::{Priority, StreamKey},
     mux::{
+        channel::Channel,
         error::ProtocolError,
+        keepalive::Liveness,
         limits::MAX_COMPACTED_LEN,
         recv_buffer::DataEnd,
         role::Role,
@@ -224,12 +226,23 @@ impl Mux {
         }
     }
 
-    /// Queues a message about the link on one channel.
+    /// Returns the channel for a message that any of them may carry: one on which the peer answers, if there is one. `None` if
+    /// the link has no channel.
+    pub fn any_channel(&self) -> Option<u16> {
+        let is_usable =
+            |channel: &Channel| channel.liveness() == Liveness::Responsive && !channel.is_retiring();
+        let usable = self.channels.iter().find(|(_, channel)| is_usable(channel));
+        usable.or_else(|| self.channels.iter().next()).map(|(id, _)| *id)
+    }
+
+    /// Queues a message about the link on one channel, or on another one if the link has lost that.
     ///
     /// # Errors
     /// [`ProtocolError::TooManyUnreadReplies`] if the peer does not read its messages: the owner should
     /// close the channel.
     pub fn send_message(&mut self, channel: u16, message: TunnelMessage) -> Result<(), ProtocolError> {
+        let channel = if self.channels.contains_key(&channel) { Some(channel) } else { self.any_channel() };
+        let Some(channel) = channel else { return Ok(()) };
         self.channels
             .get_mut(&channel)
             .map_or(Ok(()), |channel| channel.push_message(Frame::Message(message)))

@@ -181,6 +181,9 @@ impl TextAdapter {
             | TunnelAction::Pong
             | TunnelAction::Auth
             | TunnelAction::AddProxy(_)
+            | TunnelAction::RemoveProxy(_)
+            | TunnelAction::Granted(_)
+            | TunnelAction::Refused(_)
             | TunnelAction::Successor => {
                 self.on_control_line(TunnelMessage { key: None, ..message }, out);
             }

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::{
+    config::ProxyConfig,
     ids::StreamKey,
     link::{LinkEvents, Stream},
     mux::{ChannelWish, MuxConfig, Role},
+    proxy::{registrations::Registrations, service_list::ServiceList},
     wire::{Open, TunnelMessage},
 };
 
@@ -25,7 +27,10 @@ impl LinkEvents for Ignore {
 
 fn link() -> Arc<ServerLink> {
     let link = Link::new(Role::Proxy, MuxConfig::default(), None, Arc::new(Ignore));
-    Arc::new(ServerLink::new(link, None, Arc::default()))
+    let config = Arc::new(ProxyConfig::new("server:7000", "1".parse().unwrap(), "target:80"));
+    let list = ServiceList::new(config.services.clone());
+    let registrations = Registrations::new(config, list, 0, false, Arc::default());
+    Arc::new(ServerLink::new(link, None, Arc::default(), Arc::new(LinkServices::new(registrations))))
 }
 
 /// A server that answers each registration with GOAWAY must not make a proxy keep more and more links.

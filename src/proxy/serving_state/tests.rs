@@ -1,14 +1,25 @@
 //! Unit tests of the state between two links.
 
 use super::*;
-use crate::wire::ErrorCode;
+use crate::{
+    proxy::error::{Refusal, RefusedServices, ServiceRefusal},
+    proxy::service_list::ServiceList,
+    wire::ErrorCode,
+};
+
+fn config() -> ProxyConfig {
+    ProxyConfig::new("server:7000", "0".parse().unwrap(), "target:80")
+}
 
 fn state() -> ServingState {
-    ServingState::new(&ProxyConfig::new("server:7000", "0".parse().unwrap(), "target:80"))
+    ServingState::new(&config())
 }
 
 fn refusal() -> ServerLinkError {
-    ServerLinkError::Registration { code: Some(ErrorCode::PortNotAllowed), reason: "no".into() }
+    let list = ServiceList::new(config().services);
+    let refusal = Refusal::new(Some(ErrorCode::PortNotAllowed), "no".into());
+    let refused = list.iter().map(|entry| ServiceRefusal::new(entry, refusal.clone()));
+    ServerLinkError::Registration(RefusedServices(refused.collect()))
 }
 
 #[test]
@@ -19,11 +30,10 @@ fn a_refusal_for_good_ends_the_proxy_only_if_it_is_repeated_before_the_first_suc
     assert!(matches!(first.failed(refusal(), "server:7000"), Ok(None)));
     assert!(first.failed(refusal(), "server:7000").is_err());
     let mut served = state();
-    served.registered("8080".parse().unwrap());
+    served.registered();
     for _ in 0..3 {
         assert!(served.failed(refusal(), "server:7000").unwrap().is_some());
     }
-    assert_eq!(served.service().port, 8080);
 }
 
 #[test]
@@ -44,8 +54,33 @@ fn the_same_failure_is_logged_once_in_an_interval() {
 
 #[test]
 fn the_successor_of_a_goaway_is_tried_once() {
-    let mut state = state();
-    assert_eq!(state.next_server("server:7000"), "server:7000");
+    let (mut state, configured) = (state(), ServerEndpoint::new("server:7000"));
+    assert_eq!(state.next_server(&configured).address, "server:7000");
     state.successor = Some("other:7000".to_owned());
-    assert_eq!([(); 2].map(|()| state.next_server("server:7000")), ["other:7000", "server:7000"]);
+    let next = [(); 2].map(|()| state.next_server(&configured).address);
+    assert_eq!(next, ["other:7000", "server:7000"]);
+}
+
+/// A server without TLS could send its proxies across the network, which the operator of the proxy has not permitted.
+#[test]
+fn a_successor_must_expose_no_more_than_the_configuration_permits() {
+    let tls = crate::tls::ClientTls::accepting_any_certificate().unwrap();
+    let plain = ServerEndpoint::new("127.0.0.1:7000");
+    let encrypted = ServerEndpoint { tls: Some(tls), ..plain.clone() };
+    let mut config = config();
+    for (server, successor, may) in [
+        (&plain, "127.0.0.1:7001", true),
+        (&plain, "localhost:7001", true),
+        (&plain, "192.0.2.1:7000", false),
+        (&plain, "example.org:7000", false),
+        (&encrypted, "192.0.2.1:7000", true),
+    ] {
+        assert_eq!(may_follow(server, successor, &config), may, "{successor}");
+    }
+    config.format = crate::config::ProxyFormat::Text;
+    assert!(!may_follow(&encrypted, "192.0.2.1:7000", &config), "the token itself is sent");
+    config.insecure = true;
+    assert!(
+        may_follow(&plain, "192.0.2.1:7000", &config) && may_follow(&encrypted, "192.0.2.1:7000", &config)
+    );
 }

@@ -90,6 +90,15 @@ pub enum EventKind {
         /// The service.
         service: ServiceKey,
     },
+    /// A proxy has withdrawn its registration for a service and gets no new streams of it. Its open streams continue.
+    ProxyDeregistered {
+        /// The proxy.
+        proxy: ProxyId,
+        /// The name it announced, without control characters.
+        name: String,
+        /// The service.
+        service: ServiceKey,
+    },
     /// The server refused to register a proxy for the service it asked for.
     RegistrationRefused {
         /// The proxy.
@@ -385,6 +394,9 @@ impl fmt::Display for EventKind {
             }
             Self::ProxyRegistered { proxy, name, addr, service } => {
                 write!(f, "proxy {proxy} {name} registered for service {service} from {addr}")
+            }
+            Self::ProxyDeregistered { proxy, name, service } => {
+                write!(f, "proxy {proxy} {name} serves {service} no more; its open streams continue")
             }
             Self::RegistrationRefused { proxy, name, reason } => {
                 write!(f, "registration of proxy {proxy} {name} refused: {reason}")

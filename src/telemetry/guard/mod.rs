@@ -211,6 +211,13 @@ impl ProxyGuard {
         self.telemetry.emit(EventKind::ProxyRegistered { proxy, name, addr, service });
     }
 
+    /// Removes `service` from the services the proxy is registered for, and emits [`EventKind::ProxyDeregistered`].
+    pub fn deregistered(&self, service: ServiceKey) {
+        self.stats.services.lock().retain(|known| *known != service);
+        let (proxy, name) = (self.stats.id, self.stats.name.to_string());
+        self.telemetry.emit(EventKind::ProxyDeregistered { proxy, name, service });
+    }
+
     /// Sets the reason for the disconnection that the drop of the guard reports; [`DisconnectReason::Closed`] where
     /// none is set.
     pub fn set_reason(&self, reason: DisconnectReason) {

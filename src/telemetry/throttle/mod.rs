@@ -110,6 +110,7 @@ fn plural(kind: &EventKind) -> &'static str {
         EventKind::ServiceOpened { .. } => "opened services",
         EventKind::ServiceClosed { .. } => "closed services",
         EventKind::ProxyRegistered { .. } => "registrations",
+        EventKind::ProxyDeregistered { .. } => "withdrawn registrations",
         EventKind::GracePeriodStarted { .. } => "grace periods",
         EventKind::ProxyResumed { .. } => "resumptions of proxies",
         EventKind::ChannelsPlanned { .. } => "changes of the number of channels",
@@ -145,8 +146,8 @@ pub(super) struct EventThrottles {
     channels: [Throttle; 2],
     /// Of services that are opened, and of those that are closed.
     services: [Throttle; 2],
-    /// Of proxies that register for a service.
-    registrations: Throttle,
+    /// Of proxies that register for a service, and of those that withdraw a registration.
+    registrations: [Throttle; 2],
     /// Of proxies that lose their last channel, and of those that resume.
     interruptions: [Throttle; 2],
     /// Of changes of the number of channels.
@@ -173,7 +174,7 @@ impl Default for EventThrottles {
             proxies: [lifecycle(), lifecycle()],
             channels: [lifecycle(), lifecycle()],
             services: [lifecycle(), lifecycle()],
-            registrations: lifecycle(),
+            registrations: [lifecycle(), lifecycle()],
             interruptions: [lifecycle(), lifecycle()],
             channel_plans: refusals(),
             failed_accepts: refusals(),
@@ -201,7 +202,8 @@ impl EventThrottles {
             EventKind::ChannelDisconnected { .. } => &self.channels[1],
             EventKind::ServiceOpened { .. } => &self.services[0],
             EventKind::ServiceClosed { .. } => &self.services[1],
-            EventKind::ProxyRegistered { .. } => &self.registrations,
+            EventKind::ProxyRegistered { .. } => &self.registrations[0],
+            EventKind::ProxyDeregistered { .. } => &self.registrations[1],
             EventKind::GracePeriodStarted { .. } => &self.interruptions[0],
             EventKind::ProxyResumed { .. } => &self.interruptions[1],
             EventKind::ChannelsPlanned { .. } => &self.channel_plans,

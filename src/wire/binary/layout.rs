@@ -15,6 +15,9 @@ pub const PUBLIC_ADDRESS: u32 = 2;
 /// Feature bit: ADDPROXY may name the networks of the users that the proxy admits, see [`binary`](super).
 pub const USER_NETWORKS: u32 = 4;
 
+/// Feature bit: requests for services are numbered and may be withdrawn, see [`binary`](super).
+pub const SERVICES: u32 = 8;
+
 /// The first bytes of a binary connection. 0xF5 cannot begin UTF-8 text, so the first byte tells the formats apart; the
 /// CR LF at the end exposes a transport that rewrites line ends.
 pub const PREFACE: [u8; 8] = *b"\xF5UNDRP\r\n";

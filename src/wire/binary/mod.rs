@@ -53,6 +53,7 @@
 //! | [`CHECKSUMS`] | 0 | frames carry checksums, as described below |
 //! | [`PUBLIC_ADDRESS`] | 1 | OPEN carries the address and port that the user connected to, after the user's |
 //! | [`USER_NETWORKS`] | 2 | ADDPROXY may have the argument `networks` |
+//! | [`SERVICES`] | 3 | ADDPROXY may have a number, which its answer repeats; REMOVEPROXY |
 //!
 //! # Checked frames
 //!
@@ -72,9 +73,16 @@
 //! The data of a MESSAGE with the action `ERROR` and without a stream key begins with the name of an
 //! [`ErrorCode`](super::ErrorCode), a colon, and continues with a sentence for people.
 //!
-//! The action of a MESSAGE that registers a proxy is `ADDPROXY:port[:group[:targetPort[:weight[:networks]]]]`, see
+//! The action of a MESSAGE that registers a proxy is `ADDPROXY:port[:group[:targetPort[:weight[:networks[:number]]]]]`, see
 //! [`AddProxy`](super::AddProxy). With the argument `networks` the data names those of the users that it admits, such as
-//! `allow=10.0.0.0/8 deny=10.9.0.0/16`.
+//! `allow=10.0.0.0/8 deny=10.9.0.0/16`. The server answers with the action `RESPONSE` and the service as data, `8080:default`, or
+//! with `ERROR`. A proxy registers for each of its services.
+//!
+//! With [`SERVICES`] a proxy numbers its requests, so that it can send many before the first answer. The answers are then
+//! `RESPONSE:number` and `ERROR:number` with the same data, in any order. A request that is repeated under its number is granted
+//! once: an answer is lost with its channel. `REMOVEPROXY:number:port` withdraws a registration: the server opens no more
+//! streams of the port to this proxy, answers `RESPONSE:number`, and leaves open streams alone. OPEN names the port of the
+//! service. A stream may arrive before the answer, and shortly after a removal; the proxy resets the latter with NOT_SERVED (17).
 //!
 //! # Flow control
 //!
@@ -108,6 +116,6 @@ pub(super) use encode::{hello_body, welcome_body_without_mac};
 pub use error::FrameError;
 pub use frame_type::FrameType;
 pub use layout::{
-    CHECKSUMS, HEADER, MAX_FRAME, MAX_HANDSHAKE, MAX_OFFSET, MAX_PAYLOAD, PREFACE, PUBLIC_ADDRESS,
+    CHECKSUMS, HEADER, MAX_FRAME, MAX_HANDSHAKE, MAX_OFFSET, MAX_PAYLOAD, PREFACE, PUBLIC_ADDRESS, SERVICES,
     USER_NETWORKS, VERSION,
 };

@@ -15,8 +15,8 @@ use super::{layout::*, tests::encoded, *};
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
     wire::{
-        Frame, Hello, HelloMode, Open, RefusalCode, ResetCode, TunnelAction, TunnelMessage, UserAddresses,
-        Welcome,
+        Frame, Hello, HelloMode, Open, RefusalCode, RemoveProxy, ResetCode, TunnelAction, TunnelMessage,
+        UserAddresses, Welcome,
     },
 };
 
@@ -51,6 +51,10 @@ fn any_action() -> impl Strategy<Value = TunnelAction> {
     prop_oneof![
         Just(TunnelAction::Ping),
         Just(TunnelAction::StreamData),
+        (any::<u32>(), any::<u16>())
+            .prop_map(|(number, port)| TunnelAction::RemoveProxy(RemoveProxy { number, port })),
+        any::<u32>().prop_map(TunnelAction::Granted),
+        any::<u32>().prop_map(TunnelAction::Refused),
         "[a-zA-Z0-9._-]{1,64}".prop_map(|group| {
             format!("ADDPROXY:65535:{group}:65535").parse().expect("group is within its limits")
         }),

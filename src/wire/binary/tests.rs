@@ -312,6 +312,35 @@ fn a_registration_with_networks_is_pinned() {
 }
 
 #[test]
+fn numbered_requests_and_their_answers_are_pinned() {
+    let control = |action: &str, data: &'static str| {
+        Frame::Message(TunnelMessage::control(action.parse().unwrap(), data))
+    };
+    pinned(
+        control("ADDPROXY:80:::::7", ""),
+        "24 00 0000 00000019 # MESSAGE, no key, 25 bytes
+         18 414444 50524F5859 3A 3830 3A 64656661756C74 3A 3A 3A 3A 37 # action: ADDPROXY:80:default::::7",
+    );
+    pinned(
+        control("REMOVEPROXY:8:80", ""),
+        "24 00 0000 00000011 # MESSAGE, no key, 17 bytes
+         10 52454D4F5645 50524F5859 3A 38 3A 3830 # action: REMOVEPROXY:8:80",
+    );
+    pinned(
+        control("RESPONSE:7", "80:default"),
+        "24 00 0000 00000015 # MESSAGE, no key, 21 bytes
+         0A 524553504F4E5345 3A 37 # action: RESPONSE:7
+         38303A64656661756C74      # data: 80:default",
+    );
+    pinned(
+        control("ERROR:7", "PORT_IN_USE: no"),
+        "24 00 0000 00000017 # MESSAGE, no key, 23 bytes
+         07 4552524F52 3A 37                # action: ERROR:7
+         504F52545F494E5F5553453A206E6F     # data: PORT_IN_USE: no",
+    );
+}
+
+#[test]
 fn a_length_is_rejected_by_the_header_alone() {
     let length = |kind, len| FrameError::Length { kind, len };
     refused("12 00 0000 FFFFFFFF", length(FrameType::Data, 0xFFFF_FFFF));

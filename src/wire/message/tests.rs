@@ -11,7 +11,7 @@ fn every_action_round_trips_through_its_name() {
 }
 
 #[test]
-fn addproxy_takes_one_to_five_arguments() {
+fn addproxy_takes_one_to_six_arguments() {
     let read = |s: &str| s.parse::<TunnelAction>().map(|action| action.to_string());
     assert_eq!(read("ADDPROXY:8080").unwrap(), "ADDPROXY:8080:default");
     assert_eq!(read("ADDPROXY:8080:blue").unwrap(), "ADDPROXY:8080:blue");
@@ -26,9 +26,11 @@ fn addproxy_takes_one_to_five_arguments() {
         ("8080:blue::3:networks", "8080:blue::3:networks"),
         ("8080:blue:80:3:networks", "8080:blue:80:3:networks"),
         ("8080:blue:80:3:", "8080:blue:80:3"),
+        ("8080:::::7", "8080:default::::7"),
+        ("8080:blue:80:3:networks:4294967295", "8080:blue:80:3:networks:4294967295"),
     ] {
         assert_eq!(read(&format!("ADDPROXY:{text}")).unwrap(), format!("ADDPROXY:{printed}"));
-        assert_eq!(text.parse::<AddProxy>().unwrap().has_networks, text.ends_with("networks"));
+        assert_eq!(text.parse::<AddProxy>().unwrap().has_networks, text.contains("networks"));
     }
     for bad in [
         "ADDPROXY:1:a:2:3:networks:",
@@ -37,6 +39,9 @@ fn addproxy_takes_one_to_five_arguments() {
         "ADDPROXY:1:a:2:1001",
         "ADDPROXY:1:a:2:+3",
         "ADDPROXY:1:a:2:3:4",
+        "ADDPROXY:1:a:2:3:networks:4294967296",
+        "ADDPROXY:1:::::-1",
+        "ADDPROXY:1:::::1:",
         "ADDPROXY:",
         "ADDPROXY:-1",
         "ADDPROXY:65536",
@@ -46,4 +51,22 @@ fn addproxy_takes_one_to_five_arguments() {
         assert_eq!(bad.parse::<TunnelAction>(), Err(ActionError::AddProxy), "{bad}");
     }
     assert_eq!("ADDPROXY".parse::<TunnelAction>(), Err(ActionError::Unknown));
+}
+
+#[test]
+fn numbered_requests_and_answers_round_trip() {
+    for (text, action) in [
+        ("REMOVEPROXY:7:8080", TunnelAction::RemoveProxy(RemoveProxy { number: 7, port: 8080 })),
+        ("RESPONSE:7", TunnelAction::Granted(7)),
+        ("ERROR:4294967295", TunnelAction::Refused(u32::MAX)),
+    ] {
+        assert_eq!(action.to_string(), text);
+        assert_eq!(text.parse::<TunnelAction>(), Ok(action));
+    }
+    for bad in
+        ["REMOVEPROXY:7", "REMOVEPROXY:7:65536", "REMOVEPROXY:7:80:", "RESPONSE:", "RESPONSE:x", "ERROR:-1"]
+    {
+        assert_eq!(bad.parse::<TunnelAction>(), Err(ActionError::Number), "{bad}");
+    }
+    assert_eq!("PING:1".parse::<TunnelAction>(), Err(ActionError::Unknown));
 }

@@ -6,11 +6,11 @@ use super::*;
 use crate::support::{
     target::{self, Target},
     text::{FieldCount, TextChannel},
-    tunnel::Tunnel,
+    tunnel::{Tunnel, with_only_service},
 };
 use tokio::{io::AsyncWriteExt, net::TcpSocket};
 use underpass::{
-    config::{ProxyConfig, ProxyFormat, ServerConfig},
+    config::{ProxyFormat, ServerConfig},
     telemetry::EventKind,
     wire::proxy_protocol::encode,
 };
@@ -65,8 +65,9 @@ async fn serving(tunnel: &mut Tunnel, target: &Target) -> SocketAddr {
 async fn the_address_in_the_header_is_the_users_everywhere() {
     let target = HeaderTarget::new().await;
     let mut tunnel = server(|_| {}).await;
-    let config =
-        ProxyConfig { proxy_protocol: Some(ProxyProtocolVersion::V2), ..tunnel.proxy_config(target.addr()) };
+    let config = with_only_service(tunnel.proxy_config(target.addr()), |service| {
+        service.proxy_protocol = Some(ProxyProtocolVersion::V2)
+    });
     let public = tunnel.proxy_with(config).await;
     for version in VERSIONS {
         for (client, balancer) in
@@ -170,11 +171,10 @@ async fn connections_without_a_complete_header_displace_each_other() {
 async fn a_health_check_is_quiet_and_of_no_user() {
     let target = HeaderTarget::new().await;
     let mut tunnel = server(|config| config.user_networks = "allow=192.0.2.0/24".parse().unwrap()).await;
-    let config = ProxyConfig {
-        proxy_protocol: Some(ProxyProtocolVersion::V2),
-        user_networks: "deny=127.0.0.2".parse().unwrap(),
-        ..tunnel.proxy_config(target.addr())
-    };
+    let config = with_only_service(tunnel.proxy_config(target.addr()), |service| {
+        service.proxy_protocol = Some(ProxyProtocolVersion::V2);
+        service.user_networks = "deny=127.0.0.2".parse().unwrap();
+    });
     let public = tunnel.proxy_with(config).await;
     let local = encode(ProxyProtocolVersion::V2, ProxyHeader::Local);
     let mut check = balanced(public, &local).await;

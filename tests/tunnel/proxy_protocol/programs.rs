@@ -6,7 +6,7 @@ use super::*;
 use crate::support::{
     client::fetch_text,
     process::Process,
-    tunnel::{RunningProxy, Tunnel},
+    tunnel::{RunningProxy, Tunnel, with_only_service},
 };
 use tokio::process::Command;
 use underpass::{config::ProxyConfig, telemetry::EventKind};
@@ -139,7 +139,8 @@ async fn haproxy_sees_the_user() {
 async fn target_sees_the_user(target: SocketAddr) {
     let mut tunnel = Tunnel::start().await;
     for version in VERSIONS {
-        let config = ProxyConfig { proxy_protocol: Some(version), ..tunnel.proxy_config(target) };
+        let config =
+            with_only_service(tunnel.proxy_config(target), |service| service.proxy_protocol = Some(version));
         let public = tunnel.proxy_with(config).await;
         let (user, seen) = request(public).await;
         assert_eq!(seen, format!("{user} {public}"), "{version:?}");
@@ -183,8 +184,9 @@ async fn haproxy_in_front_names_users_and_proxies() {
     }
     let target = HeaderTarget::new().await;
     let mut tunnel = trusting().await;
-    let config =
-        ProxyConfig { proxy_protocol: Some(ProxyProtocolVersion::V2), ..tunnel.proxy_config(target.addr()) };
+    let config = with_only_service(tunnel.proxy_config(target.addr()), |service| {
+        service.proxy_protocol = Some(ProxyProtocolVersion::V2)
+    });
     let public = tunnel.proxy_with(config).await;
     for send in ["send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c,unique-id"] {
         let (_haproxy, [front, front_tunnel]) = haproxy_in_front_of(public, tunnel.addr, send).await;
@@ -194,13 +196,11 @@ async fn haproxy_in_front_names_users_and_proxies() {
         while target.accept().await.0 != wanted {}
         // A proxy behind it has the address from which it connects to HAProxy.
         let service = "0".parse().unwrap();
-        let behind = ProxyConfig {
-            server: front_tunnel.to_string(),
-            ..ProxyConfig::new("", service, target.addr().to_string())
-        };
+        let behind =
+            ProxyConfig::new("", service, target.addr().to_string()).with_server(front_tunnel.to_string());
         let known = tunnel.telemetry.snapshot().proxies.len();
         let mut proxy = RunningProxy::start(
-            ProxyConfig { tls: tunnel.proxy_config(target.addr()).tls, ..behind },
+            behind.with_tls(tunnel.proxy_config(target.addr()).servers[0].tls.clone()),
             tunnel.token.clone(),
         );
         proxy.serves().await;
@@ -235,8 +235,9 @@ async fn nginx_in_front_names_the_user() {
     };
     let target = HeaderTarget::new().await;
     let mut tunnel = trusting().await;
-    let config =
-        ProxyConfig { proxy_protocol: Some(ProxyProtocolVersion::V1), ..tunnel.proxy_config(target.addr()) };
+    let config = with_only_service(tunnel.proxy_config(target.addr()), |service| {
+        service.proxy_protocol = Some(ProxyProtocolVersion::V1)
+    });
     let public = tunnel.proxy_with(config).await;
     let port = free_port();
     let configuration = format!(

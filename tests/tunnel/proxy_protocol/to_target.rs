@@ -7,14 +7,14 @@ use crate::support::{
     binary::BinaryChannel,
     client::was_reset,
     process::{Process, TOKEN},
-    tunnel::Tunnel,
+    tunnel::{Tunnel, with_only_service},
 };
 use tokio::io::AsyncWriteExt;
 use underpass::config::{ProxyConfig, ProxyFormat};
 
 /// Returns the configuration of a proxy whose target expects a header.
 fn with_header(tunnel: &Tunnel, target: SocketAddr, version: ProxyProtocolVersion) -> ProxyConfig {
-    ProxyConfig { proxy_protocol: Some(version), ..tunnel.proxy_config(target) }
+    with_only_service(tunnel.proxy_config(target), |service| service.proxy_protocol = Some(version))
 }
 
 #[tokio::test]

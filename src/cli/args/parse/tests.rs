@@ -165,7 +165,7 @@ fn every_mistake_of_a_file_is_named_with_line_and_key() {
     let error = TestFile::new("plain = true\n").parse("server").unwrap_err();
     assert!(error.contains("--plain with --listen") && error.contains("--plain is set in"), "{error}");
     let error = TestFile::new("port = 1\n").parse("proxy").unwrap_err();
-    assert!(error.contains("--server <HOST:PORT>") && error.contains("does not have them either"), "{error}");
+    assert!(error.contains("--server <HOST:PORT") && error.contains("does not have them either"), "{error}");
     let error = parse("server --config /nonexistent/file", &[]).unwrap_err();
     assert!(error.starts_with("/nonexistent/file: cannot read the configuration: No such file"), "{error}");
 }
