@@ -204,5 +204,21 @@ pub(crate) fn wrap_all(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Returns public ports, `:80 :443`, in at most `width` cells; of more than fit, the first and the number of the others, `:80 +12`.
+pub(crate) fn ports(ports: &[u16], width: usize) -> String {
+    let mut text = String::new();
+    for (shown, port) in ports.iter().enumerate() {
+        let left = ports.len() - shown - 1;
+        let next = format!("{}:{port}", if shown == 0 { "" } else { " " });
+        let rest = if left == 0 { 0 } else { format!(" +{left}").len() };
+        // The first one is shown in any case.
+        if shown > 0 && text.len() + next.len() + rest > width {
+            return format!("{text} +{}", left + 1);
+        }
+        text += &next;
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests;

@@ -80,3 +80,15 @@ fn text_is_truncated_by_cells_not_by_bytes() {
     assert_eq!(truncate("abc", 0), "");
     assert_eq!(truncate_start("[2001:db8::1]:443", 8), "…:1]:443");
 }
+
+#[test]
+fn ports_that_do_not_fit_are_counted() {
+    assert_eq!(ports(&[], 8), "");
+    assert_eq!(ports(&[8080], 3), ":8080");
+    assert_eq!(ports(&[80, 443], 8), ":80 :443");
+    assert_eq!(ports(&[80, 443], 7), ":80 +1");
+    assert_eq!(ports(&[80, 443, 8080], 14), ":80 :443 :8080");
+    assert_eq!(ports(&[80, 443, 8080], 13), ":80 :443 +1");
+    let many: Vec<u16> = (8000..9000).collect();
+    assert_eq!(ports(&many, 16), ":8000 :8001 +998");
+}

@@ -109,7 +109,9 @@ impl ServiceRows {
         self.list.iter_mut().for_each(|service| service.is_in_snapshot = false);
         let known = self.list.len();
         for snapshot in snapshots {
-            let at = self.list.iter().position(|service| service.key == snapshot.key).unwrap_or_else(|| {
+            // Those that were known are sorted; there may be thousands.
+            let found = self.list[..known].binary_search_by(|service| service.key.cmp(&snapshot.key));
+            let at = found.unwrap_or_else(|_| {
                 self.last_id += 1;
                 self.list.push(ServiceRow::new(ServiceId(self.last_id), snapshot));
                 self.list.len() - 1

@@ -1,5 +1,7 @@
 //! The load of the proxies above the streams table: a panel with a row for each proxy, or one line.
 
+use std::collections::HashSet;
+
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -11,7 +13,7 @@ use unicode_width::UnicodeWidthStr;
 use super::{bars, draw_line, draw_line_right, draw_section_title};
 use crate::tui::{
     format::{self, fit, fit_middle, fit_right, truncate, truncate_middle},
-    model::{LoadMeasure, Model, ProxyRow, ServiceRow},
+    model::{LoadMeasure, Model, ProxyRow},
 };
 
 /// Draws the panel above the streams table: each proxy with its share of the open streams or of the traffic, and its
@@ -93,9 +95,9 @@ pub(super) fn warning(model: &Model) -> Option<String> {
     if let Some((proxy, why)) = refused.next() {
         return Some(format!("{} has no public port: {why}", shown.proxies.short_name(proxy.id)));
     }
-    let served =
-        |service: &ServiceRow| shown.proxies.connected().any(|proxy| proxy.services.contains(&service.key));
-    let deserted = shown.services.all().iter().find(|service| !served(service))?;
+    // A look-up for each of up to thousands of services, each frame.
+    let served: HashSet<_> = shown.proxies.connected().flat_map(|proxy| &proxy.services).collect();
+    let deserted = shown.services.all().iter().find(|service| !served.contains(&service.key))?;
     Some(format!("port {} has no proxy: users wait for one", deserted.key.port))
 }
 

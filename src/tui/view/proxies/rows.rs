@@ -108,9 +108,8 @@ fn cell(model: &Model, proxy: &ProxyRow, column: ProxyColumn, width: usize) -> (
         ProxyColumn::State if proxy.services.is_empty() => ("joining".to_owned(), theme.dim),
         ProxyColumn::State => ("up".to_owned(), theme.ok),
         ProxyColumn::Ports => {
-            let ports: Vec<String> =
-                proxy.services.iter().map(|service| format!(":{}", service.port)).collect();
-            (ports.join(" "), theme.dim)
+            let ports: Vec<u16> = proxy.services.iter().map(|service| service.port).collect();
+            (format::ports(&ports, width), theme.dim)
         }
         ProxyColumn::Address => (proxy.addr.to_string(), theme.dim),
         ProxyColumn::Channels => (proxy.channels.len().to_string(), theme.text),

@@ -161,7 +161,8 @@ fn draw_empty_table(model: &Model, area: Rect, buf: &mut Buffer) {
                 Span::styled(curl.clone(), theme.accent),
             ]));
         } else if !ports.is_empty() {
-            let ports = ports.iter().map(|port| format!(":{port}")).collect::<Vec<_>>().join(" ");
+            let width = usize::from(area.width).saturating_sub("  Public ports  ".len());
+            let ports = format::ports(&ports, width);
             lines.push(Line::from(vec![
                 Span::styled("  Public ports  ", theme.dim),
                 Span::styled(ports, theme.accent),
