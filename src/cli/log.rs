@@ -15,6 +15,7 @@ use signal_hook::consts::SIGTTOU;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
+use super::args::LogArgs;
 use crate::{
     runtime::ignore_signal,
     telemetry::{LogBroadcast, LogRing},
@@ -115,10 +116,11 @@ impl Drop for LogGuard {
 /// to the cockpit; those who watch through the control socket read `broadcast`.
 pub(super) fn init(
     destination: LogDestination,
-    filter: &str,
+    args: &LogArgs,
     ring: &LogRing,
     broadcast: &LogBroadcast,
 ) -> anyhow::Result<LogGuard> {
+    let filter = &args.log;
     let filter: EnvFilter = filter.parse().with_context(|| format!("invalid log filter \"{filter}\""))?;
     // It logs each certificate that does not verify as an error, which the caller reports with what to do, if it is one.
     let filter = filter.add_directive("rustls_platform_verifier=off".parse().context("invalid log filter")?);
@@ -137,10 +139,8 @@ pub(super) fn init(
                 .buffered_lines_limit(MAX_QUEUED_LINES)
                 .lossy(true)
                 .finish(BatchedStderr { buffer: Vec::new(), is_writing: is_writing.clone() });
-            let lines = tracing_subscriber::fmt::layer()
-                .with_writer(writer)
-                .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-            registry.with(lines).init();
+            let has_colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            registry.with(args.log_format.layer(writer, has_colours)).init();
             Ok(LogGuard { worker: Some(worker), is_writing })
         }
     }

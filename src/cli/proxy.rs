@@ -13,6 +13,7 @@ use super::{
     log::{self, LogDestination},
     metrics::MetricsEndpoint,
     output,
+    service_manager::{ServiceManager, Watched},
     signals::{self, Hangup},
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
 
 /// Runs the proxy. The first signal drains it, the second one stops it.
 pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<ExitCode> {
-    let _log = log::init(LogDestination::Stderr, &args.log.log, &LogRing::new(), &LogBroadcast::default())?;
+    let _log = log::init(LogDestination::Stderr, &args.log, &LogRing::new(), &LogBroadcast::default())?;
     options.log();
     let token = args.token.token()?.context(
         "missing token: give --token-file FILE, --token TOKEN or UNDERPASS_TOKEN; a server that generated its token says at its \
@@ -49,8 +50,22 @@ pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<
             }
         });
         let metrics = ProxyMetrics::new(proxy.telemetry().clone());
-        let scraped =
-            MetricsEndpoint::serve(endpoint, &shutdown.drain, |listener| metrics.serve(listener, health));
+        let scraped = MetricsEndpoint::serve(endpoint, &shutdown.drain, |listener| {
+            metrics.serve(listener, health.clone())
+        });
+        let manager = ServiceManager::from_env();
+        let (mut serving, status) = (proxy.watch_services(), proxy.watch_services());
+        let registered = async {
+            // The sender lives as long as the proxy.
+            _ = serving.wait_for(|served| !served.is_empty()).await;
+        };
+        let watched = Watched { health: health.clone(), shutdown: &shutdown, reload: None };
+        let informed = manager.inform(watched, registered, || match &status.borrow()[..] {
+            _ if shutdown.is_requested() => "draining".to_owned(),
+            [] => "no link to a server".to_owned(),
+            [one] => format!("serving {} of {}", one.service, one.server),
+            all => format!("serving {} services", all.len()),
+        });
         signals::follow(shutdown.clone(), drain_timeout, Hangup::End)?;
         let follow = async {
             shutdown.drain.cancelled().await;
@@ -63,7 +78,9 @@ pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<
             result = proxy.run() => result,
             () = follow => unreachable!("never completes"),
             never = scraped => match never {},
+            never = informed => match never {},
         };
+        manager.stopping().await;
         Ok(match result {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

@@ -14,8 +14,10 @@ use super::{
     host,
     join::{JoinCommand, argument, quote},
     log::{self, LogDestination},
+    log_format::LogFormat,
     metrics::MetricsEndpoint,
     operate, output,
+    service_manager::{self, ServiceManager, Watched},
     signals::{self, Hangup},
     state_dir::KeptIn,
     terminal, token,
@@ -27,6 +29,7 @@ use tokio::sync::watch;
 use crate::{
     config::ServerConfig,
     metrics::ServerMetrics,
+    net::Listener,
     operator::{ProcessHandle, Role, ServerHandle, Subject},
     server::{Credentials, Server, ShutdownSignals},
     telemetry::{LogBroadcast, LogRing, Telemetry},
@@ -44,7 +47,7 @@ pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result
         LogDestination::Stderr => Settings::default(),
     };
     let log_records = LogBroadcast::default();
-    let _log = log::init(destination, &args.log.log, &ring, &log_records)?;
+    let _log = log::init(destination, &args.log, &ring, &log_records)?;
     options.log();
     let is_shown = destination == LogDestination::Cockpit || stderr().is_terminal();
     let (token, kept) = match args.token.token()? {
@@ -63,6 +66,9 @@ pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result
     let credentials = Credentials::new(token.clone(), entries);
     let certificate = args.tls.certificate(args.state_dir.as_ref())?;
     let telemetry = Telemetry::new();
+    if args.log.log_format == LogFormat::Json {
+        telemetry.log_fields();
+    }
     host::run(&args.workers, async |workers| {
         let tls =
             certificate.as_ref().map(|certificate| ServerTls::new(&certificate.identity)).transpose()?;
@@ -70,8 +76,14 @@ pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result
         config.user_id_key = user_id_key::load(args.state_dir.as_deref());
         descriptors::fit_server(&mut config, workers.count())?;
         let (drain_timeout, hands_over) = (config.drain_timeout, config.reuse_port);
+        let inherited =
+            service_manager::inherited_tunnel_port()?.map(Listener::from_inherited).transpose()?;
+        let listener = match inherited {
+            Some(listener) => listener,
+            None => Server::listen(&config)?,
+        };
         let (server, control) =
-            Server::bind(config, credentials.clone(), telemetry.clone(), workers.clone())?;
+            Server::serving(listener, config, credentials.clone(), telemetry.clone(), workers.clone())?;
         let endpoint = MetricsEndpoint::open(args.metrics.metrics, hands_over)?;
         let join = token.as_ref().map(|token| (JoinCommand::new(server.addr(), certificate.as_ref()), token));
         if let (Some(kept), Some((join, token))) = (&kept, &join) {
@@ -95,9 +107,14 @@ pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result
             false => Ok(()),
         });
         let metrics = ServerMetrics::new(telemetry.clone());
-        let scraped =
-            MetricsEndpoint::serve(endpoint, &shutdown.drain, |listener| metrics.serve(listener, health));
+        let scraped = MetricsEndpoint::serve(endpoint, &shutdown.drain, |listener| {
+            metrics.serve(listener, health.clone())
+        });
         let (hangup, reload) = Hangup::of_service();
+        let manager = ServiceManager::from_env();
+        let watched = Watched { health: health.clone(), shutdown: &shutdown, reload: Some(reload.clone()) };
+        // The ports listen already.
+        let informed = manager.inform(watched, std::future::ready(()), || status(&telemetry, &shutdown));
         signals::follow(shutdown.clone(), drain_timeout, hangup)?;
         let reloading = follow_files(certificate, tls, reload.clone(), telemetry.clone());
         let subject = Subject::Server(ServerHandle {
@@ -121,9 +138,11 @@ pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result
             () = cockpit.follow(&shutdown) => unreachable!("never completes"),
             () = reloading => unreachable!("never completes"),
             never = scraped => match never {},
+            never = informed => match never {},
             () = reload_tokens => unreachable!("never completes"),
             () = socket.serve() => unreachable!("never completes"),
         };
+        manager.stopping().await;
         tokio::join!(cockpit.close(), socket.close());
         if destination == LogDestination::Cockpit && report.aborted_streams > 0 {
             // The log was shown by the cockpit, which is closed.
@@ -132,6 +151,13 @@ pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result
         tracing::info!("server ended; streams aborted: {}", report.aborted_streams);
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Returns what the server does, in a line for the service manager.
+fn status(telemetry: &Telemetry, shutdown: &ShutdownSignals) -> String {
+    let (totals, proxies) = (telemetry.totals(), telemetry.proxy_count());
+    let begin = if shutdown.is_requested() { "draining, " } else { "" };
+    format!("{begin}proxies: {proxies}, open streams: {}", totals.streams_open)
 }
 
 /// Reads the files of the operator again when they change.

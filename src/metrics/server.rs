@@ -17,6 +17,12 @@ use crate::telemetry::{
 /// Microseconds in a second: latencies are counted in microseconds and exposed in seconds.
 const MICROS: f64 = 1e6;
 
+/// A family of gauges: name, help and the value of each series.
+pub(super) type GaugeOf<T> = (&'static str, &'static str, fn(&T) -> u64);
+
+/// A family of histograms: name, help and the counts of each series.
+pub(super) type HistogramOf<T> = (&'static str, &'static str, fn(&T) -> &HistogramCounts);
+
 /// The metrics of a server.
 #[derive(Debug)]
 pub struct ServerMetrics {
@@ -182,7 +188,7 @@ impl ServerCollector {
     /// Writes the histograms of services.
     fn write_histograms(&self, families: &mut Families<'_>) -> fmt::Result {
         let all = &self.series.services;
-        let durations: [(_, _, fn(&ServiceSeries) -> &HistogramCounts); 4] = [
+        let durations: [HistogramOf<ServiceSeries>; 4] = [
             (
                 "underpass_connect_latency_seconds",
                 "Time from assigning a stream to a proxy until the proxy reported the connection to the target.",
@@ -221,7 +227,7 @@ impl ServerCollector {
     /// Writes the counters and gauges of proxies.
     fn write_proxies(&self, families: &mut Families<'_>) -> fmt::Result {
         let all = &self.series.proxies;
-        let gauges: [(_, _, fn(&ProxySeries) -> u64); 3] = [
+        let gauges: [GaugeOf<ProxySeries>; 3] = [
             (
                 "underpass_proxy_connected",
                 "Proxies with this name that are connected, or within their grace period; 0 for one that has left.",
@@ -257,7 +263,7 @@ impl ServerCollector {
     /// Writes the counters and gauges of the channels of each proxy.
     fn write_channels(&self, families: &mut Families<'_>) -> fmt::Result {
         let all = &self.series.proxies;
-        let gauges: [(_, _, fn(&ProxySeries) -> u64); 3] = [
+        let gauges: [GaugeOf<ProxySeries>; 3] = [
             ("underpass_channels", "Channels of the proxy that are established.", |one| one.channels as u64),
             (
                 "underpass_channels_stalled",

@@ -42,10 +42,18 @@ impl Listener {
         Self::open(addr, reuse_port, true)
     }
 
-    #[expect(
-        deprecated,
-        reason = "its replacement is unsafe, for types whose descriptor may change; the descriptor of std's listener does not"
-    )]
+    /// Takes over a socket that listens already, from the service manager, with the usual options.
+    ///
+    /// # Errors
+    /// The socket cannot be registered with the runtime.
+    pub fn from_inherited(listener: StdListener) -> io::Result<Self> {
+        let addr = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        disable_pacing_on_loopback(&SockRef::from(&listener), addr.ip());
+        set_common_options(&SockRef::from(&listener), true);
+        Self::register(listener)
+    }
+
     /// Creates a listening socket on `addr` with the usual options; `reset_on_close` makes accepted connections send
     /// an RST when they are closed.
     fn open(addr: SocketAddr, reuse_port: bool, reset_on_close: bool) -> io::Result<Self> {
@@ -64,7 +72,16 @@ impl Listener {
         }
         socket.bind(&addr.into())?;
         socket.listen(BACKLOG)?;
-        AsyncFd::with_interest(socket.into(), Interest::READABLE).map(Self)
+        Self::register(socket.into())
+    }
+
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe, for types whose descriptor may change; the descriptor of std's listener does not"
+    )]
+    /// Registers a listening socket with the runtime.
+    fn register(listener: StdListener) -> io::Result<Self> {
+        AsyncFd::with_interest(listener, Interest::READABLE).map(Self)
     }
 
     /// Returns the address that the listener is bound to.

@@ -1,7 +1,7 @@
 //! Socket options of Linux that no crate wraps: the upper bound of the retransmission timeout (`TCP_RTO_MAX_MS`), and the
 //! release of buffers whose size was fixed (`SO_BUF_LOCK`).
 //!
-//! One of the four modules with `unsafe`; the others are `tcp_info`, `reuse_port` and `runtime::signal_disposition`.
+//! One of the five modules with `unsafe`; the others are `tcp_info`, `reuse_port`, `inherited` and `runtime::signal_disposition`.
 
 use std::{
     io,

@@ -1,6 +1,6 @@
 //! Handing a port that two servers share (`SO_REUSEPORT`) from the older server to the newer.
 //!
-//! One of the four modules with `unsafe`; the others are `tcp_info`, `retransmission` and `runtime::signal_disposition`. No
+//! One of the five modules with `unsafe`; the others are `tcp_info`, `retransmission`, `inherited` and `runtime::signal_disposition`. No
 //! crate wraps this socket option.
 
 use std::{

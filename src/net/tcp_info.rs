@@ -1,6 +1,6 @@
 //! The kernel's statistics of a TCP connection (`TCP_INFO`).
 //!
-//! One of the four modules with `unsafe`; the others are `reuse_port`, `retransmission` and `runtime::signal_disposition`.
+//! One of the five modules with `unsafe`; the others are `reuse_port`, `retransmission`, `inherited` and `runtime::signal_disposition`.
 //! Neither the standard library nor the crates that wrap socket options (socket2, rustix) read `TCP_INFO`, and the system call takes a pointer.
 
 use std::{

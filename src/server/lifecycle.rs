@@ -78,8 +78,31 @@ impl Server {
         telemetry: Arc<Telemetry>,
         workers: Workers,
     ) -> Result<(Self, CommandSender), BindError> {
+        let listener = Self::listen(&config)?;
+        Self::serving(listener, config, credentials, telemetry, workers)
+    }
+
+    /// Opens the tunnel port of a server with this configuration.
+    ///
+    /// # Errors
+    /// [`BindError::Listen`] if it cannot be opened.
+    pub fn listen(config: &ServerConfig) -> Result<Listener, BindError> {
+        Listener::bind(config.listen, config.reuse_port)
+            .map_err(|error| BindError::Listen { addr: config.listen, error })
+    }
+
+    /// Creates the server of a tunnel port that is open, by [`listen`](Self::listen) or by a service manager.
+    ///
+    /// # Errors
+    /// [`BindError`] if no public port could ever be opened.
+    pub fn serving(
+        listener: Listener,
+        config: ServerConfig,
+        credentials: impl Into<Credentials>,
+        telemetry: Arc<Telemetry>,
+        workers: Workers,
+    ) -> Result<(Self, CommandSender), BindError> {
         let failed = |error| BindError::Listen { addr: config.listen, error };
-        let listener = Listener::bind(config.listen, config.reuse_port).map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
         check_public_ports(&config)?;
         let (sender, commands) = control::command_queue();

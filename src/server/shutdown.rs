@@ -35,6 +35,14 @@ pub struct ShutdownSignals {
 }
 
 impl ShutdownSignals {
+    /// Waits until the server is asked to end, in one way or the other.
+    pub async fn requested(&self) {
+        tokio::select! {
+            () = self.drain.cancelled() => {}
+            () = self.abort.cancelled() => {}
+        }
+    }
+
     /// Returns whether the server was asked to end, in one way or the other.
     pub fn is_requested(&self) -> bool {
         self.drain.is_cancelled() || self.abort.is_cancelled()

@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use super::{
     ByteCounters, ChannelStats, EndReason, Event, EventKind, Gauge, ProxyStats, ServiceStats, StreamStats,
     Totals, UserStats,
     accept_failures::{AcceptFailure, FailingListeners},
-    clock,
+    clock, hub_log,
     registry::Registry,
     series::{
         EndCounters, MAX_PROXY_SERIES, MAX_SERVICE_SERIES, MemorySource, ProxyCounters, SeriesTable,
@@ -71,6 +71,8 @@ pub struct Telemetry {
     pub(super) service_series: SeriesTable<ServiceCounters>,
     /// What is counted by name of a proxy, also while none with that name is connected.
     pub(super) proxy_series: SeriesTable<ProxyCounters>,
+    /// Whether the log gets structured fields.
+    logs_fields: AtomicBool,
     /// Limit the events that users and peers can cause at any rate.
     pub(super) throttles: EventThrottles,
     /// The counters of the open services, by key.
@@ -106,6 +108,7 @@ impl Default for Telemetry {
             memory: OnceLock::new(),
             service_series: SeriesTable::new(MAX_SERVICE_SERIES),
             proxy_series: SeriesTable::new(MAX_PROXY_SERIES),
+            logs_fields: AtomicBool::new(false),
             throttles: EventThrottles::default(),
             services: DashMap::new(),
             proxies: DashMap::new(),
@@ -182,11 +185,8 @@ impl Telemetry {
 
     /// Broadcasts an event, and logs it before if `is_logged`.
     fn log_and_broadcast(&self, kind: EventKind, is_logged: bool) {
-        match &kind {
-            _ if !is_logged => {}
-            kind if kind.is_warning() => tracing::warn!(target: "lifecycle", "{}", log_text(kind)),
-            kind if kind.is_detail() => tracing::debug!(target: "lifecycle", "{}", log_text(kind)),
-            kind => tracing::info!(target: "lifecycle", "{}", log_text(kind)),
+        if is_logged {
+            hub_log::log(&kind, self.logs_fields.load(Relaxed));
         }
         // An error only means that there is no receiver.
         _ = self.events.send(Event { epoch_ms: clock::epoch_ms(), kind });
@@ -225,6 +225,17 @@ impl Telemetry {
         self.failing_listeners.failing_for(time)
     }
 
+    /// Has lifecycle events logged with structured fields from now on, for a log that machines read. In a text they would
+    /// only repeat the message.
+    pub fn log_fields(&self) {
+        self.logs_fields.store(true, Relaxed);
+    }
+
+    /// Returns the number of proxies that are connected, or within their grace period.
+    pub fn proxy_count(&self) -> usize {
+        self.proxies.len()
+    }
+
     /// Returns the server-wide sums and counts.
     pub fn totals(&self) -> Totals {
         Totals {
@@ -241,10 +252,4 @@ impl Telemetry {
             addresses_blocked: self.addresses_blocked.load(Relaxed),
         }
     }
-}
-
-/// Returns the text of an event for the log, in one piece: `tracing` passes each piece through several writers, which
-/// took twice as long as making the text.
-fn log_text(kind: &EventKind) -> String {
-    kind.to_string()
 }

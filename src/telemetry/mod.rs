@@ -14,6 +14,7 @@ mod cumulative;
 mod event;
 mod guard;
 mod hub;
+mod hub_log;
 mod latency;
 mod log_ring;
 pub mod micros;

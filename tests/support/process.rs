@@ -96,7 +96,12 @@ impl Process {
     }
 
     /// Runs a command.
-    pub fn spawn(mut command: Command) -> Self {
+    pub fn spawn(command: Command) -> Self {
+        Self::spawn_with_input(command, Stdio::piped())
+    }
+
+    /// Runs a command with this standard input.
+    pub fn spawn_with_input(mut command: Command, stdin: Stdio) -> Self {
         // Not the directory of a server that is installed on the machine.
         if command.as_std().get_envs().all(|(name, _)| name != "STATE_DIRECTORY") {
             command.env("STATE_DIRECTORY", STATE);
@@ -105,7 +110,7 @@ impl Process {
         if command.as_std().get_envs().all(|(name, _)| name != "RUNTIME_DIRECTORY") {
             command.env("UNDERPASS_CONTROL", "off");
         }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let name = format!("{:?}", command.as_std());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
         let (sender, lines) = watch::channel(Vec::new());

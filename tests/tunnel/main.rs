@@ -30,6 +30,7 @@ mod idle;
 mod input_errors;
 mod link_replacement;
 mod log;
+mod log_formats;
 mod long_paths;
 mod metrics;
 mod networks;
@@ -43,6 +44,8 @@ mod rate_limits;
 mod redispatch;
 mod refusals;
 mod resume;
+#[cfg(target_os = "linux")]
+mod service_manager;
 mod services;
 mod several_servers;
 mod several_services;

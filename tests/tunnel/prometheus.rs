@@ -112,8 +112,8 @@ async fn counters_move_while_a_stream_is_open() {
     let ended = until(metrics, "the end of the stream", ended).await;
     for (name, value) in [
         (format!("underpass_stream_duration_seconds_count{{{service}}}"), 1.0),
-        (format!("underpass_stream_bytes_bucket{{le=\"1000.0\",{service},direction=\"download\"}}"), 1.0),
-        (format!("underpass_stream_bytes_bucket{{le=\"100.0\",{service},direction=\"download\"}}"), 0.0),
+        (format!("underpass_stream_bytes_bucket{{{service},direction=\"download\",le=\"1000\"}}"), 1.0),
+        (format!("underpass_stream_bytes_bucket{{{service},direction=\"download\",le=\"100\"}}"), 0.0),
         (format!("underpass_stream_bytes_sum{{{service},direction=\"upload\"}}"), 1000.0),
         (format!("underpass_traffic_bytes_total{{{service},direction=\"download\"}}"), 1000.0),
     ] {

@@ -11,7 +11,7 @@ use super::{
     values::{congestion, log_filter, memory, number, refresh, theme},
 };
 use crate::{
-    cli::{text_file, token},
+    cli::{log_format::LogFormat, text_file, token},
     config::{CockpitFile, CongestionControl},
     tui::{RawSettings, Settings},
     wire::handshake::{Token, TokenError},
@@ -119,6 +119,9 @@ pub(in crate::cli) struct LogArgs {
     /// Log filter: error, warn, info, debug or trace, also for single targets (lifecycle=warn,underpass=debug)
     #[arg(long, value_name = "FILTER", env = "UNDERPASS_LOG", default_value = "info", value_parser = log_filter)]
     pub(in crate::cli) log: String,
+    /// Format of the log on stderr
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(in crate::cli) log_format: LogFormat,
 }
 
 /// The metrics.

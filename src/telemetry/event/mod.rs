@@ -3,6 +3,7 @@
 //! Nothing that happens once for each chunk of data may become an event. The text of each event, which the log shows, is
 //! made here by `Display`.
 
+mod name;
 mod notable;
 mod reason;
 #[cfg(test)]
@@ -209,6 +210,9 @@ pub enum EventKind {
         /// The time from the acceptance of the user's connection to its end.
         #[serde(rename = "lasted_us", with = "micros")]
         lasted: Duration,
+        /// The time until the target's first byte was written to the user; `None` if none was.
+        #[serde(rename = "time_to_first_byte_us", with = "micros::option", default)]
+        time_to_first_byte: Option<Duration>,
         /// The detected protocol and request. A sampler has never seen a stream that lived between two samples.
         content: Option<Arc<Content>>,
     },
@@ -437,6 +441,7 @@ impl fmt::Display for EventKind {
                 proxy,
                 proxy_name,
                 lasted,
+                time_to_first_byte: _,
                 content: _,
             } => {
                 let reason = reason.describe(shortfall.as_ref());

@@ -15,8 +15,27 @@ fn ended(reason: EndReason, down: u64, up: u64) -> EventKind {
         proxy: Some(ProxyId(1)),
         proxy_name: Some("lab".into()),
         lasted: Duration::from_millis(1_234),
+        time_to_first_byte: None,
         shortfall: None,
         content: None,
+    }
+}
+
+/// One name for one kind, in the log and on the control socket.
+#[test]
+fn the_name_of_a_kind_is_that_of_its_json() {
+    let (service, proxy) = ("8080".parse::<ServiceKey>().unwrap(), ProxyId(1));
+    for event in [
+        ended(EndReason::Finished, 1, 1),
+        EventKind::Listening { addr: "127.0.0.1:1".parse().unwrap() },
+        EventKind::ServiceOpened { service: service.clone() },
+        EventKind::GracePeriodStarted { proxy, grace: Duration::ZERO },
+        EventKind::UserRejected { addr: "127.0.0.1:1".parse().unwrap(), service, reason: String::new() },
+        EventKind::DrainDeadlineSet { open_streams: 1, within: Duration::ZERO },
+        EventKind::TaskPanicked { task: String::new() },
+    ] {
+        let json = serde_json::to_value(&event).unwrap();
+        assert_eq!(json.as_object().unwrap().keys().next().unwrap(), event.name(), "{json}");
     }
 }
 

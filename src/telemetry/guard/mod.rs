@@ -370,6 +370,7 @@ impl Drop for StreamGuard {
             proxy: proxy.as_ref().map(|proxy| proxy.id),
             proxy_name: proxy.map(|proxy| proxy.name.clone()),
             lasted,
+            time_to_first_byte: stats.time_to_first_byte(),
             content: stats.content(),
         };
         if self.is_announced {

@@ -78,14 +78,15 @@ pub struct LogRecord {
 impl LogRecord {
     /// Returns a record of a `tracing` event that is logged now.
     pub fn of(event: &Event<'_>) -> Self {
-        let mut text = FieldText(String::new());
-        event.record(&mut text);
         let metadata = event.metadata();
+        // The message of a lifecycle event says what its fields say again for machines.
+        let mut text = FieldText { text: String::new(), is_message_only: metadata.target() == "lifecycle" };
+        event.record(&mut text);
         Self {
             epoch_ms: clock::epoch_ms(),
             level: (*metadata.level()).into(),
             target: Cow::Borrowed(metadata.target()),
-            text: text.0,
+            text: text.text,
         }
     }
 }
@@ -159,7 +160,12 @@ impl<S: Subscriber> Layer<S> for LogBroadcast {
 }
 
 /// Formats the fields of an event: the message first, then ` name: value` for each other field.
-struct FieldText(String);
+struct FieldText {
+    /// The text so far.
+    text: String,
+    /// Whether all fields but the message are left out.
+    is_message_only: bool,
+}
 
 impl Visit for FieldText {
     /// Appends one field of the event to the text.
@@ -167,8 +173,9 @@ impl Visit for FieldText {
         use fmt::Write;
         // Writing to a string does not fail.
         _ = match field.name() {
-            "message" => write!(self.0, "{value:?}"),
-            name => write!(self.0, " {name}: {value:?}"),
+            "message" => write!(self.text, "{value:?}"),
+            _ if self.is_message_only => Ok(()),
+            name => write!(self.text, " {name}: {value:?}"),
         };
     }
 }
