@@ -40,14 +40,17 @@ impl Health {
         Self { workers, telemetry, ready: Arc::new(ready) }
     }
 
-    /// Checks that every worker thread runs tasks, and that connections are accepted.
+    /// Checks that every worker thread runs tasks. Nothing else is worth a restart, which ends all streams.
     ///
     /// # Errors
-    /// What does not work.
-    pub(super) async fn check(&self) -> Result<(), String> {
-        if tokio::time::timeout(ANSWER_TIMEOUT, self.workers.answer()).await.is_err() {
-            return Err(format!("a worker thread has run no task for {ANSWER_TIMEOUT:?}"));
-        }
+    /// That one does not.
+    pub(super) async fn check_workers(&self) -> Result<(), String> {
+        let answered = tokio::time::timeout(ANSWER_TIMEOUT, self.workers.answer()).await;
+        answered.map_err(|_| format!("a worker thread has run no task for {ANSWER_TIMEOUT:?}"))
+    }
+
+    /// Checks that connections are accepted on every port.
+    fn check_ports(&self) -> Result<(), String> {
         match self.telemetry.failing_listener(ACCEPT_GRACE) {
             Some((addr, reason)) => Err(format!("cannot accept connections on {addr}: {reason}")),
             None => Ok(()),
@@ -57,10 +60,10 @@ impl Health {
 
 impl Probes for Health {
     fn check_alive(&self) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(self.check())
+        Box::pin(async { self.check_workers().await.and_then(|()| self.check_ports()) })
     }
 
     fn check_ready(&self) -> Result<(), String> {
-        (self.ready)()
+        (self.ready)().and_then(|()| self.check_ports())
     }
 }

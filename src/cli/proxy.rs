@@ -1,6 +1,6 @@
 //! `underpass proxy`: runs one proxy until it is drained, stopped, or refused by the server.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 
@@ -36,15 +36,17 @@ pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<
         let mut config = ProxyConfig { servers: args.tls.resolve(&args.server)?, ..args.config() };
         descriptors::fit_proxy(&mut config, workers.count())?;
         let drain_timeout = config.drain_timeout;
-        let proxy = Proxy::new(config, token, workers.clone());
+        let proxy = Arc::new(Proxy::new(config, token, workers.clone()));
         let endpoint = MetricsEndpoint::open(args.metrics.metrics, false)?;
         let shutdown = ShutdownSignals::default();
-        let (draining, served) = (shutdown.clone(), proxy.watch_services());
+        let (draining, served, probed) = (shutdown.clone(), proxy.watch_services(), proxy.clone());
         let health = Health::new(workers, proxy.telemetry().clone(), move || {
             if draining.is_requested() {
                 Err("draining".to_owned())
             } else if served.borrow().is_empty() {
                 Err("not registered with a server".to_owned())
+            } else if !probed.has_channel() {
+                Err("no channel to a server".to_owned())
             } else {
                 Ok(())
             }
@@ -63,6 +65,7 @@ pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<
         let informed = manager.inform(watched, registered, || match &status.borrow()[..] {
             _ if shutdown.is_requested() => "draining".to_owned(),
             [] => "no link to a server".to_owned(),
+            _ if !proxy.has_channel() => "no channel to a server".to_owned(),
             [one] => format!("serving {} of {}", one.service, one.server),
             all => format!("serving {} services", all.len()),
         });

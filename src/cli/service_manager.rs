@@ -102,7 +102,7 @@ impl ServiceManager {
                     reload_ends = None;
                     self.notify(&[NotifyState::Ready]).await;
                 }
-                _ = alive.tick(), if self.watchdog.is_some() => match health.check().await {
+                _ = alive.tick(), if self.watchdog.is_some() => match health.check_workers().await {
                     Ok(()) => self.notify(&[NotifyState::Watchdog]).await,
                     Err(why) => tracing::error!("no sign of life for the watchdog of the service manager: {why}"),
                 },

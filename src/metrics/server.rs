@@ -123,7 +123,8 @@ impl ServerCollector {
         for (name, help, value) in [
             (
                 "underpass_user_connections_refused",
-                "User connections that were closed unserved: a limit refused them, or no proxy was available in time.",
+                "User connections that were closed unserved: a limit refused them, or no proxy was available in time; the \
+                 latter are failed streams, too.",
                 totals.users_rejected,
             ),
             (
@@ -133,7 +134,8 @@ impl ServerCollector {
             ),
             (
                 "underpass_handshakes_failed",
-                "Connections to the tunnel port whose handshake failed.",
+                "Connections to the tunnel port whose handshake failed, as the log reports them: without port scans, blocked \
+                 addresses and links that are not known.",
                 totals.handshakes_failed,
             ),
             (
@@ -152,7 +154,9 @@ impl ServerCollector {
                 "underpass_stream_ends",
                 "Streams that have ended, by the reason and by who ended them.",
             )?
-            .counts(ends.iter().map(|(end, by)| ([("reason", end.reason), ("ended_by", by)], end.count)))?;
+            .counts(
+                ends.iter().map(|(end, by)| ([("reason", &end.reason[..]), ("ended_by", by)], end.count)),
+            )?;
         write_memory(families, self.series.memory)
     }
 

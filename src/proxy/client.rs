@@ -82,6 +82,11 @@ impl Proxy {
         self
     }
 
+    /// Returns whether a server can open streams now: a link that waits to be resumed has no channel for them.
+    pub fn has_channel(&self) -> bool {
+        self.sessions.iter().any(ServerSession::has_channel)
+    }
+
     /// Returns what the proxy counts.
     pub fn telemetry(&self) -> &Arc<Telemetry> {
         &self.telemetry

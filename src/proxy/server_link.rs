@@ -130,6 +130,11 @@ impl ServerLink {
         }
     }
 
+    /// Returns whether the link has a channel now.
+    pub(super) fn has_channel(&self) -> bool {
+        self.link.has_channel()
+    }
+
     /// Returns whether the link has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.link.has_ended()

@@ -42,6 +42,12 @@ impl ServerSession {
         &self.endpoint.address
     }
 
+    /// Returns whether there is a link with a channel, on which the server can open streams.
+    pub(super) fn has_channel(&self) -> bool {
+        let link = self.link.lock().clone();
+        link.is_some_and(|link| link.has_channel())
+    }
+
     /// Returns whether the server has refused the proxy for good, and has not accepted it since.
     pub(super) fn is_refused(&self) -> bool {
         self.is_refused.load(Relaxed)

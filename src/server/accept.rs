@@ -69,6 +69,19 @@ pub(super) async fn accept_loop(
                     () = &mut stop => return,
                 }
                 pause = (pause * 2).min(MAX_PAUSE);
+                // The last descriptor may have gone to the connection before: accept(2) fails then although none waits, and it is
+                // over before there is one.
+                match listener.try_accept() {
+                    Ok((socket, addr)) => {
+                        failing = None;
+                        admit(socket, addr);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        pause = MIN_PAUSE;
+                        failing = None;
+                    }
+                    Err(_) => {}
+                }
             }
         }
     }

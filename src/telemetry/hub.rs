@@ -67,6 +67,9 @@ pub struct Telemetry {
     pub(super) failing_listeners: FailingListeners,
     /// Where the use of the memory budget is read; unset until a server has one.
     pub(super) memory: OnceLock<Arc<dyn MemorySource>>,
+    /// The counters of the services whose guard lives. `services` has those that can be seen: a port may be opened again while
+    /// streams of its earlier service continue.
+    pub(super) live_services: Registry<ServiceStats>,
     /// What is counted by service, also while its port is closed.
     pub(super) service_series: SeriesTable<ServiceCounters>,
     /// What is counted by name of a proxy, also while none with that name is connected.
@@ -106,6 +109,7 @@ impl Default for Telemetry {
             stream_ends: EndCounters::default(),
             failing_listeners: FailingListeners::default(),
             memory: OnceLock::new(),
+            live_services: Registry::default(),
             service_series: SeriesTable::new(MAX_SERVICE_SERIES),
             proxy_series: SeriesTable::new(MAX_PROXY_SERIES),
             logs_fields: AtomicBool::new(false),

@@ -131,12 +131,12 @@ impl Telemetry {
     fn service_series(&self) -> Vec<ServiceSeries> {
         self.service_series.read(|all| {
             let mut open: HashMap<Arc<str>, (u64, u64, u64)> = HashMap::new();
-            for service in &self.services {
+            self.live_services.visit_since(&mut 0, |_, service| {
                 let sums = open.entry(service.series.label.clone()).or_default();
                 sums.0 += service.streams.now();
                 sums.1 += service.traffic.down();
                 sums.2 += service.traffic.up();
-            }
+            });
             let of = |series: &Series<ServiceCounters>, live| {
                 let counters = &series.counters;
                 let (streams_open, down, up) = open.get(&series.label).copied().unwrap_or_default();

@@ -11,7 +11,7 @@ use crate::support::{
     client,
     exposition::{Exposition, request, scrape},
     process::{Process, Signal, TOKEN},
-    soon, target,
+    soon, target, within,
 };
 
 /// The directory of dashboard and rules.
@@ -192,6 +192,27 @@ async fn a_proxy_without_a_server_is_not_ready() {
     assert_eq!(request(metrics, "/healthz", "*/*").await.0, 200);
     let (now, _) = scrape(metrics).await;
     assert_eq!(now.get("underpass_ready"), 0.0);
+}
+
+/// Its link waits for the server with an open stream, for the grace period; no new user is served meanwhile.
+#[tokio::test]
+async fn a_proxy_whose_server_has_died_is_not_ready() {
+    let echo = target::echo().await;
+    let (mut server, _, _proxy, metrics, public) = start(echo.addr).await;
+    let _user = exchange(public, 10).await;
+    server.kill_9().await;
+    let refused = async {
+        loop {
+            let (status, _, body) = request(metrics, "/readyz", "*/*").await;
+            if status == 503 {
+                return body;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    // Long before the grace period of 30 s.
+    let body = within(std::time::Duration::from_secs(15), "the loss of all channels", refused).await;
+    assert_eq!(body, "no channel to a server\n");
 }
 
 #[tokio::test]

@@ -96,14 +96,6 @@ impl CumulativeHistogram {
         self.record(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// Adds all values of `other`, which has the same bounds.
-    pub(super) fn absorb(&self, other: &Self) {
-        for (count, more) in self.counts.iter().zip(&other.counts) {
-            count.fetch_add(more.load(Relaxed), Relaxed);
-        }
-        self.sum.fetch_add(other.sum.load(Relaxed), Relaxed);
-    }
-
     /// Returns the present counts.
     pub fn counts(&self) -> HistogramCounts {
         HistogramCounts {

@@ -12,6 +12,7 @@ impl EventKind {
             Self::ProxyConnected { .. } => "proxy_connected",
             Self::ProxyRegistered { .. } => "proxy_registered",
             Self::RegistrationRefused { .. } => "registration_refused",
+            Self::ProxyDeregistered { .. } => "proxy_deregistered",
             Self::ProxyDisconnected { .. } => "proxy_disconnected",
             Self::GracePeriodStarted { .. } => "grace_period_started",
             Self::ProxyResumed { .. } => "proxy_resumed",

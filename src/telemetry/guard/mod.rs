@@ -34,7 +34,8 @@ impl Telemetry {
         let series = self.service_series.join(&key.to_string());
         let stats = Arc::new(ServiceStats::new(key.clone(), series));
         self.services.insert(key, stats.clone());
-        ServiceGuard { telemetry: self.clone(), stats }
+        let number = self.live_services.insert(stats.clone());
+        ServiceGuard { telemetry: self.clone(), stats, number }
     }
 
     /// Registers a proxy that authenticated its first channel, and emits [`EventKind::ProxyConnected`]. The caller has
@@ -125,6 +126,8 @@ pub struct ServiceGuard {
     pub(super) telemetry: Arc<Telemetry>,
     /// The counters of the service.
     pub(super) stats: Arc<ServiceStats>,
+    /// Its serial number in the registry of services.
+    pub(super) number: u64,
 }
 
 impl ServiceGuard {
@@ -144,6 +147,7 @@ impl Drop for ServiceGuard {
         self.telemetry.service_series.leave(&self.stats.series, |counters| {
             // The same port may have been opened again already.
             self.telemetry.services.remove_if(&self.stats.key, |_, stats| Arc::ptr_eq(stats, &self.stats));
+            self.telemetry.live_services.remove(self.number);
             counters.retire(self.stats.traffic.down(), self.stats.traffic.up());
         });
         self.telemetry.emit(EventKind::ServiceClosed { service: self.stats.key.clone() });

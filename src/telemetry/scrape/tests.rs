@@ -100,15 +100,41 @@ fn a_service_that_is_opened_again_continues_its_series() {
     assert_eq!((service.connect.count(), service.connect.sum), (2, 6000));
     assert_eq!((service.stream_up.count(), service.stream_up.sum, service.duration.count()), (2, 100, 2));
     let ends: Vec<_> = series.ends.iter().filter(|ends| ends.count > 0).collect();
-    assert!(matches!(&ends[..], [ends] if ends.reason == "no proxy" && ends.count == 2), "{ends:?}");
+    assert!(matches!(&ends[..], [ends] if ends.reason == "no_proxy" && ends.count == 2), "{ends:?}");
 }
 
 /// Each reason has a place of its own, and a label that no other one has.
 #[test]
 fn every_reason_is_counted_apart() {
-    let names: std::collections::BTreeSet<_> = EndReason::ALL.iter().map(EndReason::short).collect();
-    assert_eq!(names.len(), EndReason::ALL.len());
     let hub = Telemetry::new();
     EndReason::ALL.iter().for_each(|reason| hub.stream_ends.count(reason));
-    assert!(hub.series().ends.iter().all(|ends| ends.count == 1));
+    let ends = hub.series().ends;
+    assert!(ends.iter().all(|ends| ends.count == 1 && !ends.reason.is_empty()), "{ends:?}");
+    let names: std::collections::BTreeSet<_> = ends.iter().map(|ends| &ends.reason).collect();
+    assert_eq!(names.len(), EndReason::ALL.len());
+    assert!(names.contains(&"target_connect_failed".to_owned()), "{names:?}");
+}
+
+/// A port is opened again while a download of its earlier service continues: nothing shrinks, and nothing is counted twice.
+#[test]
+fn a_service_that_is_replaced_keeps_what_its_streams_have_carried() {
+    let hub = Telemetry::new();
+    let addr: SocketAddr = "192.0.2.1:1000".parse().unwrap();
+    let id = UserChannelId::new(0xABC123);
+    let earlier = hub.service_opened("8080".parse().unwrap());
+    let user = hub.user_joined(id, addr.ip(), earlier.stats());
+    let stream = hub.stream_opened(StreamKey::new(id, 1), addr, user.stats());
+    stream.stats().add_down(100);
+    let later = hub.service_opened("8080".parse().unwrap());
+    let figures = |hub: &Telemetry| {
+        let service = hub.series().services.remove(0);
+        (service.open, service.streams_open, service.down)
+    };
+    assert_eq!(figures(&hub), (2, 1, 100));
+    stream.end(EndReason::Finished);
+    drop(user);
+    drop(earlier);
+    assert_eq!(figures(&hub), (1, 0, 100));
+    drop(later);
+    assert_eq!(figures(&hub), (0, 0, 100));
 }

@@ -10,7 +10,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-pub(super) use table::{Series, SeriesCounters, SeriesTable};
+pub(super) use table::{Series, SeriesTable};
 
 use super::{CumulativeHistogram, EndReason, EndedBy};
 
@@ -70,22 +70,6 @@ impl ServiceCounters {
     }
 }
 
-impl SeriesCounters for ServiceCounters {
-    fn absorb(&self, other: &Self) {
-        let add = |to: &AtomicU64, from: &AtomicU64| _ = to.fetch_add(from.load(Relaxed), Relaxed);
-        add(&self.opened, &other.opened);
-        add(&self.failed, &other.failed);
-        add(&self.down, &other.down);
-        add(&self.up, &other.up);
-        self.connect.absorb(&other.connect);
-        self.time_to_first_byte.absorb(&other.time_to_first_byte);
-        self.queue_wait.absorb(&other.queue_wait);
-        self.duration.absorb(&other.duration);
-        self.stream_down.absorb(&other.stream_down);
-        self.stream_up.absorb(&other.stream_up);
-    }
-}
-
 /// What is counted of all proxies with one name.
 #[derive(Debug, Default)]
 pub(super) struct ProxyCounters {
@@ -121,22 +105,6 @@ impl ProxyCounters {
     }
 }
 
-impl SeriesCounters for ProxyCounters {
-    fn absorb(&self, other: &Self) {
-        for (to, from) in [
-            (&self.links, &other.links),
-            (&self.assigned, &other.assigned),
-            (&self.down, &other.down),
-            (&self.up, &other.up),
-            (&self.received, &other.received),
-            (&self.sent, &other.sent),
-            (&self.retransmitted, &other.retransmitted),
-        ] {
-            to.fetch_add(from.load(Relaxed), Relaxed);
-        }
-    }
-}
-
 /// How many streams have ended for each reason.
 #[derive(Debug, Default)]
 pub(super) struct EndCounters([AtomicU64; EndReason::COUNT]);
@@ -153,7 +121,7 @@ impl EndCounters {
     /// Returns the number of ends for each reason.
     pub(super) fn read(&self) -> Vec<StreamEnds> {
         let of = |(reason, count): (&EndReason, &AtomicU64)| StreamEnds {
-            reason: reason.short(),
+            reason: name_of(reason),
             by: reason.by(),
             count: count.load(Relaxed),
         };
@@ -161,11 +129,21 @@ impl EndCounters {
     }
 }
 
+/// Returns the name of a reason in JSON, without its text.
+fn name_of(reason: &EndReason) -> String {
+    match serde_json::to_value(reason) {
+        Ok(serde_json::Value::String(name)) => name,
+        Ok(serde_json::Value::Object(fields)) => fields.keys().next().cloned().unwrap_or_default(),
+        // A reason is one or the other.
+        _ => String::new(),
+    }
+}
+
 /// How many streams have ended for one reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamEnds {
-    /// The reason in a few words ([`EndReason::short`]).
-    pub reason: &'static str,
+    /// The name of the reason, that of its JSON: texts for people may change.
+    pub reason: String,
     /// The party that ended these streams.
     pub by: EndedBy,
     /// How many there were.

@@ -1,24 +1,26 @@
 //! A bounded table of series, by the value of their label.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 
 /// The label of the series that counts for all objects that have none of their own.
 const OTHER: &str = "other";
 
-/// What a series counts.
-pub(in crate::telemetry) trait SeriesCounters: Default {
-    /// Adds what `other` has counted.
-    fn absorb(&self, other: &Self);
-}
+/// How long a series continues without an object. A scrape is made every minute or more often.
+const MAX_IDLE: Duration = Duration::from_secs(3600);
 
 /// A bounded table of series: what is counted under each value of one label, also while no object has that label.
 ///
 /// A series outlives its objects, so that its counters only grow when a proxy connects again, and what the object counted
-/// after the last scrape is not lost. Labels come from peers, and a monitoring system keeps each one for months: beyond the
-/// maximum, the label that has been without an object for longest is given up, and if each has one, new labels share the
-/// series `other`.
+/// after the last scrape is not lost. It ends when the label has been without an object for [`MAX_IDLE`], or for longest while
+/// there are as many as the maximum: labels come from peers, and a monitoring system keeps each for months. If each has an
+/// object, new labels share the series `other`. What a series has counted ends with it: a reader has seen that, and would count
+/// it twice under another label.
 #[derive(Debug)]
 pub(in crate::telemetry) struct SeriesTable<C> {
     /// The most labels beside `other`.
@@ -34,8 +36,6 @@ struct SeriesEntries<C> {
     by_label: HashMap<Arc<str>, Entry<C>>,
     /// The series of all labels that have none of their own.
     other: Entry<C>,
-    /// How often an object has left its series.
-    departures: u64,
 }
 
 /// One series.
@@ -45,8 +45,8 @@ struct Entry<C> {
     series: Series<C>,
     /// How many objects have the label now.
     live: usize,
-    /// The number of the departure with which it had no object any more.
-    left_at: u64,
+    /// When it had an object last; `None` before the first one has left.
+    left_at: Option<Instant>,
 }
 
 /// The label of an object in metrics, and the counters under it.
@@ -64,17 +64,17 @@ impl<C> Clone for Series<C> {
     }
 }
 
-impl<C: SeriesCounters> Entry<C> {
+impl<C: Default> Entry<C> {
     /// Creates a series without objects.
     fn new(label: &str) -> Self {
-        Self { series: Series { label: label.into(), counters: Arc::default() }, live: 0, left_at: 0 }
+        Self { series: Series { label: label.into(), counters: Arc::default() }, live: 0, left_at: None }
     }
 }
 
-impl<C: SeriesCounters + fmt::Debug> SeriesTable<C> {
+impl<C: Default> SeriesTable<C> {
     /// Creates a table of at most `max` labels beside `other`.
     pub(in crate::telemetry) fn new(max: usize) -> Self {
-        let entries = SeriesEntries { by_label: HashMap::new(), other: Entry::new(OTHER), departures: 0 };
+        let entries = SeriesEntries { by_label: HashMap::new(), other: Entry::new(OTHER) };
         Self { max, entries: Mutex::new(entries) }
     }
 
@@ -91,11 +91,9 @@ impl<C: SeriesCounters + fmt::Debug> SeriesTable<C> {
     pub(in crate::telemetry) fn leave(&self, series: &Series<C>, retire: impl FnOnce(&C)) {
         let mut entries = self.entries.lock();
         retire(&series.counters);
-        entries.departures += 1;
-        let departures = entries.departures;
         let entry = entries.existing(&series.label);
         entry.live = entry.live.saturating_sub(1);
-        entry.left_at = departures;
+        entry.left_at = Some(Instant::now());
     }
 
     /// Runs `change` under the lock of the table: an object that is no member of a series moves its counts to one.
@@ -107,8 +105,9 @@ impl<C: SeriesCounters + fmt::Debug> SeriesTable<C> {
     /// Runs `read` with each series and its number of objects, under the lock of the table; `other` is left out until it has
     /// been used. Series come in the order of their labels.
     pub(in crate::telemetry) fn read<T>(&self, read: impl FnOnce(Vec<(&Series<C>, usize)>) -> T) -> T {
-        let entries = self.entries.lock();
-        let is_used = entries.other.live > 0 || entries.other.left_at > 0;
+        let mut entries = self.entries.lock();
+        entries.remove_idle(Instant::now());
+        let is_used = entries.other.live > 0 || entries.other.left_at.is_some();
         let mut all: Vec<_> = entries.by_label.values().map(|entry| (&entry.series, entry.live)).collect();
         all.sort_by(|(a, _), (b, _)| a.label.cmp(&b.label));
         all.extend(is_used.then_some((&entries.other.series, entries.other.live)));
@@ -116,7 +115,7 @@ impl<C: SeriesCounters + fmt::Debug> SeriesTable<C> {
     }
 }
 
-impl<C: SeriesCounters> SeriesEntries<C> {
+impl<C: Default> SeriesEntries<C> {
     /// Returns the series with this label, which exists, or `other`.
     fn existing(&mut self, label: &str) -> &mut Entry<C> {
         self.by_label.get_mut(label).unwrap_or(&mut self.other)
@@ -136,18 +135,19 @@ impl<C: SeriesCounters> SeriesEntries<C> {
         self.existing(label)
     }
 
-    /// Moves the series that has been without an object for longest to `other`. Returns whether there was one.
+    /// Removes the series that has been without an object for longest. Returns whether there was one.
     fn give_up_one(&mut self) -> bool {
         let idle = self.by_label.values().filter(|entry| entry.live == 0);
-        let Some(oldest) = idle.min_by_key(|entry| entry.left_at).map(|entry| entry.series.label.clone())
-        else {
-            return false;
+        let oldest = idle.min_by_key(|entry| entry.left_at).map(|entry| entry.series.label.clone());
+        oldest.is_some_and(|label| self.by_label.remove(&label).is_some())
+    }
+
+    /// Removes the series that have been without an object for [`MAX_IDLE`] at `now`.
+    fn remove_idle(&mut self, now: Instant) {
+        let is_idle = |entry: &Entry<C>| {
+            entry.live == 0 && entry.left_at.is_some_and(|at| now.saturating_duration_since(at) >= MAX_IDLE)
         };
-        if let Some(entry) = self.by_label.remove(&oldest) {
-            self.other.series.counters.absorb(&entry.series.counters);
-            self.other.left_at = self.other.left_at.max(entry.left_at);
-        }
-        true
+        self.by_label.retain(|_, entry| !is_idle(entry));
     }
 }
 

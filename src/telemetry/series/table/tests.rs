@@ -1,18 +1,15 @@
 //! The number of series is bounded, and what they count never shrinks.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Instant,
+};
 
-use super::{SeriesCounters, SeriesTable};
+use super::{MAX_IDLE, SeriesTable};
 
 /// Counts one number.
 #[derive(Debug, Default)]
 struct Sum(AtomicU64);
-
-impl SeriesCounters for Sum {
-    fn absorb(&self, other: &Self) {
-        self.0.fetch_add(other.0.load(Relaxed), Relaxed);
-    }
-}
 
 /// Returns label, objects and sum of each series.
 fn all(table: &SeriesTable<Sum>) -> Vec<(String, usize, u64)> {
@@ -53,7 +50,8 @@ fn a_new_label_takes_the_place_of_the_one_that_is_unused_for_longest() {
     }
     let third = table.join("third");
     assert_eq!(&*third.label, "third");
-    let expected = [("second", 0, 1), ("third", 1, 0), ("other", 0, 1)];
+    // What the first has counted was read under its label, and appears under no other.
+    let expected = [("second", 0, 1), ("third", 1, 0)];
     assert_eq!(all(&table), expected.map(|(label, live, sum)| (label.to_owned(), live, sum)));
 }
 
@@ -72,4 +70,17 @@ fn further_labels_share_one_series_while_all_others_are_in_use() {
     // An object that calls itself so is one of them.
     assert_eq!(&*table.join("other").label, "other");
     assert_eq!(all(&table).len(), 3);
+}
+
+/// Each restart of a proxy that asks for any port makes a label.
+#[test]
+fn a_series_ends_when_it_had_no_object_for_long() {
+    let table = SeriesTable::<Sum>::new(2);
+    let (gone, kept) = (table.join("gone"), table.join("kept"));
+    table.leave(&gone, |_| {});
+    table.entries.lock().remove_idle(Instant::now() + MAX_IDLE / 2);
+    assert_eq!(all(&table).len(), 2);
+    table.entries.lock().remove_idle(Instant::now() + MAX_IDLE * 2);
+    assert_eq!(all(&table), [("kept".to_owned(), 1, 0)]);
+    table.leave(&kept, |_| {});
 }
