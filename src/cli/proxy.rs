@@ -12,14 +12,15 @@ use super::{
     host,
     log::{self, LogDestination},
     metrics::MetricsEndpoint,
-    output,
+    operate, output,
     service_manager::{ServiceManager, Watched},
     signals::{self, Hangup},
 };
 use crate::{
     config::ProxyConfig,
     metrics::ProxyMetrics,
-    proxy::Proxy,
+    operator::{LinkReport, ProcessHandle, ProxyHandle, ProxyReport, ProxyServiceReport, Role, Subject},
+    proxy::{Proxy, ServedService},
     server::ShutdownSignals,
     telemetry::{LogBroadcast, LogRing},
 };
@@ -36,6 +37,7 @@ pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<
         let mut config = ProxyConfig { servers: args.tls.resolve(&args.server)?, ..args.config() };
         descriptors::fit_proxy(&mut config, workers.count())?;
         let drain_timeout = config.drain_timeout;
+        let servers: Vec<String> = config.servers.iter().map(|server| server.address.clone()).collect();
         let proxy = Arc::new(Proxy::new(config, token, workers.clone()));
         let endpoint = MetricsEndpoint::open(args.metrics.metrics, false)?;
         let shutdown = ShutdownSignals::default();
@@ -70,6 +72,10 @@ pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<
             all => format!("serving {} services", all.len()),
         });
         signals::follow(shutdown.clone(), drain_timeout, Hangup::End)?;
+        let subject = Subject::Proxy(ProxyHandle::new(report(&proxy, servers)));
+        let process =
+            ProcessHandle { drain: shutdown.drain.clone(), abort: shutdown.abort.clone(), reload: None };
+        let mut socket = operate::open(&args.control, Role::Proxy, false, subject, process)?;
         let follow = async {
             shutdown.drain.cancelled().await;
             proxy.drain();
@@ -82,7 +88,9 @@ pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<
             () = follow => unreachable!("never completes"),
             never = scraped => match never {},
             never = informed => match never {},
+            () = socket.serve() => unreachable!("never completes"),
         };
+        socket.close().await;
         manager.stopping().await;
         Ok(match result {
             Ok(()) => ExitCode::SUCCESS,
@@ -92,4 +100,26 @@ pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<
             }
         })
     })
+}
+
+/// Returns what tells the state of a proxy that connects to these servers.
+fn report(proxy: &Proxy, servers: Vec<String>) -> impl Fn() -> ProxyReport + Send + Sync + use<> {
+    let (served, open_streams) = (proxy.watch_services(), proxy.stream_counter());
+    move || {
+        let served = served.borrow();
+        let service = |served: &ServedService| ProxyServiceReport {
+            service: served.service.to_string(),
+            target: served.target.clone(),
+            server: served.server.to_string(),
+        };
+        let link = |server: &String| LinkReport {
+            server: server.clone(),
+            services: served.iter().filter(|served| *served.server == **server).count(),
+        };
+        ProxyReport {
+            streams: open_streams(),
+            services: served.iter().map(service).collect(),
+            links: servers.iter().map(link).collect(),
+        }
+    }
 }

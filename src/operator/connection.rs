@@ -19,7 +19,7 @@ use super::{
     peer::{Access, Peer},
     protocol::{self, ErrorCode, MAX_REQUEST_BYTES, RequestError, RequestResult},
     request::{self, Request, WatchQuery},
-    server::{Shared, Subject},
+    shared::{Shared, Subject},
     watcher::Watcher,
 };
 use crate::{feed::Interest, telemetry::Event};
@@ -305,3 +305,6 @@ async fn due(watcher: &mut Option<Watcher>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use super::{
     protocol::{ErrorCode, RequestError, RequestResult},
     request::{PsQuery, Request},
     rows::{ChannelRow, ProxyListRow, ProxyNames, ServiceRow, StreamRow, TotalsRow, UserRow, millis},
-    server::{ServerHandle, Shared, Subject},
+    shared::{ServerHandle, Shared, Subject},
     stream_sort::StreamSort,
 };
 use crate::{
@@ -180,10 +180,9 @@ async fn reload(shared: &Shared, peer: &Peer) -> RequestResult {
 /// Ends the process: after a drain, or at once.
 fn shut_down(shared: &Shared, peer: &Peer, now: bool) -> Value {
     audit(shared, peer, if now { "shut down at once" } else { "shut down" }, Ok(()));
+    shared.process.drain.cancel();
     if now {
         shared.process.abort.cancel();
-    } else {
-        shared.process.drain.cancel();
     }
     json!({})
 }

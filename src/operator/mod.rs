@@ -22,6 +22,7 @@ mod protocol;
 mod request;
 mod rows;
 mod server;
+mod shared;
 mod socket;
 mod stream_sort;
 mod watcher;
@@ -32,9 +33,10 @@ pub use place::{Instance, Variable, instances, own_directory};
 pub use protocol::{ErrorCode, Greeting, MAX_REQUEST_BYTES, PROTOCOL, RequestError, RequestResult, Role};
 pub use request::{LimitValue, PsQuery, REQUESTS, Request, RequestInfo, WatchQuery};
 pub use rows::{ChannelRow, ProxyListRow, ServiceRow, StreamRow, TotalsRow, UserRow};
-pub use server::{
-    ControlOptions, ControlServer, LinkReport, ProcessHandle, ProxyHandle, ProxyReport, ProxyServiceReport,
-    ReloadRequest, ServerHandle, Subject,
+pub use server::{ControlOptions, ControlServer};
+pub use shared::{
+    LinkReport, ProcessHandle, ProxyHandle, ProxyReport, ProxyServiceReport, ReloadRequest, ServerHandle,
+    Subject,
 };
 pub use socket::{ControlSocket, SocketChoice, SocketError};
 pub use stream_sort::StreamSort;

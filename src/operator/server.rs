@@ -5,35 +5,19 @@
 //! queue grows meanwhile. Listing ten thousand streams takes milliseconds, for which the streams of a worker must not wait;
 //! it is done on threads for blocking tasks, for a few clients at a time.
 
-use std::{
-    collections::HashMap,
-    io,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use parking_lot::Mutex;
-use serde::Serialize;
-use tokio::{
-    io::AsyncWriteExt as _,
-    net::UnixStream,
-    sync::{Semaphore, mpsc, oneshot},
-    task::JoinSet,
-};
+use tokio::{io::AsyncWriteExt as _, net::UnixStream, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     connection::Connection,
-    peer::{Access, AccessRules, Peer},
+    peer::{AccessRules, Peer},
     place::Variable,
-    protocol::{self, ErrorCode, Greeting, PROTOCOL, RequestError, Role},
+    protocol::{self, ErrorCode, RequestError},
+    shared::{ProcessHandle, Shared, Subject},
     socket::{ControlSocket, SocketChoice, SocketError},
-};
-use crate::{
-    control::CommandSender,
-    telemetry::{EventKind, LogBroadcast, MAX_REFUSALS_PER_SECOND, Telemetry, Throttle},
 };
 
 /// The most connections at the same time.
@@ -41,9 +25,6 @@ const MAX_CONNECTIONS: usize = 128;
 
 /// The most connections of users other than the owner and root: members of a group cannot lock the owner out.
 const MAX_OTHERS: usize = 64;
-
-/// How many lists are made at the same time.
-const MAX_LISTINGS: usize = 2;
 
 /// How long a client that is refused has to take the reason.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -57,93 +38,6 @@ const TAKEOVER_INTERVAL: Duration = Duration::from_millis(100);
 /// The first pause after accept(2) has failed, where the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A request to read the files of the operator again. The reply is what has changed, or why nothing has, for people.
-pub type ReloadRequest = oneshot::Sender<Result<String, String>>;
-
-/// What an operator can do with the process itself.
-#[derive(Debug, Clone)]
-pub struct ProcessHandle {
-    /// Cancelled to drain and end.
-    pub drain: CancellationToken,
-    /// Cancelled to end at once.
-    pub abort: CancellationToken,
-    /// Receives requests to reload; `None` if the process has no files to read again.
-    pub reload: Option<mpsc::Sender<ReloadRequest>>,
-}
-
-/// What a server lets operators see and do.
-#[derive(Debug, Clone)]
-pub struct ServerHandle {
-    /// Its counters and events.
-    pub telemetry: Arc<Telemetry>,
-    /// The queue of its commands.
-    pub commands: CommandSender,
-    /// The records of its log.
-    pub log: LogBroadcast,
-}
-
-/// What a proxy lets operators see.
-#[derive(Clone)]
-pub struct ProxyHandle(Arc<dyn Fn() -> ProxyReport + Send + Sync>);
-
-impl ProxyHandle {
-    /// Creates a handle of a proxy that `report` asks for its state.
-    pub fn new(report: impl Fn() -> ProxyReport + Send + Sync + 'static) -> Self {
-        Self(Arc::new(report))
-    }
-
-    /// Returns the state of the proxy now.
-    pub(super) fn report(&self) -> ProxyReport {
-        (self.0)()
-    }
-}
-
-impl std::fmt::Debug for ProxyHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("ProxyHandle").finish()
-    }
-}
-
-/// The state of a proxy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ProxyReport {
-    /// Its open streams.
-    pub streams: usize,
-    /// The services that it serves, or wants to.
-    pub services: Vec<ProxyServiceReport>,
-    /// Its links to servers.
-    pub links: Vec<LinkReport>,
-}
-
-/// A service of a proxy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ProxyServiceReport {
-    /// The public port and the group.
-    pub service: String,
-    /// What its streams are connected to.
-    pub target: String,
-    /// Whether a server has accepted the registration.
-    pub registered: bool,
-}
-
-/// A link of a proxy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LinkReport {
-    /// The address of the server.
-    pub server: String,
-    /// Whether the proxy is registered there.
-    pub connected: bool,
-}
-
-/// What the control socket is about.
-#[derive(Debug, Clone)]
-pub enum Subject {
-    /// The tunnel server.
-    Server(ServerHandle),
-    /// A proxy.
-    Proxy(ProxyHandle),
-}
-
 /// The settings of a control server.
 #[derive(Debug, Clone)]
 pub struct ControlOptions {
@@ -154,25 +48,6 @@ pub struct ControlOptions {
     /// Whether this process may replace one with the same name that is about to end, and leaves the name to its own
     /// successor once it drains (`--reuse-port`).
     pub hands_over: bool,
-}
-
-/// What all connections share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    /// A random number that identifies this start of the process.
-    boot: u64,
-    /// When the process started.
-    pub(super) started: Instant,
-    /// The name of the socket; empty while there is none.
-    pub(super) name: Mutex<String>,
-    /// The server or proxy.
-    pub(super) subject: Subject,
-    /// The process.
-    pub(super) process: ProcessHandle,
-    /// Bounds the lists that are made at the same time.
-    pub(super) listings: Semaphore,
-    /// Limits the log lines and events about requests that were refused.
-    pub(super) refusals: Throttle,
 }
 
 /// Serves the control socket.
@@ -225,15 +100,8 @@ impl ControlServer {
             }
             Err(error) => return Err(error),
         };
-        let shared = Arc::new(Shared {
-            boot: rand::random(),
-            started: Instant::now(),
-            name: Mutex::new(socket.as_ref().map(name_of).unwrap_or_default()),
-            subject,
-            process,
-            listings: Semaphore::new(MAX_LISTINGS),
-            refusals: Throttle::new(MAX_REFUSALS_PER_SECOND),
-        });
+        let name = socket.as_ref().map(name_of).unwrap_or_default();
+        let shared = Arc::new(Shared::new(subject, process, name));
         Ok(Self {
             shared,
             options,
@@ -364,38 +232,6 @@ impl ControlServer {
             if *count == 0 {
                 self.open.remove(&key);
             }
-        }
-    }
-}
-
-impl Shared {
-    /// Returns what the process is.
-    pub(super) fn role(&self) -> Role {
-        match &self.subject {
-            Subject::Server(_) => Role::Server,
-            Subject::Proxy(_) => Role::Proxy,
-        }
-    }
-
-    /// Reports that the task of a connection has panicked.
-    fn report_panic(&self) {
-        let event = EventKind::TaskPanicked { task: "control connection".to_owned() };
-        match &self.subject {
-            Subject::Server(server) => _ = server.telemetry.emit(event),
-            Subject::Proxy(_) => tracing::warn!(target: "lifecycle", "{event}"),
-        }
-    }
-
-    /// Returns the greeting for a client.
-    pub(super) fn greeting(&self, access: Access) -> Greeting {
-        Greeting {
-            underpass: env!("CARGO_PKG_VERSION").to_owned(),
-            protocol: PROTOCOL,
-            boot: format!("{:016x}", self.boot),
-            role: self.role(),
-            name: self.name.lock().clone(),
-            pid: std::process::id(),
-            access: Some(access),
         }
     }
 }

@@ -113,6 +113,12 @@ impl Proxy {
         Ok(changes)
     }
 
+    /// Returns a counter of the open streams, which outlives the proxy.
+    pub fn stream_counter(&self) -> impl Fn() -> usize + Send + Sync + use<> {
+        let streams = self.shared.streams.clone();
+        move || streams.count()
+    }
+
     /// Drains: sends GOAWAY, so that the servers open no new streams, and ends [`run`](Self::run) when the open ones
     /// have ended or the drain timeout has expired.
     pub fn drain(&self) {

@@ -28,6 +28,11 @@ impl OpenStreams {
         }
     }
 
+    /// Returns the number of open streams.
+    pub(super) fn count(&self) -> usize {
+        self.tracker.len()
+    }
+
     /// Admits one more stream. Returns the permit that it holds until its end; `None` if the maximum is open.
     pub(super) fn admit(&self) -> Option<OwnedSemaphorePermit> {
         self.sockets.clone().try_acquire_owned().ok()

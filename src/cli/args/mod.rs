@@ -249,6 +249,9 @@ pub(super) struct ProxyArgs {
     /// The metrics
     #[command(flatten)]
     pub(super) metrics: MetricsArgs,
+    /// The control socket
+    #[command(flatten)]
+    pub(super) control: ControlSocketArgs,
     /// The number of worker threads
     #[command(flatten)]
     pub(super) workers: WorkerArgs,

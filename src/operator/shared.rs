@@ -1,0 +1,171 @@
+//! What the connections to a control socket share: the server or proxy that they are about, and the bounds of all together.
+
+use std::{fmt, sync::Arc, time::Instant};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    peer::Access,
+    protocol::{Greeting, PROTOCOL, Role},
+};
+use crate::{
+    control::CommandSender,
+    telemetry::{EventKind, LogBroadcast, MAX_REFUSALS_PER_SECOND, Telemetry, Throttle},
+};
+
+/// How many lists are made at the same time.
+const MAX_LISTINGS: usize = 2;
+
+/// A request to read the files of the operator again. The reply is what has changed, or why nothing has, for people.
+pub type ReloadRequest = oneshot::Sender<Result<String, String>>;
+
+/// What an operator can do with the process itself.
+#[derive(Debug, Clone)]
+pub struct ProcessHandle {
+    /// Cancelled to drain and end.
+    pub drain: CancellationToken,
+    /// Cancelled to end at once.
+    pub abort: CancellationToken,
+    /// Receives requests to reload; `None` if the process has no files to read again.
+    pub reload: Option<mpsc::Sender<ReloadRequest>>,
+}
+
+/// What a server lets operators see and do.
+#[derive(Debug, Clone)]
+pub struct ServerHandle {
+    /// Its counters and events.
+    pub telemetry: Arc<Telemetry>,
+    /// The queue of its commands.
+    pub commands: CommandSender,
+    /// The records of its log.
+    pub log: LogBroadcast,
+}
+
+/// What a proxy lets operators see.
+#[derive(Clone)]
+pub struct ProxyHandle(Arc<dyn Fn() -> ProxyReport + Send + Sync>);
+
+impl ProxyHandle {
+    /// Creates a handle of a proxy that `report` asks for its state.
+    pub fn new(report: impl Fn() -> ProxyReport + Send + Sync + 'static) -> Self {
+        Self(Arc::new(report))
+    }
+
+    /// Returns the state of the proxy now.
+    pub(super) fn report(&self) -> ProxyReport {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for ProxyHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ProxyHandle").finish()
+    }
+}
+
+/// The state of a proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProxyReport {
+    /// Its open streams.
+    pub streams: usize,
+    /// The services that servers serve through it.
+    pub services: Vec<ProxyServiceReport>,
+    /// Its links to servers.
+    pub links: Vec<LinkReport>,
+}
+
+/// A service of a proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProxyServiceReport {
+    /// The public port and the group.
+    pub service: String,
+    /// What its streams are connected to.
+    pub target: String,
+    /// The address of the server.
+    pub server: String,
+}
+
+/// A link of a proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LinkReport {
+    /// The address of the server.
+    pub server: String,
+    /// How many services that server serves through the proxy; none while there is no link.
+    pub services: usize,
+}
+
+/// What the control socket is about.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    /// The tunnel server.
+    Server(ServerHandle),
+    /// A proxy.
+    Proxy(ProxyHandle),
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// A random number that identifies this start of the process.
+    boot: u64,
+    /// When the process started.
+    pub(super) started: Instant,
+    /// The name of the socket; empty while there is none.
+    pub(super) name: Mutex<String>,
+    /// The server or proxy.
+    pub(super) subject: Subject,
+    /// The process.
+    pub(super) process: ProcessHandle,
+    /// Bounds the lists that are made at the same time.
+    pub(super) listings: Semaphore,
+    /// Limits the log lines and events about requests that were refused.
+    pub(super) refusals: Throttle,
+}
+
+impl Shared {
+    /// Creates what the connections of a process that has just started share.
+    pub(super) fn new(subject: Subject, process: ProcessHandle, name: String) -> Self {
+        Self {
+            boot: rand::random(),
+            started: Instant::now(),
+            name: Mutex::new(name),
+            subject,
+            process,
+            listings: Semaphore::new(MAX_LISTINGS),
+            refusals: Throttle::new(MAX_REFUSALS_PER_SECOND),
+        }
+    }
+
+    /// Returns what the process is.
+    pub(super) fn role(&self) -> Role {
+        match &self.subject {
+            Subject::Server(_) => Role::Server,
+            Subject::Proxy(_) => Role::Proxy,
+        }
+    }
+
+    /// Reports that the task of a connection has panicked.
+    pub(super) fn report_panic(&self) {
+        let event = EventKind::TaskPanicked { task: "control connection".to_owned() };
+        match &self.subject {
+            Subject::Server(server) => _ = server.telemetry.emit(event),
+            Subject::Proxy(_) => tracing::warn!(target: "lifecycle", "{event}"),
+        }
+    }
+
+    /// Returns the greeting for a client.
+    pub(super) fn greeting(&self, access: Access) -> Greeting {
+        Greeting {
+            underpass: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: PROTOCOL,
+            boot: format!("{:016x}", self.boot),
+            role: self.role(),
+            name: self.name.lock().clone(),
+            pid: std::process::id(),
+            access: Some(access),
+        }
+    }
+}
