@@ -7,6 +7,7 @@ mod config;
 pub mod demo;
 mod descriptors;
 mod file_watch;
+mod generate;
 mod health;
 mod host;
 mod join;
@@ -27,6 +28,7 @@ mod text_file;
 mod token;
 mod tokens_file;
 mod user_id_key;
+mod version;
 
 use std::process::ExitCode;
 
@@ -57,6 +59,8 @@ pub fn run() -> ExitCode {
         CliCommand::Token(args) => token::print(&args),
         CliCommand::Config(args) => config::run(args.command),
         CliCommand::Demo(args) => run_demo::run(args),
+        CliCommand::Completions(args) => Ok(generate::completions(&args)),
+        CliCommand::Man(args) => generate::man_pages(&args),
         CliCommand::Operate(command) => operate::run(&command),
     };
     result.unwrap_or_else(|error| {

@@ -27,6 +27,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::{
     config::{
@@ -36,6 +37,7 @@ use crate::{
     ids::{Group, MAX_WEIGHT, Policy, ServiceKey},
 };
 
+use super::version;
 use config_file::ConfigFileArgs;
 pub(super) use config_file::{Role, Surroundings};
 use limits::LimitArgs;
@@ -62,7 +64,7 @@ const EXIT_STATUS: &str = "Exit status: 0 success, also after SIGTERM, SIGINT or
 
 /// A self-hosted reverse tunnel with the cockpit built in.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = EXIT_STATUS, disable_help_subcommand = true)]
+#[command(version, long_version = version::long(), about, after_help = EXIT_STATUS, disable_help_subcommand = true)]
 pub(super) struct CliArgs {
     /// The subcommand with its arguments
     #[command(subcommand)]
@@ -83,12 +85,37 @@ pub(super) enum CliCommand {
     Token(NewTokenArgs),
     /// Check configuration files, or show the options that result from file, environment and command line
     Config(ConfigArgs),
+    /// Print the completion script of a shell
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(CompletionsArgs),
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man(ManArgs),
     /// Run a demonstration: a server, three proxies, an origin and users in one process
     #[command(after_help = EXIT_STATUS, allow_negative_numbers = true)]
     Demo(DemoArgs),
     /// The commands for a running server or proxy.
     #[command(flatten)]
     Operate(OperateCommand),
+}
+
+/// Where the scripts belong, shown below the help.
+const COMPLETIONS_HELP: &str = "For example: underpass completions bash > ~/.local/share/bash-completion/completions/underpass; \
+    or for zsh, in a directory of $fpath: underpass completions zsh > _underpass";
+
+/// The arguments of `underpass completions`.
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(super) shell: Shell,
+}
+
+/// The arguments of `underpass man`.
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// The directory, which is created if it does not exist
+    pub(super) dir: PathBuf,
 }
 
 /// The arguments of `underpass server`.

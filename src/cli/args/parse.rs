@@ -224,7 +224,11 @@ impl CliArgs {
             CliCommand::Server(args) => (args.networks.networks(), args.token.check()),
             CliCommand::Proxy(args) => (args.services.networks(), args.token.check()),
             CliCommand::Token(args) => (Ok(UserNetworks::default()), args.token.check()),
-            CliCommand::Demo(_) | CliCommand::Config(_) | CliCommand::Operate(_) => return None,
+            CliCommand::Demo(_)
+            | CliCommand::Config(_)
+            | CliCommand::Operate(_)
+            | CliCommand::Completions(_)
+            | CliCommand::Man(_) => return None,
         };
         if let Err(error) = networks {
             let message = format!("--allow and --deny: {error}");
@@ -237,9 +241,7 @@ impl CliArgs {
         let message = match &self.command {
             CliCommand::Server(args) => args.conflict(),
             CliCommand::Proxy(args) => args.conflict(),
-            CliCommand::Demo(_) | CliCommand::Config(_) | CliCommand::Operate(_) | CliCommand::Token(_) => {
-                None
-            }
+            _ => None,
         };
         Some(Conflict { kind: ErrorKind::ArgumentConflict, key: None, message: message? })
     }
