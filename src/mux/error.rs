@@ -11,7 +11,7 @@ pub enum ProtocolError {
     #[error("message for a stream that was never opened ({0})")]
     UnknownStream(&'static str),
     /// An OPEN whose stream id skips too many ids.
-    #[error("number of a new stream that skips too many")]
+    #[error("number of a new stream that skips too many numbers (OPEN)")]
     StreamIdGap,
     /// DATA beyond the limit that this side has advertised.
     #[error("data beyond the flow-control limit of its stream")]
@@ -35,6 +35,6 @@ pub enum ProtocolError {
     #[error("ping with more data than its answer repeats (64 bytes)")]
     LongPing,
     /// Too many glitches: frames that are legal and change nothing.
-    #[error("too many messages without effect")]
+    #[error("too many messages without effect (glitches)")]
     TooManyGlitches,
 }

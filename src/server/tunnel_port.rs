@@ -66,6 +66,7 @@ async fn admit_connection(
                 // A proxy that was refused its port still dials its other channels, and one that reconnects after a restart
                 // of the server asks for its old link first. Neither is what the operator looks for among the refusals.
                 Ok(Err(NegotiationError::Refused(error))) if error.is_unknown_link() => {
+                    core.telemetry.count_failed_handshake();
                     return tracing::debug!("connection from {addr}: {error}");
                 }
                 Ok(Err(error)) => {

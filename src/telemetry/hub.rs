@@ -168,6 +168,12 @@ impl Telemetry {
         self.log_and_broadcast(ended, admitted.is_some());
     }
 
+    /// Counts a connection to the tunnel port that failed the handshake and is no event: what it asked for has ended, as happens
+    /// after each restart and each refused registration.
+    pub fn count_failed_handshake(&self) {
+        self.handshakes_failed.fetch_add(1, Relaxed);
+    }
+
     /// Counts an event in the totals.
     fn count(&self, kind: &EventKind) {
         assert_no_table_locked();

@@ -142,7 +142,7 @@ fn data(stream: u32, offset: u64, payload: &'static [u8], fin: bool) -> Frame {
 
 /// Returns whether a reason is in words that an operator understands, without details of the format.
 fn is_plain(reason: &str) -> bool {
-    !["frame", "preface", "0x", "glitch"].iter().any(|detail| reason.contains(detail))
+    !["frame", "preface", "0x"].iter().any(|detail| reason.contains(detail))
 }
 
 /// Encodes a frame header.

@@ -54,12 +54,12 @@ async fn pending_connections_are_closed_with_the_reason() {
         ("nothing, and silence", vec![], Waits, "handshake timeout"),
         ("half a preface", binary::PREFACE[..5].into(), Waits, "handshake timeout"),
         ("half a preface, and gone", binary::PREFACE[..5].into(), Closes, "closed during the handshake"),
-        ("a wrong preface", b"\xF5UNDRQ\r\n".into(), Waits, "message of an unknown type"),
+        ("a wrong preface", b"\xF5UNDRQ\r\n".into(), Waits, "message of an unknown type ("),
         (
             "a preface that lost its CR",
             b"\xF5UNDRP\n\0\0\0\0\0\0\0\0".into(),
             Waits,
-            "message of an unknown type",
+            "message of an unknown type (",
         ),
         ("the preface, and silence", after_preface([]), Waits, "handshake timeout"),
         ("half a header, and gone", after_preface([1, 0, 0]), Closes, "closed during the handshake"),
@@ -75,7 +75,7 @@ async fn pending_connections_are_closed_with_the_reason() {
             Waits,
             "message of 1048624 bytes",
         ),
-        ("an unknown type", after_preface(header(0x7f, 0, 0, 8)), Waits, "message of an unknown type"),
+        ("an unknown type", after_preface(header(0x7f, 0, 0, 8)), Waits, "message of an unknown type ("),
         (
             "a flag that HELLO has not",
             after_preface(header(1, 1, 0, 48)),

@@ -50,7 +50,7 @@ async fn every_protocol_violation_closes_its_channel_with_the_reason() {
             |stream| bytes([Frame::Priority { stream, priority: Priority::Low }]),
             "unexpected message (PRIORITY)",
         ),
-        ("the preface again", |_| after_preface([]), "message of an unknown type"),
+        ("the preface again", |_| after_preface([]), "message of an unknown type ("),
         (
             "DATA for no stream",
             |s| bytes([data(s + 1, 0, b"x", false)]),
@@ -76,7 +76,7 @@ async fn every_protocol_violation_closes_its_channel_with_the_reason() {
             |stream| bytes([Frame::Window { stream: stream + 1, consumed: 0, window: 1 }]),
             "message for a stream that was never opened (WINDOW)",
         ),
-        ("BLOCKED, which version 2 removed", |_| header(0x15, 0, 0, 12), "message of an unknown type"),
+        ("BLOCKED, which version 2 removed", |_| header(0x15, 0, 0, 12), "message of an unknown type ("),
         (
             "RESET for no stream",
             |stream| bytes([Frame::Reset { stream: stream + 1, code: ResetCode::Killed, final_size: 0 }]),
@@ -134,8 +134,8 @@ async fn every_protocol_violation_closes_its_channel_with_the_reason() {
             |_| header(0x12, 0, 0, binary::MAX_FRAME as u32 + 1),
             "message of 262157",
         ),
-        ("an unknown type", |_| header(0x7f, 0, 0, 0), "message of an unknown type"),
-        ("type 0", |_| header(0, 0, 0, 0), "message of an unknown type"),
+        ("an unknown type", |_| header(0x7f, 0, 0, 0), "message of an unknown type ("),
+        ("type 0", |_| header(0, 0, 0, 0), "message of an unknown type ("),
         (
             "a flag that PING has not",
             |_| header(0x20, 1, 0, 8),
@@ -156,7 +156,7 @@ async fn every_protocol_violation_closes_its_channel_with_the_reason() {
         (
             "a message that says nothing known",
             |_| [header(0x24, 0, 0, 4), b"\x03FLY".to_vec()].concat(),
-            "unknown action in a message",
+            "unknown action in a message (MESSAGE)",
         ),
         (
             "a message that reaches past its end",

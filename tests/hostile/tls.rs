@@ -121,7 +121,7 @@ async fn a_peer_that_is_silent_or_wrong_behind_tls_is_closed() {
     let server = server(SECOND / 2).await;
     let cases: [(&'static [u8], &str); 4] = [
         (b"", "no complete message within"),
-        (b"\xF5UNDRQ\r\n", "message of an unknown type"),
+        (b"\xF5UNDRQ\r\n", "message of an unknown type ("),
         (b"\x16\x03\x01\x00\x05hello\n", "it received data of an unknown protocol"),
         (&[b'A'; 5000], "it received data of an unknown protocol"),
     ];

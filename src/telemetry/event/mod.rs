@@ -504,8 +504,8 @@ impl fmt::Display for EventKind {
             ),
             Self::TlsKeyChanged { file, previous, fingerprint } => write!(
                 f,
-                "read another TLS key: {file}; proxies with --fingerprint {previous} are refused from now on, the new one is \
-                 {fingerprint}"
+                "read another TLS key: {file}; proxies with --fingerprint {previous} are refused from now on: restart them \
+                 with --fingerprint {fingerprint}"
             ),
             Self::DrainStarted { open_streams } => write!(f, "draining, streams still open: {open_streams}"),
             Self::DrainDeadlineSet { open_streams, within } => {

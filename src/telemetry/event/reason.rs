@@ -279,7 +279,7 @@ impl DisconnectReason {
 impl fmt::Display for DisconnectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::GoAway => f.write_str("announced that it leaves"),
+            Self::GoAway => f.write_str("announced that it leaves (GOAWAY)"),
             Self::Closed => f.write_str("closed the connection"),
             Self::Reset => f.write_str("connection reset (RST)"),
             Self::Truncated => f.write_str("connection closed without close_notify of TLS"),

@@ -9,7 +9,7 @@ use crate::wire::ActionError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// No frame has this type byte.
-    #[error("message of an unknown type")]
+    #[error("message of an unknown type ({0})")]
     UnknownType(u8),
     /// The checksum in the frame is not that of the received bytes: corruption in transit.
     #[error("corruption in transit: checksum mismatch")]
@@ -40,6 +40,6 @@ pub enum FrameError {
         field: &'static str,
     },
     /// The action of a MESSAGE frame is invalid.
-    #[error("{0}")]
+    #[error("{0} (MESSAGE)")]
     Action(#[from] ActionError),
 }
