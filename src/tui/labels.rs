@@ -24,7 +24,21 @@ pub struct Labels {
 /// What is shown in place of a secret, whatever its length.
 const MASK: &str = "***";
 
+/// The option of the join command whose word is the fingerprint of the server's key.
+const FINGERPRINT_OPTION: &str = "--fingerprint ";
+
 impl Labels {
+    /// Puts the fingerprint of another key into the join command, whichever it had before; not into one that has none, because
+    /// proxies verify the server otherwise.
+    pub(crate) fn set_fingerprint(&mut self, fingerprint: &str) {
+        let Some(join) = &mut self.join else { return };
+        if let Some(at) = join.find(FINGERPRINT_OPTION) {
+            let begin = at + FINGERPRINT_OPTION.len();
+            let end = join[begin..].find(' ').map_or(join.len(), |length| begin + length);
+            join.replace_range(begin..end, fingerprint);
+        }
+    }
+
     /// Returns `text` without the secret.
     pub(crate) fn mask(&self, text: &str) -> String {
         match &self.secret {

@@ -20,13 +20,13 @@ fn footer(fixture: &Fixture) -> String {
 #[test]
 fn without_a_proxy_the_keys_are_those_that_do_something() {
     for (width, height) in [(200, 50), (120, 36), (80, 24), (60, 15)] {
-        for screen in ["1", "3"] {
+        for screen in ["1", "2", "3"] {
             let mut fixture = Fixture::empty(width, height);
             fixture.tick(TICK);
             fixture.press(screen);
             let keys = footer(&fixture);
             assert!(keys.contains("a add a proxy") && keys.contains("? help"), "{keys}");
-            for idle in ["kill", "pause", "kick", "drain", "detail", "unfold"] {
+            for idle in ["kill", "pause", "kick", "limit", "drain", "policy", "detail", "unfold"] {
                 assert!(!keys.contains(idle), "{screen}: {keys}");
             }
         }
@@ -37,6 +37,11 @@ fn without_a_proxy_the_keys_are_those_that_do_something() {
         let keys = footer(&fixture);
         assert!(keys.contains(" x ") && !keys.contains("add a proxy"), "{keys}");
     }
+    // A service has limits and a policy, and nothing to kick or drain.
+    fixture.press("2G");
+    let keys = footer(&fixture);
+    assert!(keys.contains("l limit") && keys.contains("P policy"), "{keys}");
+    assert!(!keys.contains("kick") && !keys.contains("drain") && !keys.contains("weight"), "{keys}");
 }
 
 #[test]
@@ -100,7 +105,7 @@ fn the_timelines_say_how_many_links_do_not_fit() {
     let text = fixture.text();
     let title = text.lines().find(|line| line.contains("Proxy links")).unwrap();
     let drawn = text.lines().filter(|line| line.ends_with('▶')).count();
-    assert!(title.contains(&format!("  {drawn} of 8 ")) && title.contains("╳ lost"), "{text}");
+    assert!(title.contains(&format!("  {drawn}/8  last 2m")) && title.contains("╳ lost"), "{text}");
 }
 
 #[test]
@@ -123,8 +128,8 @@ fn users_that_have_left_stand_in_the_columns_of_the_others() {
 #[test]
 fn the_join_command_follows_a_change_of_the_key() {
     let mut fixture = Fixture::empty(120, 36);
-    fixture.model.labels.join =
-        Some("underpass proxy --server 198.51.100.1:7000 --fingerprint sha256:OLD".into());
+    let join = "underpass proxy --server 198.51.100.1:7000 --fingerprint sha256:OLDEST --token T --port 8080";
+    fixture.model.labels.join = Some(join.into());
     fixture.tick(TICK);
     fixture.hub.emit(EventKind::TlsKeyChanged {
         file: "/etc/tls.key".into(),
@@ -134,7 +139,8 @@ fn the_join_command_follows_a_change_of_the_key() {
     fixture.tick(TICK);
     fixture.press("a");
     let text = fixture.text();
-    assert!(text.contains("sha256:NEW") && !text.contains("sha256:OLD"), "{text}");
+    // Also where an earlier change was missed.
+    assert!(text.contains("--fingerprint sha256:NEW --token T") && !text.contains("sha256:OLD"), "{text}");
 }
 
 /// A proxy that is refused at once is in no snapshot: the event alone names it.

@@ -77,7 +77,11 @@ fn limits_are_understood_as_people_write_them() {
     // Some take 0 for no limit, others for no traffic.
     for line in ["limit 0", "limit down 0", "limit up 0 down 1M", "limit 0M", "limit 0/s", "limit 0.0"] {
         assert_eq!(run(&mut fixture, line), [], "{line}");
-        assert!(fixture.notice().contains("off removes the limit, p pauses"), "{line}: {}", fixture.notice());
+        assert!(
+            fixture.notice().contains("off removes the limit, pause stops"),
+            "{line}: {}",
+            fixture.notice()
+        );
     }
     for line in ["limit fast", "limit down", "down down", "limit 1X"] {
         assert_eq!(run(&mut fixture, line), [], "{line}");

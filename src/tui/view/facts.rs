@@ -116,9 +116,9 @@ fn channel_line(model: &Model, row: StreamRow<'_>, label: Span<'static>, width: 
         let retransmits = channel.tcp.map_or(0, |tcp| tcp.retransmitted_segments);
         let retransmits = (retransmits > 0).then(|| format::counted(retransmits, "retransmit"));
         for fact in retransmits.into_iter().chain([format::counted(channel.streams, "stream")]) {
-            let text = format!(", {fact}");
-            if line.iter().map(Span::width).sum::<usize>() + text.len() <= width.into() {
-                line.push(Span::styled(text, theme.dim));
+            let fact = Span::styled(format!(", {fact}"), theme.dim);
+            if line.iter().chain([&fact]).map(Span::width).sum::<usize>() <= width.into() {
+                line.push(fact);
             }
         }
     }

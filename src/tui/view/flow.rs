@@ -135,6 +135,7 @@ fn push_bottleneck_times(
         line.push(Span::styled("nothing", theme.text));
     }
     let mut used: usize = line.iter().map(Span::width).sum();
+    let mut is_first = true;
     for (name, stalled) in times {
         let share = stalled.as_secs_f64() / age.as_secs_f64().max(0.001) * 100.0;
         let style = if share >= 50.0 { theme.warn } else { theme.text };
@@ -143,9 +144,12 @@ fn push_bottleneck_times(
             Span::styled(format!("{} {:.0}%", format::latency(stalled), share.min(100.0)), style),
         ];
         used += time.iter().map(Span::width).sum::<usize>();
-        if used > width.into() {
+        // The first one is truncated where it does not fit; what else is left out leaves a sign.
+        if used > width.into() && !is_first {
+            line.push(Span::styled("…", theme.dim));
             break;
         }
+        is_first = false;
         line.extend(time);
         line.push(Span::raw("  "));
         used += 2;

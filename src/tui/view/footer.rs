@@ -15,7 +15,10 @@ use crate::tui::{
     format::{self, truncate, truncate_start},
     intent::{DialogIntent, Intent, JoinCommandIntent, KillScope, PauseChange, PriorityChange},
     keymap::{Binding, InputContext},
-    model::{CursorStep, LimitTarget, Model, Notice, NoticeLevel, Overlay, Prompt, PromptKind},
+    model::{
+        CursorStep, LimitTarget, Model, Notice, NoticeLevel, Overlay, Prompt, PromptKind, ProxyLine,
+        Selection,
+    },
 };
 
 /// Draws the notice row: the outcome of the operator's last action, or else the progress of a drain of the server.
@@ -112,10 +115,19 @@ fn key_word(model: &Model, binding: &'static Binding) -> Option<&'static str> {
                         | Intent::AskForLimit
                 )
         }
-        (_, None) => model.selection().is_some() || !acts_on_row(intent),
+        (_, None) => match model.selection() {
+            None => !acts_on_row(intent),
+            Some(Selection::Proxy(ProxyLine::Service(_))) => !acts_on_proxy(intent),
+            Some(_) => true,
+        },
         _ => true,
     };
     has_effect.then_some(binding.short)
+}
+
+/// Returns whether an intent of the proxies screen needs a selected proxy or channel.
+fn acts_on_proxy(intent: &Intent) -> bool {
+    matches!(intent, Intent::Open | Intent::AskToKick | Intent::AskForWeight | Intent::Drain(_))
 }
 
 /// Returns whether an intent needs a selected row.

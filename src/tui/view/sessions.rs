@@ -26,7 +26,7 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
 /// Draws a timeline of link conditions for each link, the most recent ones where not all fit.
 fn draw_timelines(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    let signs = "   ━ up  ▒ draining  ┄ reconnecting  ┤ closed  ╳ lost";
+    let signs = "  ━ up  ▒ draining  ┄ reconnecting  ┤ closed  ╳ lost";
     // On a narrow terminal the meaning of the signs is more important than the keys.
     let keys = if area.width < 100 { "" } else { "  [ ] zoom" };
     let links = model.shown().proxies.links();
@@ -36,7 +36,7 @@ fn draw_timelines(model: &Model, area: Rect, buf: &mut Buffer) {
     let (shown, all, window) = (rows.len(), links.all().len(), chart::window_name(model));
     let scope = match skip {
         0 => format!("  last {window}"),
-        _ if keys.is_empty() => format!("  {shown} of {all}"),
+        _ if keys.is_empty() => format!("  {shown}/{all}  last {window}"),
         _ => format!("  newest {shown} of {all}  last {window}"),
     };
     let rest = format!("{scope}{keys}{signs}");
