@@ -22,7 +22,7 @@ use crate::{
     operator::{LinkReport, ProcessHandle, ProxyHandle, ProxyReport, ProxyServiceReport, Role, Subject},
     proxy::{Proxy, ServedService},
     server::ShutdownSignals,
-    telemetry::{LogBroadcast, LogRing},
+    telemetry::{LogBroadcast, LogRing, ServedStats},
 };
 
 /// Runs the proxy. The first signal drains it, the second one stops it.
@@ -38,8 +38,10 @@ pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<
         descriptors::fit_proxy(&mut config, workers.count())?;
         let drain_timeout = config.drain_timeout;
         let servers: Vec<String> = config.servers.iter().map(|server| server.address.clone()).collect();
-        let proxy = Arc::new(Proxy::new(config, token, workers.clone()));
         let endpoint = MetricsEndpoint::open(args.metrics.metrics, false)?;
+        let (proxy, stats) = (Proxy::new(config, token, workers.clone()), Arc::<ServedStats>::default());
+        // Counting costs a proxy without metrics nothing.
+        let proxy = Arc::new(if endpoint.is_some() { proxy.with_stats(stats.clone()) } else { proxy });
         let shutdown = ShutdownSignals::default();
         let (draining, served, probed) = (shutdown.clone(), proxy.watch_services(), proxy.clone());
         let health = Health::new(workers, proxy.telemetry().clone(), move || {
@@ -53,7 +55,7 @@ pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<
                 Ok(())
             }
         });
-        let metrics = ProxyMetrics::new(proxy.telemetry().clone());
+        let metrics = ProxyMetrics::new(proxy.telemetry().clone(), stats);
         let scraped = MetricsEndpoint::serve(endpoint, &shutdown.drain, |listener| {
             metrics.serve(listener, health.clone())
         });

@@ -6,7 +6,7 @@ use super::{
     endpoint::Endpoint,
     handle::{Link, Stream},
 };
-use crate::ids::Priority;
+use crate::{ids::Priority, telemetry::ServedStream};
 
 /// Controls a stream from outside the task that relays it. Outlives the stream, and then has no effect.
 #[derive(Debug, Clone)]
@@ -22,6 +22,11 @@ impl Stream {
     /// task relays it.
     pub fn control(&self) -> StreamControl {
         StreamControl { link: self.link().clone(), endpoint: self.endpoint().clone() }
+    }
+
+    /// Has the bytes of a stream that the peer opened counted from now on.
+    pub fn count(&self, served: Arc<ServedStream>) {
+        self.endpoint().shared().set_served(served);
     }
 }
 

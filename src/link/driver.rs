@@ -29,7 +29,7 @@ use crate::{
     mux::Role,
     net::{BufferPool, ChannelSocket},
     runtime,
-    telemetry::{ChannelStats, DisconnectReason, TcpInfo},
+    telemetry::{ChannelStats, DisconnectReason, ServedChannel, TcpInfo},
     wire::{
         ErrorCode, Frame, TunnelMessage,
         binary::{self, FrameCodec, FrameError, MAX_FRAME},
@@ -87,8 +87,10 @@ pub struct NewChannel {
     pub codec: FrameCodec,
     /// Number of fields in the lines of a text peer; `None` for a binary peer.
     pub text: Option<FieldCount>,
-    /// Telemetry counters of the channel; `None` on a proxy.
+    /// Telemetry counters of the channel; `None` on a proxy without metrics.
     pub stats: Option<Arc<ChannelStats>>,
+    /// What counts the channel of a proxy while it is driven, in these counters; `None` on a server.
+    pub registration: Option<ServedChannel>,
 }
 
 /// A decoded frame of a binary peer, or a decoded line (one message) of a text peer.
@@ -144,6 +146,8 @@ pub struct Driver {
     /// Whether the kernel reports what the peer's kernel acknowledges. Not used for a text peer, which may not answer
     /// pings.
     knows_acks: bool,
+    /// Counts the channel of a proxy until the driver is dropped.
+    _registration: Option<ServedChannel>,
     /// The RTT for which the kernel's retransmission timeout was bounded last; zero before the first time.
     bounded_rtt: Duration,
 }
@@ -177,7 +181,7 @@ impl Driver {
     /// Adds a channel to `link`, and returns its driver, which the current runtime has to [run](Self::run). Returns
     /// `None` if the link has ended or is closing.
     pub fn attach(link: &Arc<Link>, new: NewChannel) -> Option<Self> {
-        let NewChannel { id, socket, rtt, read_ahead, codec, text, stats } = new;
+        let NewChannel { id, socket, rtt, read_ahead, codec, text, stats, registration } = new;
         socket.set_notsent_lowat(MAX_UNSENT_BYTES);
         socket.set_user_timeout(if text.is_none() { BINARY_USER_TIMEOUT } else { TEXT_USER_TIMEOUT });
         // If this process dies, the peer receives a reset, and can tell that from an end that a middlebox caused.
@@ -203,6 +207,7 @@ impl Driver {
             buffer: read_ahead,
             ack_progress,
             knows_acks,
+            _registration: registration,
             bounded_rtt: Duration::ZERO,
         })
     }

@@ -133,6 +133,9 @@ impl Endpoint {
             if let Some(inspector) = &self.inspector {
                 inspector.inspect_upload(bytes, stats);
             }
+        } else if let Some(served) = self.shared.served() {
+            // At a proxy the local socket is the target's.
+            served.add_down(bytes.len() as u64);
         }
     }
 
@@ -341,6 +344,8 @@ impl Endpoint {
             if let Some(inspector) = &self.inspector {
                 inspector.inspect_download(&delivery.queue, n, stats);
             }
+        } else if let Some(served) = self.shared.served() {
+            served.add_up(n as u64);
         }
         let before = delivery.queue.len();
         advance(&mut delivery.queue, n);

@@ -18,7 +18,7 @@ use super::{
     lock::{LeafGuard, LeafMutex},
 };
 use crate::{
-    telemetry::{Bottleneck, StreamPhase, StreamStats},
+    telemetry::{Bottleneck, ServedStream, StreamPhase, StreamStats},
     wire::ResetCode,
 };
 
@@ -29,6 +29,8 @@ pub(super) struct StreamShared {
     number: u32,
     /// Telemetry counters of the stream; `None` for a stream that the peer opened.
     stats: Option<Arc<StreamStats>>,
+    /// Counts the bytes of a stream that the peer opened; unset where nothing does.
+    served: OnceLock<Arc<ServedStream>>,
     /// Measures connect latency and time to first byte; `None` for a stream that the peer opened.
     latency: Option<LatencyTimer>,
     /// The recorded bottleneck of the sending direction: what keeps the local socket from being read, and for how
@@ -54,6 +56,7 @@ impl StreamShared {
         Self {
             number,
             stats,
+            served: OnceLock::new(),
             latency,
             send_bottleneck: LeafMutex::default(),
             activity: LeafMutex::default(),
@@ -73,6 +76,16 @@ impl StreamShared {
     /// Returns the telemetry counters of the stream; `None` for a stream that the peer opened.
     pub(super) fn stats(&self) -> Option<&Arc<StreamStats>> {
         self.stats.as_ref()
+    }
+
+    /// Has the bytes of a stream that the peer opened counted from now on. The first call counts.
+    pub(super) fn set_served(&self, served: Arc<ServedStream>) {
+        _ = self.served.set(served);
+    }
+
+    /// Returns what counts the bytes of a stream that the peer opened, if anything does.
+    pub(super) fn served(&self) -> Option<&Arc<ServedStream>> {
+        self.served.get()
     }
 
     /// Returns the latency timer, with the counters that its measurements belong to.

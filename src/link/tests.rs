@@ -87,7 +87,10 @@ async fn channel(id: u16) -> (NewChannel, TcpStream) {
     let (near, far) = connection().await;
     let socket = ChannelSocket::plain(near);
     let (read_ahead, codec) = Default::default();
-    (NewChannel { id, socket, rtt: None, read_ahead, codec, text: None, stats: None }, far)
+    (
+        NewChannel { id, socket, rtt: None, read_ahead, codec, text: None, stats: None, registration: None },
+        far,
+    )
 }
 
 /// The resumption by a proxy that reconnected at once could be reported before the loss, so that the proxy was shown

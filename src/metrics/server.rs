@@ -15,7 +15,7 @@ use crate::telemetry::{
 };
 
 /// Microseconds in a second: latencies are counted in microseconds and exposed in seconds.
-const MICROS: f64 = 1e6;
+pub(super) const MICROS: f64 = 1e6;
 
 /// A family of gauges: name, help and the value of each series.
 pub(super) type GaugeOf<T> = (&'static str, &'static str, fn(&T) -> u64);

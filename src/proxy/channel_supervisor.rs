@@ -19,7 +19,7 @@ use super::{
 use crate::{
     link::{Driver, Link, NewChannel},
     net::Negotiation,
-    telemetry::DisconnectReason,
+    telemetry::{DisconnectReason, ServedStats},
     wire::{HelloMode, Welcome},
 };
 
@@ -56,6 +56,8 @@ pub(super) struct ChannelSupervisor {
     /// resumption runs alone: the server detaches all earlier channels and issues another ticket, which later
     /// channels must present.
     resume_lock: RwLock<()>,
+    /// Counts the channels for the metrics; `None` for a proxy without.
+    stats: Option<Arc<ServedStats>>,
 }
 
 impl ChannelSupervisor {
@@ -69,7 +71,12 @@ impl ChannelSupervisor {
         welcome: &Welcome,
     ) -> Self {
         let ticket = Mutex::new(ResumptionTicket::from(welcome));
-        Self { dialer, link, target, go_away, ticket, resume_lock: RwLock::default() }
+        Self { dialer, link, target, go_away, ticket, resume_lock: RwLock::default(), stats: None }
+    }
+
+    /// Counts the channels in `stats`.
+    pub(super) fn counting(self, stats: Option<Arc<ServedStats>>) -> Self {
+        Self { stats, ..self }
     }
 
     /// Returns the link whose channels are kept established.
@@ -253,7 +260,12 @@ impl ChannelSupervisor {
         let rtt = negotiation.rtt();
         let (socket, read_ahead, codec) = negotiation.into_parts();
         let id = welcome.channel;
-        Driver::attach(&self.link, NewChannel { id, socket, rtt, read_ahead, codec, text: None, stats: None })
+        let addr = socket.addresses().map(|(_, server)| server);
+        let counted = self.stats.as_ref().zip(addr.ok()).map(|(stats, addr)| stats.channel_opened(id, addr));
+        let stats = counted.as_ref().map(|channel| channel.stats().clone());
+        let channel =
+            NewChannel { id, socket, rtt, read_ahead, codec, text: None, stats, registration: counted };
+        Driver::attach(&self.link, channel)
     }
 
     /// Returns whether the link cannot be resumed any more: the server has restarted, or its grace period is over.

@@ -21,7 +21,7 @@ use crate::{
     mux::MemoryBudget,
     net::Connector,
     runtime::{Tasks, Workers},
-    telemetry::Telemetry,
+    telemetry::{ServedStats, Telemetry},
     wire::handshake::Token,
 };
 
@@ -79,6 +79,13 @@ impl Proxy {
     #[must_use]
     pub fn with_connector(mut self, connector: Connector) -> Self {
         self.shared.connector = Arc::new(connector);
+        self
+    }
+
+    /// Counts streams, links and channels in `stats`.
+    #[must_use]
+    pub fn with_stats(mut self, stats: Arc<ServedStats>) -> Self {
+        self.shared.streams.stats = Some(stats);
         self
     }
 

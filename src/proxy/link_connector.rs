@@ -105,6 +105,9 @@ impl LinkConnector {
             Ok(Progress::Serving | Progress::Waiting) => {
                 // From now on there is something to resume.
                 link.set_resume_grace(grace);
+                if let Some(stats) = &self.shared.streams.stats {
+                    stats.link_registered();
+                }
                 Ok(ServerLink::new(link, id, go_away, services))
             }
             Err(_) => {
@@ -167,8 +170,10 @@ impl LinkConnector {
         };
         let (go_away, target) = (events.go_away.clone(), events.channels.clone());
         let link = Link::new(Role::Proxy, mux, None, events);
-        let supervisor =
-            Arc::new(ChannelSupervisor::new(dialer, link.clone(), target.clone(), go_away.clone(), &welcome));
+        let supervisor = Arc::new(
+            ChannelSupervisor::new(dialer, link.clone(), target.clone(), go_away.clone(), &welcome)
+                .counting(self.shared.streams.stats.clone()),
+        );
         // Attached before the other tasks start, so that they find a channel and join instead of resuming.
         let first = supervisor.attach(negotiation, &welcome);
         let mut keepers = ChannelKeepers::new(supervisor, target, tasks.clone());
@@ -197,7 +202,8 @@ impl LinkConnector {
         let link = Link::new(Role::Proxy, mux, Some(FieldCount::Four), events);
         let (socket, read_ahead, codec) = negotiation.into_parts();
         let text = Some(FieldCount::Four);
-        let channel = NewChannel { id: 1, socket, rtt: None, read_ahead, codec, text, stats: None };
+        let channel =
+            NewChannel { id: 1, socket, rtt: None, read_ahead, codec, text, stats: None, registration: None };
         // Attached before the registration starts, which needs a channel.
         if let Some(driver) = Driver::attach(&link, channel) {
             let (owned, stopping) = (link.clone(), tasks.clone());

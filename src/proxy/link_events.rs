@@ -90,6 +90,9 @@ impl LinkEvents for ServerLinkEvents {
     fn stream_opened(&self, stream: Stream, open: Open) {
         let Some(permit) = self.streams.admit() else {
             let (key, max) = (open.key, self.config.max_streams);
+            if let Some(stats) = &self.streams.stats {
+                stats.stream_refused();
+            }
             self.streams.log.log(|| {
                 tracing::warn!(
                     "stream {key} refused: the maximum of {max} streams is open (option --max-streams)"

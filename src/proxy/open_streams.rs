@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
-use crate::telemetry::{MAX_REFUSALS_PER_SECOND, Throttle};
+use crate::telemetry::{MAX_REFUSALS_PER_SECOND, ServedStats, Throttle};
 
 /// The open streams of all links of one proxy, limited because each takes a descriptor for its connection to the target.
 #[derive(Debug, Clone)]
@@ -16,6 +16,8 @@ pub(super) struct OpenStreams {
     pub(super) sockets: Arc<Semaphore>,
     /// Limits the log lines about single streams, which users cause.
     pub(super) log: Arc<Throttle>,
+    /// Counts streams, links and channels for the metrics; `None` for a proxy without.
+    pub(super) stats: Option<Arc<ServedStats>>,
 }
 
 impl OpenStreams {
@@ -25,6 +27,7 @@ impl OpenStreams {
             tracker: TaskTracker::new(),
             sockets: Arc::new(Semaphore::new(max)),
             log: Arc::new(Throttle::new(MAX_REFUSALS_PER_SECOND)),
+            stats: None,
         }
     }
 

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     config::ProxyConfig,
+    ids::ServiceKey,
     link::{Stream, StreamOutcome},
     net::{ConnectError, ConnectPolicy, Connector, addresses},
     runtime::Tasks,
@@ -73,6 +74,12 @@ pub(super) async fn serve_stream(context: StreamContext, stream: Stream, open: O
         });
         ResetCode::ForwardingLoop
     };
+    let served = streams.stats.as_ref().map(|stats| {
+        stats.stream_opened(&ServiceKey { port: open.port, group: service.config.key.group.clone() })
+    });
+    if let Some(served) = &served {
+        stream.count(served.clone());
+    }
     // The permit of the stream covers one connection; attempts to further addresses of the target need their own.
     let policy = ConnectPolicy::for_target(config.dial_timeout).with_extra_sockets(&streams.sockets);
     let connected = tokio::select! {
@@ -90,10 +97,16 @@ pub(super) async fn serve_stream(context: StreamContext, stream: Stream, open: O
     let socket = match connected {
         Ok(socket) => socket,
         Err(error) => {
+            if let Some(served) = &served {
+                served.connect_failed();
+            }
             streams.log.log(|| tracing::warn!(user, "stream {key}: cannot connect to {target}: {error}"));
             return stream.reset(connect_error_code(&error));
         }
     };
+    if let Some(served) = &served {
+        served.connected();
+    }
     if watched.is_watched()
         && let Ok((local, peer)) = addresses(&socket)
     {

@@ -54,7 +54,8 @@ impl AdmittedChannel {
         }
         slot.set_stats(guard.stats());
         let stats = Some(guard.stats().clone());
-        let channel = NewChannel { id: slot.id.index, socket, rtt, read_ahead, codec, text, stats };
+        let channel =
+            NewChannel { id: slot.id.index, socket, rtt, read_ahead, codec, text, stats, registration: None };
         let reason = Driver::attach_and_run(&slot.proxy.link, channel).await;
         guard.set_reason(slot.proxy.record_channel_end(reason));
     }

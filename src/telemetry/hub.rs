@@ -241,6 +241,11 @@ impl Telemetry {
         self.logs_fields.store(true, Relaxed);
     }
 
+    /// Returns the number of tasks that have panicked.
+    pub fn task_panics(&self) -> u64 {
+        self.task_panics.load(Relaxed)
+    }
+
     /// Returns the number of proxies that are connected, or within their grace period.
     pub fn proxy_count(&self) -> usize {
         self.proxies.len()

@@ -23,6 +23,7 @@ mod registry;
 mod sampler;
 mod scrape;
 mod series;
+mod served;
 mod snapshot;
 mod stats;
 mod table_mutex;
@@ -43,6 +44,7 @@ pub use rate::RateWindow;
 pub use sampler::Sampler;
 pub use scrape::{ProxySeries, ServerSeries, ServiceSeries};
 pub use series::{MAX_PROXY_SERIES, MAX_SERVICE_SERIES, MemorySource, MemoryUse, StreamEnds};
+pub use served::{ChannelSums, ProxyFigures, ServedChannel, ServedSeries, ServedStats, ServedStream};
 pub use snapshot::{
     ChannelSnapshot, ChannelState, ProxySnapshot, SelectedStream, ServiceSnapshot, Snapshot, StreamSnapshot,
     StreamState, Totals, UserSnapshot,

@@ -104,7 +104,18 @@ async fn counters_move_while_a_stream_is_open() {
     check_with_promtool(&["check", "metrics"], &text);
     let (_, head, body) = request(metrics, "/metrics", "application/openmetrics-text;version=1.0.0").await;
     assert!(head.contains("application/openmetrics-text") && body.ends_with("# EOF\n"), "{head}");
-    let (_, text) = scrape(proxy_metrics).await;
+    let (at_proxy, text) = scrape(proxy_metrics).await;
+    for (name, value) in [
+        (format!("underpass_proxied_streams_open{{{service}}}"), 1.0),
+        (format!("underpass_target_traffic_bytes_total{{{service},direction=\"download\"}}"), 1000.0),
+        (format!("underpass_target_traffic_bytes_total{{{service},direction=\"upload\"}}"), 1000.0),
+        (format!("underpass_target_connect_seconds_count{{{service}}}"), 1.0),
+        ("underpass_links_registered_total".to_owned(), 1.0),
+        ("underpass_link_channels".to_owned(), 2.0),
+    ] {
+        assert_eq!(at_proxy.get(&name), value, "{name}\n{text}");
+    }
+    assert!(at_proxy.get("underpass_link_bytes_total{direction=\"sent\"}") > 1000.0);
     check_with_promtool(&["check", "metrics"], &text);
 
     drop(user);
