@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context;
 use signal_hook::consts::SIGTTOU;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 use super::args::LogArgs;
 use crate::{
@@ -88,6 +88,27 @@ impl Write for BatchedStderr {
     }
 }
 
+/// Replaces the filter of the log. Clones replace the same one.
+#[derive(Clone)]
+pub(super) struct LogFilter(Arc<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
+
+impl LogFilter {
+    /// Replaces the filter by the one with this text, for all records from now on.
+    ///
+    /// # Errors
+    /// The text is no filter.
+    pub(super) fn set(&self, text: &str) -> anyhow::Result<()> {
+        (self.0)(parse_filter(text)?).context("cannot replace the log filter")
+    }
+}
+
+/// Parses a filter, and adds what no filter of the operator has to say.
+fn parse_filter(text: &str) -> anyhow::Result<EnvFilter> {
+    let filter: EnvFilter = text.parse().with_context(|| format!("invalid log filter \"{text}\""))?;
+    // It logs each certificate that does not verify as an error, which the caller reports with what to do, if it is one.
+    Ok(filter.add_directive("rustls_platform_verifier=off".parse().context("invalid log filter")?))
+}
+
 /// Keeps the log writer alive. Dropping it writes the queued lines, for at most two seconds.
 #[derive(Debug, Default)]
 pub(super) struct LogGuard {
@@ -113,23 +134,21 @@ impl Drop for LogGuard {
 }
 
 /// Installs the global `tracing` subscriber. May be called once in a process. `ring` receives the records only if they go
-/// to the cockpit; those who watch through the control socket read `broadcast`.
+/// to the cockpit; those who watch through the control socket read `broadcast`. Returns the means to replace the filter, too.
 pub(super) fn init(
     destination: LogDestination,
     args: &LogArgs,
     ring: &LogRing,
     broadcast: &LogBroadcast,
-) -> anyhow::Result<LogGuard> {
-    let filter = &args.log;
-    let filter: EnvFilter = filter.parse().with_context(|| format!("invalid log filter \"{filter}\""))?;
-    // It logs each certificate that does not verify as an error, which the caller reports with what to do, if it is one.
-    let filter = filter.add_directive("rustls_platform_verifier=off".parse().context("invalid log filter")?);
+) -> anyhow::Result<(LogGuard, LogFilter)> {
+    let (filter, handle) = reload::Layer::new(parse_filter(&args.log)?);
+    let replace = LogFilter(Arc::new(move |filter| handle.reload(filter)));
     // The layers format every record they are given, so the filter encloses them.
     let registry = tracing_subscriber::registry().with(filter).with(broadcast.clone());
     match destination {
         LogDestination::Cockpit => {
             registry.with(tui::LogLayer::new(ring.clone())).init();
-            Ok(LogGuard::default())
+            Ok((LogGuard::default(), replace))
         }
         LogDestination::Stderr => {
             // A process in the background of a terminal with `stty tostop` would be stopped by its first line.
@@ -141,7 +160,7 @@ pub(super) fn init(
                 .finish(BatchedStderr { buffer: Vec::new(), is_writing: is_writing.clone() });
             let has_colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             registry.with(args.log_format.layer(writer, has_colours)).init();
-            Ok(LogGuard { worker: Some(worker), is_writing })
+            Ok((LogGuard { worker: Some(worker), is_writing }, replace))
         }
     }
 }

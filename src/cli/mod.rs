@@ -18,6 +18,7 @@ mod metrics;
 mod operate;
 mod output;
 mod proxy;
+mod reload;
 mod run_demo;
 mod server;
 mod service_manager;
@@ -54,7 +55,7 @@ pub fn run() -> ExitCode {
         Err(error) => return error.report(),
     };
     let result = match args.command {
-        CliCommand::Server(args) => server::run(*args, &options),
+        CliCommand::Server(args) => server::run(*args, options),
         CliCommand::Proxy(args) => proxy::run(*args, &options),
         CliCommand::Token(args) => token::print(&args),
         CliCommand::Config(args) => config::run(args.command),

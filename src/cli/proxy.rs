@@ -27,7 +27,7 @@ use crate::{
 
 /// Runs the proxy. The first signal drains it, the second one stops it.
 pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<ExitCode> {
-    let _log = log::init(LogDestination::Stderr, &args.log, &LogRing::new(), &LogBroadcast::default())?;
+    let (_log, _) = log::init(LogDestination::Stderr, &args.log, &LogRing::new(), &LogBroadcast::default())?;
     options.log();
     let token = args.token.token()?.context(
         "missing token: give --token-file FILE, --token TOKEN or UNDERPASS_TOKEN; a server that generated its token says at its \

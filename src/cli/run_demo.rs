@@ -51,7 +51,7 @@ const USERS: u8 = 5;
 pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let destination = terminal::log_destination(args.screen.no_tui);
     let ring = LogRing::new();
-    let log = log::init(destination, &args.log, &ring, &LogBroadcast::default())?;
+    let (log, _) = log::init(destination, &args.log, &ring, &LogBroadcast::default())?;
     // Each stream takes four: users, server, proxies and origin are one process.
     descriptors::raise();
     let summary = host::run(&args.workers, async |workers| demo(&args, (destination, &ring), workers).await)?;

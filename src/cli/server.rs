@@ -17,6 +17,7 @@ use super::{
     log_format::LogFormat,
     metrics::MetricsEndpoint,
     operate, output,
+    reload::{Reloader, UnlimitedToken},
     service_manager::{self, ServiceManager, Watched},
     signals::{self, Hangup},
     state_dir::KeptIn,
@@ -24,7 +25,7 @@ use super::{
     tokens_file::{TokensFile, check_unlimited},
     user_id_key,
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     config::ServerConfig,
@@ -39,7 +40,7 @@ use crate::{
 };
 
 /// Runs the server until it has drained or was stopped.
-pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: ServerArgs, options: ResolvedOptions) -> anyhow::Result<ExitCode> {
     let destination = terminal::log_destination(args.screen.no_tui);
     let ring = LogRing::new();
     let settings = match destination {
@@ -47,7 +48,7 @@ pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result
         LogDestination::Stderr => Settings::default(),
     };
     let log_records = LogBroadcast::default();
-    let _log = log::init(destination, &args.log, &ring, &log_records)?;
+    let (_log, log_filter) = log::init(destination, &args.log, &ring, &log_records)?;
     options.log();
     let is_shown = destination == LogDestination::Cockpit || stderr().is_terminal();
     let (token, kept) = match args.token.token()? {
@@ -110,26 +111,34 @@ pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result
         let scraped = MetricsEndpoint::serve(endpoint, &shutdown.drain, |listener| {
             metrics.serve(listener, health.clone())
         });
-        let (hangup, reload) = Hangup::of_service();
+        let (hangup, hangups) = Hangup::of_service();
         let manager = ServiceManager::from_env();
-        let watched = Watched { health: health.clone(), shutdown: &shutdown, reload: Some(reload.clone()) };
+        let watched = Watched { health: health.clone(), shutdown: &shutdown, reload: Some(hangups.clone()) };
         // The ports listen already.
         let informed = manager.inform(watched, std::future::ready(()), || status(&telemetry, &shutdown));
         signals::follow(shutdown.clone(), drain_timeout, hangup)?;
-        let reloading = follow_files(certificate, tls, reload.clone(), telemetry.clone());
+        let unlimited =
+            token.as_ref().map(|token| UnlimitedToken { key: token.key(), is_generated: kept.is_some() });
+        let reloader = Reloader::new(&server, credentials.clone(), unlimited, options, log_filter);
+        let reloading = follow_files(certificate, tls, reloader.files(), telemetry.clone());
+        let tokens_reload = reloader.files();
+        let (reload, requests) = mpsc::channel(1);
         let subject = Subject::Server(ServerHandle {
             telemetry: telemetry.clone(),
             commands: control.clone(),
             log: log_records,
         });
-        let process =
-            ProcessHandle { drain: shutdown.drain.clone(), abort: shutdown.abort.clone(), reload: None };
+        let process = ProcessHandle {
+            drain: shutdown.drain.clone(),
+            abort: shutdown.abort.clone(),
+            reload: Some(reload),
+        };
         let mut socket = operate::open(&args.control, Role::Server, hands_over, subject, process)?;
         let source = InProcessSource::new(telemetry.clone(), control, ring.clone());
         let mut cockpit = host::Cockpit::open(destination, Box::new(source), (labels, settings), &shutdown)?;
         let reload_tokens = async {
             match tokens {
-                Some(file) => file.follow(credentials, &telemetry, reload).await,
+                Some(file) => file.follow(credentials, &telemetry, tokens_reload).await,
                 None => std::future::pending().await,
             }
         };
@@ -139,6 +148,7 @@ pub(super) fn run(args: ServerArgs, options: &ResolvedOptions) -> anyhow::Result
             () = reloading => unreachable!("never completes"),
             never = scraped => match never {},
             never = informed => match never {},
+            () = reloader.follow(hangups, requests) => unreachable!("never completes"),
             () = reload_tokens => unreachable!("never completes"),
             () = socket.serve() => unreachable!("never completes"),
         };

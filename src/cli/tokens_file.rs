@@ -80,7 +80,7 @@ impl TokensFile {
                 continue;
             }
             match read.unwrap_or_else(|error| Err(error.into())) {
-                Ok(Some(entries)) => credentials.replace_entries(entries),
+                Ok(Some(entries)) => _ = credentials.replace_entries(entries),
                 Ok(None) => {}
                 Err(error) => _ = telemetry.emit(EventKind::TokensInvalid { reason: format!("{error:#}") }),
             }

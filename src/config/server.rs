@@ -166,6 +166,38 @@ impl ServerConfig {
     /// The default drain timeout: less than the 10 s after which `docker stop` kills, with the clean-up after it.
     pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 
+    /// Returns this configuration of a running server with the values of `new` where they can change while it runs: they are
+    /// read for each new connection, stream, proxy or service. The others concern what was created at the start.
+    #[must_use]
+    pub fn with_changes_of(&self, new: &Self) -> Self {
+        let new = new.clone();
+        Self {
+            allowed_ports: new.allowed_ports,
+            text_proxies: new.text_proxies,
+            insecure: new.insecure,
+            text_without_token: new.text_without_token,
+            default_policy: new.default_policy,
+            proxy_wait_timeout: new.proxy_wait_timeout,
+            grace_period: new.grace_period,
+            successor: new.successor,
+            initial_window: new.initial_window,
+            max_chunk: new.max_chunk,
+            stripe: new.stripe,
+            congestion: new.congestion,
+            inspect_protocols: new.inspect_protocols,
+            trusted_balancers: new.trusted_balancers,
+            user_networks: new.user_networks,
+            max_streams: new.max_streams,
+            max_streams_per_address: new.max_streams_per_address,
+            max_streams_per_service: new.max_streams_per_service,
+            max_streams_per_proxy: new.max_streams_per_proxy,
+            max_connections_per_second: new.max_connections_per_second,
+            idle_timeout: new.idle_timeout,
+            max_channels_per_address: new.max_channels_per_address,
+            ..self.clone()
+        }
+    }
+
     /// Returns the most user connections of one client address: by default half of all, so that one address cannot take
     /// what all others need, and a carrier-grade NAT with hundreds of users stays far below it.
     pub fn max_streams_per_address(&self) -> usize {

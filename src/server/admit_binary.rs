@@ -209,9 +209,9 @@ fn welcome(
         epoch: ticket.epoch,
         channel,
         features,
-        max_streams: u32::try_from(mux.max_streams.min(core.config.max_streams)).unwrap_or(u32::MAX),
-        first_window: core.config.initial_window,
-        grace_ms: millis(core.config.grace_period),
+        max_streams: u32::try_from(mux.max_streams.min(core.config().max_streams)).unwrap_or(u32::MAX),
+        first_window: core.config().initial_window,
+        grace_ms: millis(core.config().grace_period),
         // A proxy that joins has just proved that it knows the secret.
         resume_secret: (mode != HelloMode::Join).then_some(ticket.secret),
         mac: [0; 32],

@@ -41,7 +41,7 @@ pub(super) async fn admit_text(
     };
     pending.identify(None);
     let is_loopback = addr.ip().to_canonical().is_loopback();
-    let is_allowed = match core.config.text_proxies {
+    let is_allowed = match core.config().text_proxies {
         TextProxies::Off => false,
         TextProxies::Loopback => is_loopback,
         TextProxies::Anywhere => true,
@@ -51,7 +51,7 @@ pub(super) async fn admit_text(
         return refuse(negotiation, fields, ErrorCode::TextNotAllowed, reason).await;
     }
     // The token is in the next line.
-    if !(negotiation.is_tls() || is_loopback || core.config.insecure) {
+    if !(negotiation.is_tls() || is_loopback || core.config().insecure) {
         let reason = "text-format proxies need TLS from another machine (server option --insecure)";
         return refuse(negotiation, fields, ErrorCode::TextNotAllowed, reason).await;
     }
@@ -71,7 +71,7 @@ pub(super) async fn admit_text(
         grant = found;
         negotiation.consume(length);
         (line, _, _) = negotiation.peek_line().await?;
-    } else if !(core.config.text_without_token && is_loopback) {
+    } else if !(core.config().text_without_token && is_loopback) {
         let reason = "not authenticated: send AUTH with the token first";
         return refuse(negotiation, fields, ErrorCode::NotAuthenticated, reason).await;
     }

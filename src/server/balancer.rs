@@ -6,6 +6,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,7 @@ const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct Balancers {
     /// The addresses from which a header is required.
-    trusted: NetworkSet,
+    trusted: ArcSwap<NetworkSet>,
     /// How long a header may take.
     timeout: Duration,
     /// The connections to public ports whose header is not complete: where the table is full, a new one displaces one of
@@ -91,15 +92,20 @@ impl Balancers {
     /// Returns the load balancers that the configuration trusts.
     pub(super) fn new(config: &ServerConfig) -> Self {
         Self {
-            trusted: config.trusted_balancers.clone(),
+            trusted: ArcSwap::from_pointee(config.trusted_balancers.clone()),
             timeout: config.handshake_step_timeout,
             pending_users: PendingTable::new(config.max_pending_handshakes / 2),
         }
     }
 
+    /// Replaces the addresses from which a header is required, for new connections.
+    pub(super) fn replace_trusted(&self, trusted: NetworkSet) {
+        self.trusted.store(Arc::new(trusted));
+    }
+
     /// Returns whether a connection from `addr` has to begin with a header.
     pub(super) fn is_trusted(&self, addr: SocketAddr) -> bool {
-        self.trusted.find(addr.ip()).is_some()
+        self.trusted.load().find(addr.ip()).is_some()
     }
 
     /// Admits a connection from `addr` to a public port, whose header is to be read.

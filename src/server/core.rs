@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -45,8 +45,10 @@ const MAX_REASON_CHARS: usize = 200;
 /// The state that all tasks of one server share.
 #[derive(Debug)]
 pub(super) struct Core {
-    /// The validated configuration of the server.
-    pub(super) config: ServerConfig,
+    /// The validated configuration of the server, of which a part may be replaced while it runs.
+    config: ArcSwap<ServerConfig>,
+    /// The maximum of streams at the start, by which memory and descriptors were divided: none later exceeds it.
+    max_streams_at_start: usize,
     /// What the proxies of each token may do. A proxy must know one of the tokens to be admitted.
     pub(super) grants: ArcSwap<Grants>,
     /// Counts wrong tokens, and blocks the addresses that send many.
@@ -149,8 +151,27 @@ impl Core {
             open_ports: TaskTracker::new(),
             abort,
             telemetry,
-            config,
+            max_streams_at_start: config.max_streams,
+            config: ArcSwap::from_pointee(config),
         })
+    }
+
+    /// Returns the configuration that applies now. It is not kept: what outlasts a statement takes the values that it needs.
+    pub(super) fn config(&self) -> Guard<Arc<ServerConfig>> {
+        self.config.load()
+    }
+
+    /// Replaces that part of the configuration which can change while the server runs, for everything that begins from now
+    /// on. Returns the configuration that applies then.
+    pub(super) fn replace_config(&self, new: &ServerConfig) -> Arc<ServerConfig> {
+        let mut config = self.config().with_changes_of(new);
+        config.max_streams = config.max_streams.min(self.max_streams_at_start);
+        let config = Arc::new(config);
+        self.user_admission.replace_limits(&config);
+        self.descriptors.set_max_per_address(config.max_channels_per_address());
+        self.balancers.replace_trusted(config.trusted_balancers.clone());
+        self.config.store(config.clone());
+        config
     }
 
     /// Returns an id for a new proxy that no other one has.

@@ -48,13 +48,13 @@ impl Credentials {
     }
 
     /// Replaces the entries of all servers that run with these credentials. Proxies whose token has no entry any more are
-    /// disconnected.
-    pub fn replace_entries(&self, entries: ProxyEntries) {
+    /// disconnected. Returns whether they are others.
+    pub fn replace_entries(&self, entries: ProxyEntries) -> bool {
         self.entries.send_if_modified(|current| {
             let is_other = *current != entries;
             *current = entries;
             is_other
-        });
+        })
     }
 
     /// Returns a receiver of the entries that apply.

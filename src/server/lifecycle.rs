@@ -66,6 +66,19 @@ pub struct Server {
     addr: SocketAddr,
 }
 
+/// Changes the configuration of a running server.
+#[derive(Debug, Clone)]
+pub struct LiveConfig(Arc<Core>);
+
+impl LiveConfig {
+    /// Replaces that part of the configuration which can change while the server runs
+    /// ([`with_changes_of`](ServerConfig::with_changes_of)), for everything that begins from now on. Returns the configuration that
+    /// applies then; the maximum of streams is at most that of the start.
+    pub fn replace(&self, new: &ServerConfig) -> Arc<ServerConfig> {
+        self.0.replace_config(new)
+    }
+}
+
 impl Server {
     /// Opens the tunnel port. `credentials` may be a [`Token`](crate::wire::handshake::Token), which may do everything. Returns
     /// the server and the sending end of its command queue.
@@ -118,13 +131,18 @@ impl Server {
         self.addr
     }
 
+    /// Returns the means to change the configuration while the server runs.
+    pub fn live_config(&self) -> LiveConfig {
+        LiveConfig(self.core.clone())
+    }
+
     /// Serves until `shutdown` is signalled, then drains: open streams may finish within the configured drain
     /// timeout. Returns what was left when the server ended.
     pub async fn run(self, shutdown: ShutdownSignals) -> ShutdownReport {
         let Self { core, listener, mut commands, mut entries, addr } = self;
         core.telemetry.emit(EventKind::Listening { addr });
         core.tasks.spawn("tunnel port", tunnel_port::run(core.clone(), listener));
-        let retention = core.config.user_retention;
+        let retention = core.config().user_retention;
         let mut sweep = tokio::time::interval((retention / 5).max(MIN_SWEEP_INTERVAL));
         let drained = core.drain(&shutdown);
         let mut drained = std::pin::pin!(drained);

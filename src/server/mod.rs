@@ -55,5 +55,5 @@ mod users;
 mod wrong_tokens;
 
 pub use credentials::Credentials;
-pub use lifecycle::{BindError, Server};
+pub use lifecycle::{BindError, LiveConfig, Server};
 pub use shutdown::{ShutdownReport, ShutdownSignals};

@@ -31,12 +31,12 @@ pub(super) fn start_proxy(
     let name = display_name(name, id, &counted.grant().name());
     let guard = core.telemetry.proxy_up(id, name, addr);
     let config = MuxConfig {
-        initial_window: core.config.initial_window,
-        last_stream_number: core.config.last_stream_number,
+        initial_window: core.config().initial_window,
+        last_stream_number: core.config().last_stream_number,
         budget: core.memory.clone(),
-        chunk_size: core.config.max_chunk,
-        allow_striping: core.config.stripe,
-        max_streams: core.config.max_streams_per_proxy(),
+        chunk_size: core.config().max_chunk,
+        allow_striping: core.config().stripe,
+        max_streams: core.config().max_streams_per_proxy(),
         ..MuxConfig::default()
     };
     let events = Arc::new(RemoteProxyEvents::new(core.clone()));

@@ -33,12 +33,12 @@ pub(super) async fn run(core: Arc<Core>, service: Arc<Service<RemoteProxy>>, lis
         let stop = async {
             tokio::select! {
                 () = service.close.cancelled() => {}
-                () = service.wait_idle(core.config.idle_service_timeout) => {}
+                () = service.wait_idle(core.config().idle_service_timeout) => {}
             }
         };
         let Some(open) = &listener else { return };
         accept_loop(open, &core.telemetry, stop, &admit).await;
-        if service.close.is_cancelled() && core.config.reuse_port {
+        if service.close.is_cancelled() && core.config().reuse_port {
             open.divert_new_connections();
             let half_open_completed = async {
                 tokio::select! {

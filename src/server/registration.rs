@@ -129,7 +129,7 @@ fn complete(
     match proxy.add_service(&service, search) {
         Ok(true) => {
             // From now on there is something to resume.
-            proxy.link.set_resume_grace(core.config.grace_period);
+            proxy.link.set_resume_grace(core.config().grace_period);
             proxy.report_registered(&service);
         }
         Ok(false) => {}
@@ -215,7 +215,7 @@ fn enter_service(
     let descriptor = core.descriptors.reserve(member.proxy.address).map_err(no_descriptor)?;
     let service = Service::new(
         core.telemetry.register_service(ServiceKey { port, group: group.clone() }),
-        core.config.default_policy,
+        core.config().default_policy,
         RateLimit::new(&core.limit_count),
         core.close_ports.child_token(),
     );
@@ -244,12 +244,12 @@ fn start_service(
 /// Opens the public port `port`, if the configuration allows it. Connections accepted from it are reset when they are
 /// closed (`SO_LINGER` 0) until all data has been relayed, so that an aborted transfer never looks complete.
 fn open_port(core: &Core, port: u16) -> Result<Listener, RegistrationRefusal> {
-    let allowed = core.config.allowed_ports;
+    let allowed = core.config().allowed_ports;
     if !allowed.contains(port) {
         return Err(RegistrationRefusal::PortNotAllowed { port, allowed });
     }
-    let addr = SocketAddr::new(core.config.bind, port);
-    Listener::bind_with_reset_on_close(addr, core.config.reuse_port).map_err(|source| match source.kind() {
+    let addr = SocketAddr::new(core.config().bind, port);
+    Listener::bind_with_reset_on_close(addr, core.config().reuse_port).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => RegistrationRefusal::PortInUse(port),
         io::ErrorKind::PermissionDenied => RegistrationRefusal::PermissionDenied(port),
         _ => RegistrationRefusal::CannotOpen { port, source },
@@ -263,7 +263,7 @@ async fn open_any_port(
     group: &Group,
     member: &Member<RemoteProxy>,
 ) -> Result<Arc<Service<RemoteProxy>>, RegistrationRefusal> {
-    let allowed = core.config.allowed_ports;
+    let allowed = core.config().allowed_ports;
     let try_port = |port| {
         if member.proxy.is_closing() {
             return Some(Err(RegistrationRefusal::ProxyClosing));
@@ -304,11 +304,11 @@ async fn find_port<T>(
 
 /// Opens the port if no process listens on it.
 fn open_if_free(core: &Core, port: u16) -> Option<Listener> {
-    let addr = SocketAddr::new(core.config.bind, port);
+    let addr = SocketAddr::new(core.config().bind, port);
     // Binding with `SO_REUSEPORT` also succeeds on a port that another process shares. A free port is one that can be bound
     // without it.
     let unshared = Listener::bind_with_reset_on_close(addr, false).ok()?;
-    if !core.config.reuse_port {
+    if !core.config().reuse_port {
         return Some(unshared);
     }
     drop(unshared);

@@ -76,7 +76,7 @@ impl Core {
                 entry: grant.name(),
                 has_expired,
                 proxies: proxies.len(),
-                within: self.config.drain_timeout,
+                within: self.config().drain_timeout,
             });
         }
         for proxy in proxies {
@@ -89,7 +89,7 @@ impl Core {
         proxy.start_closing(DisconnectReason::TokenEnded);
         // It connects again at once, and is told why that is refused.
         proxy.link.send_go_away(ResetCode::Shutdown);
-        let deadline = Instant::now() + self.config.drain_timeout;
+        let deadline = Instant::now() + self.config().drain_timeout;
         self.tasks.spawn(format!("end of proxy {}", proxy.id), async move {
             let streams_ended = async {
                 while proxy.link.stream_count() > 0 {

@@ -71,15 +71,15 @@ impl Core {
             () = shutdown.abort.cancelled() => {}
         }
         // Includes the handover: a service manager kills the process after a time that begins now.
-        let drain_timeout = self.config.drain_timeout;
+        let drain_timeout = self.config().drain_timeout;
         let deadline = Instant::now() + drain_timeout;
         self.draining.cancel();
-        if !self.config.reuse_port {
+        if !self.config().reuse_port {
             self.close_ports.cancel();
         }
         self.telemetry.emit(EventKind::DrainStarted { open_streams: self.open_streams() });
         let ports_closed = async {
-            if self.config.reuse_port {
+            if self.config().reuse_port {
                 // A proxy that has not moved by then is not expected to.
                 let within = HANDOVER_TIMEOUT.min(drain_timeout.saturating_sub(HALF_OPEN_TIMEOUT));
                 _ = timeout(within, self.all_proxies_moved()).await;
@@ -131,7 +131,7 @@ impl Core {
 
     /// Sends GOAWAY to a proxy, with the address of the successor if one is configured.
     pub(super) fn send_go_away(&self, proxy: &RemoteProxy) {
-        proxy.link.send_go_away_with_successor(self.config.successor.as_deref(), ResetCode::Shutdown);
+        proxy.link.send_go_away_with_successor(self.config().successor.as_deref(), ResetCode::Shutdown);
     }
 
     /// Waits until every proxy has moved to the successor or has disconnected.

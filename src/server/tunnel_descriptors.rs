@@ -1,6 +1,12 @@
 //! The descriptors of channels and public ports, and the share of each address that proxies connect from.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -33,7 +39,7 @@ pub(super) struct TunnelDescriptors {
     /// The most descriptors in total.
     max: usize,
     /// The most descriptors of the proxies from one address.
-    max_per_address: usize,
+    max_per_address: AtomicUsize,
     /// Holds one permit for each descriptor that may be in use.
     permits: Arc<Semaphore>,
     /// The descriptors in use of each address. One without any has no entry.
@@ -56,10 +62,15 @@ impl TunnelDescriptors {
     pub(super) fn new(config: &ServerConfig) -> Arc<Self> {
         Arc::new(Self {
             max: config.max_channels_and_ports,
-            max_per_address: config.max_channels_per_address(),
+            max_per_address: config.max_channels_per_address().into(),
             permits: Arc::new(Semaphore::new(config.max_channels_and_ports)),
             by_address: Mutex::default(),
         })
+    }
+
+    /// Replaces the most descriptors of the proxies from one address. Those in use stay.
+    pub(super) fn set_max_per_address(&self, max: usize) {
+        self.max_per_address.store(max, Relaxed);
     }
 
     /// Reserves the descriptor of one more channel or public port of a proxy from `address`.
@@ -74,8 +85,9 @@ impl TunnelDescriptors {
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| total)?;
         let mut by_address = self.by_address.lock();
         let in_use = by_address.get(&address).copied().unwrap_or_default();
-        if in_use >= self.max_per_address {
-            return Err(MaxChannelsAndPorts::Address(address, self.max_per_address));
+        let max_per_address = self.max_per_address.load(Relaxed);
+        if in_use >= max_per_address {
+            return Err(MaxChannelsAndPorts::Address(address, max_per_address));
         }
         by_address.insert(address, in_use + 1);
         Ok(TunnelDescriptor { _permit: permit, owner: self.clone(), address })

@@ -46,12 +46,12 @@ async fn admit_connection(
     let Some(addr) = proxy_address(&core, &mut pending, &socket, addr).await else { return };
     let channel = {
         let socket = ChannelSocket::plain(socket);
-        if let Some(name) = core.config.congestion.requested_name(socket.is_loopback()) {
+        if let Some(name) = core.config().congestion.requested_name(socket.is_loopback()) {
             socket.request_congestion_control(name);
         }
         let mut negotiation = Negotiation::new(socket);
-        negotiation.set_step_timeout(core.config.handshake_step_timeout);
-        let timeout = core.config.handshake_timeout;
+        negotiation.set_step_timeout(core.config().handshake_step_timeout);
+        let timeout = core.config().handshake_timeout;
         let displaced = pending.displaced().clone();
         tokio::select! {
             // A deadline for each message, so that a silent connection is soon closed, and one for the whole handshake.
@@ -101,13 +101,13 @@ async fn handshake(
 ) -> Result<AdmittedChannel, NegotiationError> {
     let mut format = negotiation.detect_format().await?;
     if let DetectedFormat::Tls = format {
-        let tls = core.config.tls.as_ref().ok_or(NegotiationError::TlsDisabled)?;
-        negotiation.accept_tls(tls).await?;
+        let tls = core.config().tls.clone().ok_or(NegotiationError::TlsDisabled)?;
+        negotiation.accept_tls(&tls).await?;
         format = negotiation.detect_format().await?;
     }
     match format {
         DetectedFormat::Tls => unreachable!("TLS is detected only on a connection without it"),
-        DetectedFormat::Binary if core.config.tls.is_some() && !negotiation.is_tls() => {
+        DetectedFormat::Binary if core.config().tls.is_some() && !negotiation.is_tls() => {
             refuse_without_tls(negotiation).await
         }
         DetectedFormat::Binary => admit_binary(core, pending, negotiation, addr).await,

@@ -33,15 +33,14 @@ mod tests;
 /// time, it may open at once.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Limits the user connections of a server.
+/// As many permits as there are: the number of connections that a wait for the last one can ask for at once.
+const ALL_PERMITS: u32 = u32::MAX >> 3;
+
+/// What limits the user connections of a server.
 #[derive(Debug)]
-pub(super) struct UserAdmission {
+struct UserLimits {
     /// The networks of the users that the server admits to any service.
     networks: UserNetworks,
-    /// The networks whose users the operator has banned, until the server ends.
-    banned: ArcSwap<NetworkSet>,
-    /// The same networks as the operator named them, at most [`UserNetworks::MAX`]; the set joins neighbours.
-    named_bans: Mutex<BTreeSet<Network>>,
     /// The most connections in total.
     max_streams: usize,
     /// The most connections of one service.
@@ -50,7 +49,18 @@ pub(super) struct UserAdmission {
     max_per_address: usize,
     /// How many new connections one client address may open in a second; `None`: any number.
     max_per_second: Option<NonZeroU32>,
-    /// Holds one permit for each connection that may be open. A shutdown waits until all are back.
+}
+
+/// Limits the user connections of a server.
+#[derive(Debug)]
+pub(super) struct UserAdmission {
+    /// The limits, which may be replaced.
+    limits: ArcSwap<UserLimits>,
+    /// The networks whose users the operator has banned, until the server ends.
+    banned: ArcSwap<NetworkSet>,
+    /// The same networks as the operator named them, at most [`UserNetworks::MAX`]; the set joins neighbours.
+    named_bans: Mutex<BTreeSet<Network>>,
+    /// Counts the open connections: one permit of [`ALL_PERMITS`] for each. A shutdown waits until all are back.
     permits: Arc<Semaphore>,
     /// What each client address uses. An address has an entry while it has connections; with a rate limit also until its
     /// rate has recovered, at most [`RATE_INTERVAL`] after its last new connection, and the next removal, which is once a
@@ -158,20 +168,40 @@ impl fmt::Display for UserRefusal {
     }
 }
 
-impl UserAdmission {
-    /// Creates the admission control with the limits of `config`, without any connection.
-    pub(super) fn new(config: &ServerConfig) -> Arc<Self> {
-        Arc::new(Self {
+impl UserLimits {
+    /// Takes the limits from a configuration.
+    fn new(config: &ServerConfig) -> Self {
+        Self {
             networks: config.user_networks.clone(),
-            banned: ArcSwap::default(),
-            named_bans: Mutex::default(),
             max_streams: config.max_streams,
             max_per_service: config.max_streams_per_service(),
             max_per_address: config.max_streams_per_address(),
             max_per_second: config.max_connections_per_second,
-            permits: Arc::new(Semaphore::new(config.max_streams)),
+        }
+    }
+}
+
+impl UserAdmission {
+    /// Creates the admission control with the limits of `config`, without any connection.
+    pub(super) fn new(config: &ServerConfig) -> Arc<Self> {
+        Arc::new(Self {
+            limits: ArcSwap::from_pointee(UserLimits::new(config)),
+            banned: ArcSwap::default(),
+            named_bans: Mutex::default(),
+            permits: Arc::new(Semaphore::new(ALL_PERMITS as usize)),
             addresses: Mutex::default(),
         })
+    }
+
+    /// Replaces the limits by those of `config`, for new connections.
+    pub(super) fn replace_limits(&self, config: &ServerConfig) {
+        let limits = UserLimits::new(config);
+        let has_no_rate = limits.max_per_second.is_none();
+        self.limits.store(Arc::new(limits));
+        if has_no_rate {
+            // Without a rate limit nothing removes them later.
+            self.addresses.lock().retain(|_, address| address.streams > 0);
+        }
     }
 
     /// Decides whether users with the address `ip` are admitted to `service`.
@@ -186,7 +216,7 @@ impl UserAdmission {
         if let Some(network) = self.banned.load().find(ip) {
             return Err(UserRefusal::Banned(ip, network));
         }
-        self.networks.check(ip).map_err(UserRefusal::ServerNetworks)?;
+        self.limits.load().networks.check(ip).map_err(UserRefusal::ServerNetworks)?;
         service.pool.check_user(ip).map_err(UserRefusal::ProxyNetworks)
     }
 
@@ -220,10 +250,15 @@ impl UserAdmission {
     /// # Errors
     /// The limit that is reached.
     pub(super) fn reserve<P>(&self, service: &Arc<Service<P>>) -> Result<ReservedUser<P>, UserRefusal> {
-        let total = || UserRefusal::Total(self.max_streams);
-        let permit = self.permits.clone().try_acquire_owned().map_err(|_| total())?;
-        let full = UserRefusal::Service(self.max_per_service);
-        let service = OpenUser::new(service, self.max_per_service).ok_or(full)?;
+        let limits = self.limits.load();
+        let total = UserRefusal::Total(limits.max_streams);
+        let permit = self.permits.clone().try_acquire_owned().map_err(|_| total)?;
+        // Of connections that are admitted at the same time, each counts all others: rather one too few than one too many.
+        if self.admitted() > limits.max_streams {
+            return Err(total);
+        }
+        let full = UserRefusal::Service(limits.max_per_service);
+        let service = OpenUser::new(service, limits.max_per_service).ok_or(full)?;
         Ok(ReservedUser { permit, service })
     }
 
@@ -260,19 +295,20 @@ impl UserAdmission {
 
     /// Counts one more connection of `address` that arrived at `now`.
     fn admit_address(&self, address: AddressBlock, now: Instant) -> Result<(), UserRefusal> {
+        let limits = self.limits.load();
         let mut addresses = self.addresses.lock();
         let (streams, arrived_until) = match addresses.get(&address) {
             Some(known) => (known.streams, known.arrived_until.max(now)),
             None => (0, now),
         };
-        if streams >= self.max_per_address {
-            return Err(UserRefusal::Address(address, self.max_per_address));
+        if streams >= limits.max_per_address {
+            return Err(UserRefusal::Address(address, limits.max_per_address));
         }
-        let next = match self.max_per_second {
+        let next = match limits.max_per_second {
             None => now,
             Some(max) => arrived_until + RATE_INTERVAL / max.get(),
         };
-        if let Some(max) = self.max_per_second
+        if let Some(max) = limits.max_per_second
             && next.saturating_duration_since(now) > RATE_INTERVAL
         {
             return Err(UserRefusal::Rate(address, max));
@@ -283,7 +319,7 @@ impl UserAdmission {
 
     /// Removes the entries of addresses without connections whose rate has recovered by `now`.
     pub(super) fn remove_idle(&self, now: Instant) {
-        if self.max_per_second.is_some() {
+        if self.limits.load().max_per_second.is_some() {
             self.addresses.lock().retain(|_, address| address.streams > 0 || address.arrived_until > now);
         }
     }
@@ -291,14 +327,13 @@ impl UserAdmission {
     /// Waits until every admitted connection has ended. None is admitted meanwhile, because the semaphore is fair; after it,
     /// connections are admitted again.
     pub(super) async fn wait_all_ended(&self) {
-        let all = u32::try_from(self.max_streams).unwrap_or(u32::MAX);
         // Acquiring fails only on a closed semaphore, and this one is never closed.
-        _ = self.permits.acquire_many(all).await;
+        _ = self.permits.acquire_many(ALL_PERMITS).await;
     }
 
     /// Returns how many connections are admitted.
     pub(super) fn admitted(&self) -> usize {
-        self.max_streams - self.permits.available_permits()
+        ALL_PERMITS as usize - self.permits.available_permits()
     }
 }
 
@@ -307,7 +342,7 @@ impl Drop for AddressLease {
         let mut addresses = self.admission.addresses.lock();
         let Some(known) = addresses.get_mut(&self.address) else { return };
         known.streams -= 1;
-        if known.streams == 0 && self.admission.max_per_second.is_none() {
+        if known.streams == 0 && self.admission.limits.load().max_per_second.is_none() {
             addresses.remove(&self.address);
         }
     }

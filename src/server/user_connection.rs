@@ -168,7 +168,7 @@ impl UserConnection<'_> {
                 Err(AssignError::Ended(reason)) => return reason,
                 Err(AssignError::NoProxy) => {
                     return last_failure.unwrap_or_else(|| {
-                        let timeout = seconds(core.config.proxy_wait_timeout);
+                        let timeout = seconds(core.config().proxy_wait_timeout);
                         let reason = format!("no proxy became available within {timeout} (option --wait)");
                         self.report_rejected(core, reason, EndReason::NoProxy)
                     });
@@ -180,7 +180,7 @@ impl UserConnection<'_> {
                 }
                 Err(AssignError::ProxiesFull(refusal)) => {
                     return last_failure.unwrap_or_else(|| {
-                        let max = core.config.max_streams_per_proxy();
+                        let max = core.config().max_streams_per_proxy();
                         let reason = refusal.map(|refusal| refusal.to_string()).unwrap_or_else(|| {
                             format!(
                                 "each proxy of the service has its maximum of {max} streams (option --max-streams-per-proxy)"
@@ -244,7 +244,7 @@ impl UserConnection<'_> {
         let mut relay = std::pin::pin!(relay);
         let (outcome, retryable) = tokio::select! {
             ended = &mut relay => ended,
-            code = timed_out(&control, core.config.open_timeout, core.config.idle_timeout) => {
+            code = timed_out(&control, core.config().open_timeout, core.config().idle_timeout) => {
                 _ = timeout.set(code);
                 give_up.cancel();
                 relay.await
@@ -302,7 +302,7 @@ impl UserConnection<'_> {
         last_failure: Option<&EndReason>,
     ) -> Result<Assignment, AssignError> {
         let cancel = self.handle.cancel();
-        let timeout = core.config.proxy_wait_timeout;
+        let timeout = core.config().proxy_wait_timeout;
         let mut pool_changes = self.service.pool.watch();
         let wait = tokio::time::sleep(timeout);
         let mut wait = std::pin::pin!(wait);
@@ -381,7 +381,7 @@ impl UserConnection<'_> {
             stats: self.guard.stats().clone(),
             port: self.service.key.port,
             user: self.addresses,
-            inspect: core.config.inspect_protocols,
+            inspect: core.config().inspect_protocols,
             limits: StreamRateLimits::new(limits.map(Arc::clone)),
             latency_observer: proxy.latency_recorder.clone(),
         }

@@ -64,6 +64,14 @@ impl Process {
         Self::spawn(command)
     }
 
+    /// Runs underpass without a controlling terminal, as a service has none.
+    pub fn service(args: &[&str]) -> Self {
+        let mut command = Command::new("setsid");
+        command.arg(env!("CARGO_BIN_EXE_underpass")).args(args);
+        command.env_remove("UNDERPASS_TOKEN").env("NO_COLOR", "1");
+        Self::spawn(command)
+    }
+
     /// Runs a server without cockpit on free loopback ports. Returns it, and the address of its tunnel port.
     pub async fn server(token: &str, more: &[&str]) -> (Self, SocketAddr) {
         let args = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--no-tui", "--token", token];

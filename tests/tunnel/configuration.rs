@@ -1,8 +1,18 @@
-//! Configuration files as a user meets them: where they are found, and what is said of mistakes.
+//! Configuration files as a user meets them: where they are found, what is said of mistakes, and what a running server takes
+//! over.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
-use crate::support::process::{Process, TOKEN};
+use underpass::{cli::demo::DemoFile, wire::handshake::Token};
+
+use crate::support::{
+    client::{Fetched, download, fetch},
+    process::{Process, Signal, TOKEN},
+    target,
+};
+
+/// The keys of every server of these tests.
+const SERVER: &str = "listen = \"127.0.0.1:0\"\nbind = \"127.0.0.1\"\nno-tui = true\n";
 
 /// A directory of one test, empty at its begin and removed at its end.
 struct Directory(PathBuf);
@@ -30,6 +40,18 @@ impl Drop for Directory {
     }
 }
 
+/// Starts a server of this file without a controlling terminal, as a service has none.
+async fn service(file: &str) -> (Process, SocketAddr) {
+    let mut server = Process::service(&["server", "--config", file]);
+    let addr = server.listens().await;
+    (server, addr)
+}
+
+fn proxy(server: SocketAddr, port: u16, to: SocketAddr, token: &str) -> Process {
+    let (server, port, to) = (server.to_string(), port.to_string(), to.to_string());
+    Process::underpass(&["proxy", "--server", &server, "--port", &port, "--to", &to, "--token", token])
+}
+
 /// Runs underpass in this directory of configurations. Returns its exit status and output.
 async fn run(line: &str, directory: &Directory) -> (Option<i32>, String) {
     let words: Vec<_> = line.split(' ').collect();
@@ -37,6 +59,78 @@ async fn run(line: &str, directory: &Directory) -> (Option<i32>, String) {
         command.env("XDG_CONFIG_HOME", &directory.0);
     });
     (process.exit().await.code(), process.output())
+}
+
+#[tokio::test]
+async fn a_reload_keeps_open_streams_and_an_invalid_file_changes_nothing() {
+    let directory = Directory::new("reload");
+    let common = format!("{SERVER}token = \"{TOKEN}\"\n");
+    let file = directory.write("server.toml", &common);
+    let (mut server, addr) = service(&file).await;
+    let origin = target::origin(2_000_000).await;
+    let mut proxy = proxy(addr, 0, origin.addr, TOKEN);
+    let public = SocketAddr::new(addr.ip(), proxy.serves().await.port);
+    let long = DemoFile { seed: 3, size: 8_000_000 };
+    let download = download(public, long);
+    origin.when_open(1, crate::support::LONG).await;
+
+    directory.write("server.toml", &format!("{common}polcy = \"weighted\"\ndeny = [\"127.0.0.0/8\"]\n"));
+    server.signal(Signal::Hup).await;
+    let line = server.line("the configuration stays as it is").await;
+    assert!(
+        line.ends_with(&format!("{file}: line 5: there is no setting «polcy»; did you mean «policy»?")),
+        "{line}"
+    );
+    assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
+
+    directory.write(
+        "server.toml",
+        &format!("{common}policy = \"weighted\"\ndeny = [\"127.0.0.0/8\"]\nworkers = 3\n"),
+    );
+    server.signal(Signal::Hup).await;
+    let line = server.line("read the configuration again").await;
+    assert!(line.contains("policy = \"weighted\"") && line.contains("deny = [\"127.0.0.0/8\"]"), "{line}");
+    let line = server.line("a restart is needed for").await;
+    assert!(line.ends_with("workers = 3"), "{line}");
+    fetch(public, "/file/1000").await.unwrap_err();
+    server.line("127.0.0.1 is in the denied network 127.0.0.0/8 (server option --deny)").await;
+
+    fs::remove_file(&file).unwrap();
+    server.signal(Signal::Hup).await;
+    server.line("cannot read the configuration: No such file").await;
+    fetch(public, "/file/1000").await.unwrap_err();
+
+    directory.write("server.toml", &common);
+    server.signal(Signal::Hup).await;
+    server.line("read the configuration again").await;
+    assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
+    assert!(!download.has_ended(), "it was too short to show anything");
+    assert_eq!(download.end("the open download").await, Ok(Fetched::from(long)));
+    server.signal(Signal::Term).await;
+    assert_eq!(server.exit().await.code(), Some(0), "{}", server.output());
+}
+
+#[tokio::test]
+async fn entries_of_proxies_in_the_file_are_read_again() {
+    let directory = Directory::new("entries");
+    let (alice, bob) = (Token::random(), Token::random());
+    let entry =
+        |name: &str, token: &Token| format!("[[proxy]]\nname = \"{name}\"\ntoken = \"{}\"\n", token.reveal());
+    let file = directory.write("server.toml", &format!("{SERVER}{}", entry("alice", &alice)));
+    let (mut server, addr) = service(&file).await;
+    let origin = target::origin(1_000_000).await;
+    let mut first = proxy(addr, 0, origin.addr, alice.reveal());
+    first.serves().await;
+    directory.write("server.toml", SERVER);
+    server.signal(Signal::Hup).await;
+    server.line("it has no entries [[proxy]] any more").await;
+    directory.write("server.toml", &format!("{SERVER}{}", entry("bob", &bob)));
+    server.signal(Signal::Hup).await;
+    let line = server.line("read the configuration again").await;
+    assert!(line.ends_with("changed: [[proxy]]"), "{line}");
+    // It has served, so that it keeps trying.
+    first.line("wrong token").await;
+    proxy(addr, 0, origin.addr, bob.reveal()).serves().await;
 }
 
 #[tokio::test]

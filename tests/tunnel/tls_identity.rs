@@ -104,9 +104,7 @@ async fn server(more: &[&str]) -> (Process, SocketAddr) {
 
 /// Starts a server that has no controlling terminal, as a service has none.
 async fn service(more: &[&str]) -> (Process, SocketAddr) {
-    let mut command = Command::new("setsid");
-    command.arg(env!("CARGO_BIN_EXE_underpass")).args(SERVER).args(more).env("NO_COLOR", "1");
-    let mut server = Process::spawn(command);
+    let mut server = Process::service(&[&SERVER[..], more].concat());
     let addr = server.listens().await;
     (server, addr)
 }

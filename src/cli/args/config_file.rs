@@ -115,7 +115,7 @@ impl Surroundings<'_> {
 }
 
 /// A configuration file that was read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::cli) struct ConfigFile {
     /// Its path.
     pub(in crate::cli) path: PathBuf,

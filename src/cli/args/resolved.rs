@@ -15,7 +15,7 @@ use crate::config::{RawKey, RawTable, RawValue};
 const MASKED: &str = "\"***\"";
 
 /// The options of an invocation.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(in crate::cli) struct ResolvedOptions {
     /// All options, in the order of the help.
     options: Vec<ResolvedOption>,
@@ -77,6 +77,16 @@ impl fmt::Display for ResolvedOption {
 }
 
 impl ResolvedOption {
+    /// Returns its name.
+    pub(in crate::cli) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Returns whether it is set anywhere.
+    pub(in crate::cli) fn is_set(&self) -> bool {
+        self.origin != Origin::Default
+    }
+
     /// Takes over an option that was parsed.
     fn new(arg: &Arg, key: &str, matches: &ArgMatches, origin: Origin) -> Self {
         let id = arg.get_id().as_str();
@@ -112,17 +122,20 @@ impl ResolvedOptions {
         self.file.as_ref().map(|file| &*file.path)
     }
 
-    #[cfg(test)]
     /// Returns the options whose values differ from those in `other`, options of the same subcommand.
     pub(in crate::cli) fn differences(&self, other: &Self) -> Vec<&ResolvedOption> {
         let pairs = self.options.iter().zip(&other.options);
         pairs.filter(|(one, other)| one.values != other.values).map(|(one, _)| one).collect()
     }
 
-    #[cfg(test)]
+    /// Returns all options.
+    pub(in crate::cli) fn iter(&self) -> impl Iterator<Item = &ResolvedOption> {
+        self.options.iter()
+    }
+
     /// Returns the option with this name.
     pub(in crate::cli) fn find(&self, key: &str) -> Option<&ResolvedOption> {
-        self.options.iter().find(|option| option.key == key)
+        self.iter().find(|option| option.key == key)
     }
 
     /// Returns what the operator should know about the configuration file.

@@ -43,7 +43,7 @@ fn a_file_that_others_can_read_or_that_is_wrong_is_refused_with_its_name_and_the
     }
     file.write("[[proxy]]\nname = \"alice\"\ntoken = \"secret\"\n", 0o600);
     assert!(
-        error().starts_with(&format!("{name}: entry 1 («alice»): token: the token is too short")),
+        error().starts_with(&format!("{name}: line 3: entry 1 («alice»): token: the token is too short")),
         "{}",
         error()
     );

@@ -88,3 +88,32 @@ fn an_address_that_opens_connections_too_fast_waits_until_its_rate_has_recovered
     admission.remove_idle(begin + Duration::from_secs(3));
     assert!(admission.addresses.lock().is_empty());
 }
+
+#[test]
+fn other_limits_apply_to_new_connections_and_open_ones_stay() {
+    let limits = |max_streams, rate, deny: &str| ServerConfig {
+        max_streams,
+        max_streams_per_service: Some(100),
+        max_connections_per_second: NonZeroU32::new(rate),
+        user_networks: deny.parse().unwrap(),
+        ..ServerConfig::default()
+    };
+    let admission = UserAdmission::new(&limits(8, 100, ""));
+    let (service, now) = (service(1), Instant::now());
+    let admit = |n| admission.admit(&service, client(n), now);
+    let mut open: Vec<_> = (0..6).map(|n| admit(n).unwrap()).collect();
+    admission.replace_limits(&limits(4, 100, "deny=192.0.2.7"));
+    assert_eq!(admit(8).unwrap_err(), UserRefusal::Total(4));
+    assert!(matches!(admit(7).unwrap_err(), UserRefusal::ServerNetworks(_)));
+    assert_eq!(admission.admitted(), 6);
+    open.truncate(3);
+    open.push(admit(8).unwrap());
+    assert_eq!(admit(9).unwrap_err(), UserRefusal::Total(4));
+    admission.replace_limits(&limits(8, 1, ""));
+    open.push(admit(7).unwrap());
+    assert!(matches!(admit(7).unwrap_err(), UserRefusal::Rate(..)));
+    drop(open);
+    assert_eq!(admission.addresses.lock().len(), 8, "the rates of the addresses");
+    admission.replace_limits(&limits(8, 0, ""));
+    assert!(admission.addresses.lock().is_empty());
+}

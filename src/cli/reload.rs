@@ -1,0 +1,270 @@
+//! Reading the configuration file of a running server again.
+//!
+//! The whole command line is parsed again with the new file, as at the start, so that a file is accepted now if it would be
+//! accepted then. What has changed is taken over where a running server can, and named where only a restart can.
+
+use std::{ffi::OsString, fmt, fs, os::unix::fs::FileTypeExt as _};
+
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    args::{CliArgs, CliCommand, Invocation, ResolvedOptions, ServerArgs, Surroundings},
+    log::LogFilter,
+    tokens_file::check_unlimited,
+};
+use crate::{
+    operator::ReloadRequest,
+    server::{Credentials, LiveConfig, Server},
+    wire::handshake::TokenKey,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// The options that a running server takes over: for what is new from then on, such as connections, streams and services.
+const LIVE: [&str; 24] = [
+    "allow",
+    "chunk",
+    "congestion",
+    "deny",
+    "grace",
+    "idle-timeout",
+    "insecure",
+    "log",
+    "max-channels-per-address",
+    "max-connections-per-second",
+    MAX_STREAMS,
+    "max-streams-per-address",
+    "max-streams-per-proxy",
+    "max-streams-per-service",
+    "no-sniff",
+    "policy",
+    "ports",
+    "stripe",
+    "successor",
+    "text",
+    "text-without-token",
+    "trust-proxy-protocol",
+    "wait",
+    "window",
+];
+
+/// The maximum of streams, which can be lowered, and raised to that of the start: descriptors and memory were divided then.
+const MAX_STREAMS: &str = "max-streams";
+
+/// What a reload has changed.
+#[derive(Debug, Default)]
+struct ReloadReport {
+    /// What applies from now on: options as the file has them.
+    applied: Vec<String>,
+    /// What has changed since the start and applies after a restart.
+    needs_restart: Vec<String>,
+}
+
+impl ReloadReport {
+    /// Returns the report as one sentence.
+    fn full(&self) -> String {
+        match &self.needs_restart[..] {
+            [] => self.to_string(),
+            restart => format!("{self}; a restart is needed for: {}", restart.join(", ")),
+        }
+    }
+}
+
+impl fmt::Display for ReloadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.applied[..] {
+            [] => f.write_str("nothing to change while it runs"),
+            applied => write!(f, "changed: {}", applied.join(", ")),
+        }
+    }
+}
+
+/// Why a configuration was not taken over. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct ReloadError(
+    /// One line for each mistake, with file, line and key.
+    String,
+);
+
+/// The token that may do everything.
+pub(super) struct UnlimitedToken {
+    /// Its key.
+    pub(super) key: TokenKey,
+    /// Whether the server has generated it, because there was no other one.
+    pub(super) is_generated: bool,
+}
+
+/// Reads the configuration file of a running server again.
+pub(super) struct Reloader {
+    /// The command line.
+    line: Vec<OsString>,
+    /// The options at the start.
+    started: ResolvedOptions,
+    /// The options that were taken over last.
+    current: ResolvedOptions,
+    /// The token that may do everything, if there is one.
+    unlimited: Option<UnlimitedToken>,
+    /// The server.
+    server: LiveConfig,
+    /// The tokens of the server.
+    credentials: Credentials,
+    /// Makes certificate and tokens be read again.
+    files: watch::Sender<()>,
+    /// The filter of the log.
+    log: LogFilter,
+}
+
+impl Reloader {
+    /// Creates the means to read the configuration of `server` again. `started` are the options that it was started with.
+    pub(super) fn new(
+        server: &Server,
+        credentials: Credentials,
+        unlimited: Option<UnlimitedToken>,
+        started: ResolvedOptions,
+        log: LogFilter,
+    ) -> Self {
+        Self {
+            line: std::env::args_os().collect(),
+            current: started.clone(),
+            started,
+            unlimited,
+            server: server.live_config(),
+            credentials,
+            files: watch::Sender::new(()),
+            log,
+        }
+    }
+
+    /// Returns what changes when certificate and tokens are to be read again.
+    pub(super) fn files(&self) -> watch::Receiver<()> {
+        self.files.subscribe()
+    }
+
+    /// Reads the configuration file again each time that `hangups` changes, and for each request of the control socket. Never
+    /// completes.
+    pub(super) async fn follow(
+        mut self,
+        mut hangups: watch::Receiver<()>,
+        mut requests: mpsc::Receiver<ReloadRequest>,
+    ) {
+        loop {
+            tokio::select! {
+                // The sender is dropped where SIGHUP has another meaning. The result is logged.
+                Ok(()) = hangups.changed() => {
+                    _ = self.reload().await;
+                }
+                Some(reply) = requests.recv() => {
+                    let result = self.reload().await;
+                    // Who has asked may have gone.
+                    _ = reply.send(result.map(|report| report.full()).map_err(|error| error.to_string()));
+                }
+                else => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Reads the configuration file again, and certificate and tokens, too. Logs the result.
+    ///
+    /// # Errors
+    /// What is wrong with the file. Nothing was changed.
+    async fn reload(&mut self) -> Result<ReloadReport, ReloadError> {
+        let result = self.try_reload().await;
+        match &result {
+            Ok(report) => {
+                tracing::info!("read the configuration again; {report}");
+                if !report.needs_restart.is_empty() {
+                    tracing::warn!("a restart is needed for: {}", report.needs_restart.join(", "));
+                }
+            }
+            Err(error) => {
+                error.0.lines().for_each(|line| tracing::error!("the configuration stays as it is: {line}"));
+            }
+        }
+        result
+    }
+
+    /// Reads the file again and takes it over.
+    async fn try_reload(&mut self) -> Result<ReloadReport, ReloadError> {
+        let line = self.line.clone();
+        self.check_path()?;
+        // On another thread: a network file system may not answer for a while.
+        let parsed =
+            tokio::task::spawn_blocking(move || CliArgs::parse_line(line, Surroundings::PROCESS)).await;
+        let parsed = parsed.map_err(|error| ReloadError(error.to_string()))?;
+        let Invocation { args, options } = parsed.map_err(|error| ReloadError(error.to_string()))?;
+        let CliCommand::Server(args) = args.command else {
+            return Err(ReloadError("the command line is not that of a server".to_owned()));
+        };
+        self.check_entries(&args, &options)?;
+        let report = self.apply(&args, &options);
+        self.current = options;
+        self.files.send_replace(());
+        Ok(report)
+    }
+
+    /// Checks that the file of the start can be read again.
+    fn check_path(&self) -> Result<(), ReloadError> {
+        let Some(path) = self.started.path() else { return Ok(()) };
+        let name = path.display();
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.file_type().is_fifo() => Err(ReloadError(format!(
+                "{name}: a pipe cannot be read again: restart the server, or name a file"
+            ))),
+            Ok(_) => Ok(()),
+            // The defaults would apply, and nobody has asked for them.
+            Err(error) => Err(ReloadError(format!("{name}: cannot read the configuration: {error}"))),
+        }
+    }
+
+    /// Checks the entries of named proxies.
+    fn check_entries(&self, args: &ServerArgs, options: &ResolvedOptions) -> Result<(), ReloadError> {
+        let file = options.path().map(|path| path.display().to_string()).unwrap_or_default();
+        let unlimited = self.unlimited.as_ref().map(|token| &token.key);
+        check_unlimited(&args.entries, unlimited).map_err(|error| ReloadError(format!("{file}: {error}")))?;
+        if self.is_entries_source() && !args.has_entries() && self.unlimited.is_none() {
+            return Err(ReloadError(format!(
+                "{file}: it has no entries [[proxy]] any more, so that no proxy could connect: to revoke all tokens, leave one \
+                 entry whose token no proxy has, or restart the server"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Returns whether the entries of named proxies are those of the configuration file.
+    fn is_entries_source(&self) -> bool {
+        self.started.find("tokens").is_none_or(|tokens| !tokens.is_set())
+    }
+
+    /// Takes over what can be taken over from options that were checked.
+    fn apply(&self, args: &ServerArgs, options: &ResolvedOptions) -> ReloadReport {
+        let mut report = ReloadReport::default();
+        let in_force = self.server.replace(&args.config());
+        for option in options.differences(&self.current) {
+            let is_too_high = option.key() == MAX_STREAMS && args.config().max_streams > in_force.max_streams;
+            if is_too_high {
+                report.needs_restart.push(format!("{option} (until then {})", in_force.max_streams));
+            } else if LIVE.contains(&option.key()) {
+                report.applied.push(option.to_string());
+            }
+        }
+        let started = options.differences(&self.started);
+        let restart = started.iter().filter(|option| !LIVE.contains(&option.key()));
+        report.needs_restart.extend(restart.map(ToString::to_string));
+        if let Err(error) = self.log.set(&args.log.log) {
+            tracing::error!("the filter of the log stays as it is: {error:#}");
+        }
+        if !self.is_entries_source() {
+            report.needs_restart.extend(args.has_entries().then(|| "[[proxy]]".to_owned()));
+        } else if self.credentials.replace_entries(args.entries.clone()) {
+            report.applied.push("[[proxy]]".to_owned());
+        }
+        if args.has_entries() && self.unlimited.as_ref().is_some_and(|token| token.is_generated) {
+            report
+                .needs_restart
+                .push("the token that the server has generated: it stays valid beside [[proxy]]".to_owned());
+        }
+        report
+    }
+}
