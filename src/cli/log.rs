@@ -93,12 +93,13 @@ impl Write for BatchedStderr {
 pub(super) struct LogFilter(Arc<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
 
 impl LogFilter {
-    /// Replaces the filter by the one with this text, for all records from now on.
-    ///
-    /// # Errors
-    /// The text is no filter.
-    pub(super) fn set(&self, text: &str) -> anyhow::Result<()> {
-        (self.0)(parse_filter(text)?).context("cannot replace the log filter")
+    /// Replaces the filter by the one with this text, for all records from now on. One that is none, which the command line
+    /// has refused before, is logged.
+    pub(super) fn replace(&self, text: &str) {
+        let replaced = parse_filter(text).and_then(|filter| Ok((self.0)(filter)?));
+        if let Err(error) = replaced {
+            tracing::error!("the filter of the log stays as it is: {error:#}");
+        }
     }
 }
 

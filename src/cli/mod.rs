@@ -56,7 +56,7 @@ pub fn run() -> ExitCode {
     };
     let result = match args.command {
         CliCommand::Server(args) => server::run(*args, options),
-        CliCommand::Proxy(args) => proxy::run(*args, &options),
+        CliCommand::Proxy(args) => proxy::run(*args, options),
         CliCommand::Token(args) => token::print(&args),
         CliCommand::Config(args) => config::run(args.command),
         CliCommand::Demo(args) => run_demo::run(args),

@@ -3,6 +3,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     REFUSED,
@@ -13,6 +14,7 @@ use super::{
     log::{self, LogDestination},
     metrics::MetricsEndpoint,
     operate, output,
+    reload::ProxyReloader,
     service_manager::{ServiceManager, Watched},
     signals::{self, Hangup},
 };
@@ -26,8 +28,9 @@ use crate::{
 };
 
 /// Runs the proxy. The first signal drains it, the second one stops it.
-pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<ExitCode> {
-    let (_log, _) = log::init(LogDestination::Stderr, &args.log, &LogRing::new(), &LogBroadcast::default())?;
+pub(super) fn run(args: ProxyArgs, options: ResolvedOptions) -> anyhow::Result<ExitCode> {
+    let (_log, log_filter) =
+        log::init(LogDestination::Stderr, &args.log, &LogRing::new(), &LogBroadcast::default())?;
     options.log();
     let token = args.token.token()?.context(
         "missing token: give --token-file FILE, --token TOKEN or UNDERPASS_TOKEN; a server that generated its token says at its \
@@ -65,7 +68,20 @@ pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<
             // The sender lives as long as the proxy.
             _ = serving.wait_for(|served| !served.is_empty()).await;
         };
-        let watched = Watched { health: health.clone(), shutdown: &shutdown, reload: None };
+        // A proxy without a file has nothing to read again: SIGHUP drains it.
+        let has_file = options.path().is_some();
+        let (hangup, hangups) = match has_file {
+            true => Hangup::of_service(),
+            false => (Hangup::End, watch::channel(()).1),
+        };
+        signals::follow(shutdown.clone(), drain_timeout, hangup)?;
+        let reloader = ProxyReloader::new(&proxy, options, log_filter);
+        let (reload, requests) = mpsc::channel(1);
+        let watched = Watched {
+            health: health.clone(),
+            shutdown: &shutdown,
+            reload: has_file.then(|| hangups.clone()),
+        };
         let informed = manager.inform(watched, registered, || match &status.borrow()[..] {
             _ if shutdown.is_requested() => "draining".to_owned(),
             [] => "no link to a server".to_owned(),
@@ -73,10 +89,12 @@ pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<
             [one] => format!("serving {} of {}", one.service, one.server),
             all => format!("serving {} services", all.len()),
         });
-        signals::follow(shutdown.clone(), drain_timeout, Hangup::End)?;
         let subject = Subject::Proxy(ProxyHandle::new(report(&proxy, servers)));
-        let process =
-            ProcessHandle { drain: shutdown.drain.clone(), abort: shutdown.abort.clone(), reload: None };
+        let process = ProcessHandle {
+            drain: shutdown.drain.clone(),
+            abort: shutdown.abort.clone(),
+            reload: has_file.then_some(reload),
+        };
         let mut socket = operate::open(&args.control, Role::Proxy, false, subject, process)?;
         let follow = async {
             shutdown.drain.cancelled().await;
@@ -88,6 +106,7 @@ pub(super) fn run(args: ProxyArgs, options: &ResolvedOptions) -> anyhow::Result<
         let result = tokio::select! {
             result = proxy.run() => result,
             () = follow => unreachable!("never completes"),
+            () = reloader.follow(hangups, requests) => unreachable!("never completes"),
             never = scraped => match never {},
             never = informed => match never {},
             () = socket.serve() => unreachable!("never completes"),

@@ -1,4 +1,4 @@
-//! Reading the configuration file of a running server again.
+//! Reading the configuration file of a running server or proxy again.
 //!
 //! The whole command line is parsed again with the new file, as at the start, so that a file is accepted now if it would be
 //! accepted then. What has changed is taken over where a running server can, and named where only a restart can.
@@ -8,12 +8,13 @@ use std::{ffi::OsString, fmt, fs, os::unix::fs::FileTypeExt as _};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    args::{CliArgs, CliCommand, Invocation, ResolvedOptions, ServerArgs, Surroundings},
+    args::{CliArgs, CliCommand, Invocation, ResolvedOption, ResolvedOptions, ServerArgs, Surroundings},
     log::LogFilter,
     tokens_file::check_unlimited,
 };
 use crate::{
     operator::ReloadRequest,
+    proxy::Proxy,
     server::{Credentials, LiveConfig, Server},
     wire::handshake::TokenKey,
 };
@@ -96,14 +97,98 @@ pub(super) struct UnlimitedToken {
     pub(super) is_generated: bool,
 }
 
-/// Reads the configuration file of a running server again.
-pub(super) struct Reloader {
+/// The options of a running process, and where they are read from.
+struct Source {
     /// The command line.
     line: Vec<OsString>,
     /// The options at the start.
     started: ResolvedOptions,
     /// The options that were taken over last.
     current: ResolvedOptions,
+}
+
+impl Source {
+    /// Creates the source of a process that was started with these options.
+    fn new(started: ResolvedOptions) -> Self {
+        Self { line: std::env::args_os().collect(), current: started.clone(), started }
+    }
+
+    /// Reads the options again.
+    async fn read(&self) -> Result<Invocation, ReloadError> {
+        self.check_path()?;
+        let line = self.line.clone();
+        // On another thread: a network file system may not answer for a while.
+        let parsed =
+            tokio::task::spawn_blocking(move || CliArgs::parse_line(line, Surroundings::PROCESS)).await;
+        let parsed = parsed.map_err(|error| ReloadError(error.to_string()))?;
+        parsed.map_err(|error| ReloadError(error.to_string()))
+    }
+
+    /// Checks that the file of the start can be read again.
+    fn check_path(&self) -> Result<(), ReloadError> {
+        let Some(path) = self.started.path() else { return Ok(()) };
+        let name = path.display();
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.file_type().is_fifo() => Err(ReloadError(format!(
+                "{name}: a pipe cannot be read again: restart the process, or name a file"
+            ))),
+            Ok(_) => Ok(()),
+            // The defaults would apply, and nobody has asked for them.
+            Err(error) => Err(ReloadError(format!("{name}: cannot read the configuration: {error}"))),
+        }
+    }
+
+    /// Returns what of other options can be taken over, and what needs a restart. `live` are the names of the former.
+    fn compare(&self, options: &ResolvedOptions, live: &[&str]) -> ReloadReport {
+        let is_live = |option: &&&ResolvedOption| live.contains(&option.key());
+        let (changed, since_start) = (options.differences(&self.current), options.differences(&self.started));
+        ReloadReport {
+            applied: changed.iter().filter(is_live).map(ToString::to_string).collect(),
+            needs_restart: since_start
+                .iter()
+                .filter(|option| !is_live(option))
+                .map(ToString::to_string)
+                .collect(),
+        }
+    }
+}
+
+/// Waits until SIGHUP or a request of the control socket asks for a reload. Returns where the latter expects the result.
+async fn next_request(
+    hangups: &mut watch::Receiver<()>,
+    requests: &mut mpsc::Receiver<ReloadRequest>,
+) -> Option<ReloadRequest> {
+    tokio::select! {
+        // The sender is dropped where SIGHUP has another meaning.
+        Ok(()) = hangups.changed() => None,
+        Some(reply) = requests.recv() => Some(reply),
+        else => std::future::pending().await,
+    }
+}
+
+/// Logs what a reload has changed, or why it has changed nothing, and replies to who has asked for it.
+fn finish(result: Result<ReloadReport, ReloadError>, reply: Option<ReloadRequest>) {
+    match &result {
+        Ok(report) => {
+            tracing::info!("read the configuration again; {report}");
+            if !report.needs_restart.is_empty() {
+                tracing::warn!("a restart is needed for: {}", report.needs_restart.join(", "));
+            }
+        }
+        Err(error) => {
+            error.0.lines().for_each(|line| tracing::error!("the configuration stays as it is: {line}"));
+        }
+    }
+    if let Some(reply) = reply {
+        // Who has asked may have gone.
+        _ = reply.send(result.map(|report| report.full()).map_err(|error| error.to_string()));
+    }
+}
+
+/// Reads the configuration file of a running server again.
+pub(super) struct Reloader {
+    /// Its options.
+    source: Source,
     /// The token that may do everything, if there is one.
     unlimited: Option<UnlimitedToken>,
     /// The server.
@@ -126,9 +211,7 @@ impl Reloader {
         log: LogFilter,
     ) -> Self {
         Self {
-            line: std::env::args_os().collect(),
-            current: started.clone(),
-            started,
+            source: Source::new(started),
             unlimited,
             server: server.live_config(),
             credentials,
@@ -150,72 +233,23 @@ impl Reloader {
         mut requests: mpsc::Receiver<ReloadRequest>,
     ) {
         loop {
-            tokio::select! {
-                // The sender is dropped where SIGHUP has another meaning. The result is logged.
-                Ok(()) = hangups.changed() => {
-                    _ = self.reload().await;
-                }
-                Some(reply) = requests.recv() => {
-                    let result = self.reload().await;
-                    // Who has asked may have gone.
-                    _ = reply.send(result.map(|report| report.full()).map_err(|error| error.to_string()));
-                }
-                else => std::future::pending().await,
-            }
+            let reply = next_request(&mut hangups, &mut requests).await;
+            let result = self.reload().await;
+            finish(result, reply);
         }
     }
 
-    /// Reads the configuration file again, and certificate and tokens, too. Logs the result.
-    ///
-    /// # Errors
-    /// What is wrong with the file. Nothing was changed.
+    /// Reads the file again and takes it over; certificate and tokens are read again, too.
     async fn reload(&mut self) -> Result<ReloadReport, ReloadError> {
-        let result = self.try_reload().await;
-        match &result {
-            Ok(report) => {
-                tracing::info!("read the configuration again; {report}");
-                if !report.needs_restart.is_empty() {
-                    tracing::warn!("a restart is needed for: {}", report.needs_restart.join(", "));
-                }
-            }
-            Err(error) => {
-                error.0.lines().for_each(|line| tracing::error!("the configuration stays as it is: {line}"));
-            }
-        }
-        result
-    }
-
-    /// Reads the file again and takes it over.
-    async fn try_reload(&mut self) -> Result<ReloadReport, ReloadError> {
-        let line = self.line.clone();
-        self.check_path()?;
-        // On another thread: a network file system may not answer for a while.
-        let parsed =
-            tokio::task::spawn_blocking(move || CliArgs::parse_line(line, Surroundings::PROCESS)).await;
-        let parsed = parsed.map_err(|error| ReloadError(error.to_string()))?;
-        let Invocation { args, options } = parsed.map_err(|error| ReloadError(error.to_string()))?;
+        let Invocation { args, options } = self.source.read().await?;
         let CliCommand::Server(args) = args.command else {
             return Err(ReloadError("the command line is not that of a server".to_owned()));
         };
         self.check_entries(&args, &options)?;
         let report = self.apply(&args, &options);
-        self.current = options;
+        self.source.current = options;
         self.files.send_replace(());
         Ok(report)
-    }
-
-    /// Checks that the file of the start can be read again.
-    fn check_path(&self) -> Result<(), ReloadError> {
-        let Some(path) = self.started.path() else { return Ok(()) };
-        let name = path.display();
-        match fs::metadata(path) {
-            Ok(metadata) if metadata.file_type().is_fifo() => Err(ReloadError(format!(
-                "{name}: a pipe cannot be read again: restart the server, or name a file"
-            ))),
-            Ok(_) => Ok(()),
-            // The defaults would apply, and nobody has asked for them.
-            Err(error) => Err(ReloadError(format!("{name}: cannot read the configuration: {error}"))),
-        }
     }
 
     /// Checks the entries of named proxies.
@@ -234,27 +268,20 @@ impl Reloader {
 
     /// Returns whether the entries of named proxies are those of the configuration file.
     fn is_entries_source(&self) -> bool {
-        self.started.find("tokens").is_none_or(|tokens| !tokens.is_set())
+        self.source.started.find("tokens").is_none_or(|tokens| !tokens.is_set())
     }
 
     /// Takes over what can be taken over from options that were checked.
     fn apply(&self, args: &ServerArgs, options: &ResolvedOptions) -> ReloadReport {
-        let mut report = ReloadReport::default();
         let in_force = self.server.replace(&args.config());
-        for option in options.differences(&self.current) {
-            let is_too_high = option.key() == MAX_STREAMS && args.config().max_streams > in_force.max_streams;
-            if is_too_high {
+        let mut report = self.source.compare(options, &LIVE);
+        let max_streams = format!("{MAX_STREAMS} =");
+        if args.config().max_streams > in_force.max_streams {
+            for option in report.applied.extract_if(.., |option| option.starts_with(&max_streams)) {
                 report.needs_restart.push(format!("{option} (until then {})", in_force.max_streams));
-            } else if LIVE.contains(&option.key()) {
-                report.applied.push(option.to_string());
             }
         }
-        let started = options.differences(&self.started);
-        let restart = started.iter().filter(|option| !LIVE.contains(&option.key()));
-        report.needs_restart.extend(restart.map(ToString::to_string));
-        if let Err(error) = self.log.set(&args.log.log) {
-            tracing::error!("the filter of the log stays as it is: {error:#}");
-        }
+        self.log.replace(&args.log.log);
         if !self.is_entries_source() {
             report.needs_restart.extend(args.has_entries().then(|| "[[proxy]]".to_owned()));
         } else if self.credentials.replace_entries(args.entries.clone()) {
@@ -266,5 +293,53 @@ impl Reloader {
                 .push("the token that the server has generated: it stays valid beside [[proxy]]".to_owned());
         }
         report
+    }
+}
+
+/// The options that a running proxy takes over.
+const LIVE_OF_PROXY: [&str; 8] = ["allow", "deny", "group", "log", "port", "proxy-protocol", "service", "to"];
+
+/// Reads the configuration file of a running proxy again.
+pub(super) struct ProxyReloader<'a> {
+    /// Its options.
+    source: Source,
+    /// The proxy.
+    proxy: &'a Proxy,
+    /// The filter of the log.
+    log: LogFilter,
+}
+
+impl<'a> ProxyReloader<'a> {
+    /// Creates the means to read the configuration of `proxy` again. `started` are the options that it was started with.
+    pub(super) fn new(proxy: &'a Proxy, started: ResolvedOptions, log: LogFilter) -> Self {
+        Self { source: Source::new(started), proxy, log }
+    }
+
+    /// Reads the configuration file again each time that `hangups` changes, and for each request of the control socket. Never
+    /// completes.
+    pub(super) async fn follow(
+        mut self,
+        mut hangups: watch::Receiver<()>,
+        mut requests: mpsc::Receiver<ReloadRequest>,
+    ) {
+        loop {
+            let reply = next_request(&mut hangups, &mut requests).await;
+            let result = self.reload().await;
+            finish(result, reply);
+        }
+    }
+
+    /// Reads the file again and takes it over: the services, and the filter of the log.
+    async fn reload(&mut self) -> Result<ReloadReport, ReloadError> {
+        let Invocation { args, options } = self.source.read().await?;
+        let CliCommand::Proxy(args) = args.command else {
+            return Err(ReloadError("the command line is not that of a proxy".to_owned()));
+        };
+        let services = self.proxy.replace_services(args.config().services);
+        services.map_err(|error| ReloadError(error.to_string()))?;
+        self.log.replace(&args.log.log);
+        let report = self.source.compare(&options, &LIVE_OF_PROXY);
+        self.source.current = options;
+        Ok(report)
     }
 }

@@ -134,6 +134,38 @@ async fn entries_of_proxies_in_the_file_are_read_again() {
 }
 
 #[tokio::test]
+async fn a_proxy_takes_over_other_services_and_keeps_the_streams_of_the_others() {
+    let directory = Directory::new("services");
+    let (_server, addr) = Process::server(TOKEN, &[]).await;
+    let (first, second) = (target::origin(2_000_000).await, target::origin(2_000_000).await);
+    let service = |port: u16, to: SocketAddr| format!("[[service]]\npublic = {port}\nto = \"{to}\"\n");
+    let common = format!("server = \"{addr}\"\ntoken = \"{TOKEN}\"\nname = \"lab\"\n");
+    let one = format!("{common}{}", service(0, first.addr));
+    let file = directory.write("proxy.toml", &one);
+    let mut proxy = Process::service(&["proxy", "--config", &file]);
+    let public = SocketAddr::new(addr.ip(), proxy.serves().await.port);
+    let long = DemoFile { seed: 4, size: 8_000_000 };
+    let download = download(public, long);
+    first.when_open(1, crate::support::LONG).await;
+
+    directory.write("proxy.toml", &format!("{one}[[service]]\npublic = 1\n"));
+    proxy.signal(Signal::Hup).await;
+    let line = proxy.line("the configuration stays as it is").await;
+    assert!(line.contains(&format!("{file}: line 7: service 2: to: it is missing")), "{line}");
+
+    directory.write("proxy.toml", &format!("{one}{}", service(0, second.addr)));
+    proxy.signal(Signal::Hup).await;
+    proxy.line("read the configuration again; changed: service = ").await;
+    let added = SocketAddr::new(addr.ip(), proxy.serves().await.port);
+    assert_eq!(fetch(added, "/file/1000").await.unwrap().length, 1000);
+    assert!(second.traffic.bytes_written() >= 1000);
+    assert!(!download.has_ended(), "it was too short to show anything");
+    assert_eq!(download.end("the open download").await, Ok(Fetched::from(long)));
+    proxy.signal(Signal::Term).await;
+    assert_eq!(proxy.exit().await.code(), Some(0), "{}", proxy.output());
+}
+
+#[tokio::test]
 async fn files_are_found_checked_and_shown() {
     let directory = Directory::new("check");
     let (status, output) = run("config check", &directory).await;

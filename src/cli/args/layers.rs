@@ -17,7 +17,10 @@ use clap::{
     parser::ValueSource,
 };
 
-use super::config_file::{ConfigFile, Role, Surroundings};
+use super::{
+    config_file::{ConfigFile, Role, Surroundings},
+    services::table_value,
+};
 use crate::config::{Mistake, RawKey, RawValue, UnknownKey};
 
 /// The options of the command line that are no keys of a file.
@@ -106,9 +109,22 @@ impl Layers {
                 mistakes.push(Mistake::unknown(key.line, "", &unknown));
                 continue;
             };
+            let origin_of = |line| Origin::File(file.path.clone(), line);
+            if let (RawValue::Tables(tables), "service") = (&key.value, &key.name[..]) {
+                for (index, table) in tables.iter().enumerate() {
+                    match table_value(index, table) {
+                        Ok(value) => {
+                            let words = vec![word(&key.name, value.into())];
+                            self.add(command, arg, origin_of(table.line), words, false);
+                        }
+                        Err(wrong) => mistakes.extend(wrong),
+                    }
+                }
+                continue;
+            }
             match words(arg, key, directory) {
                 Ok(words) => {
-                    let (origin, is_off) = (Origin::File(file.path.clone(), key.line), words.is_empty());
+                    let (origin, is_off) = (origin_of(key.line), words.is_empty());
                     self.add(command, arg, origin, words, is_off);
                 }
                 Err(why) => mistakes.push(Mistake::at(key.line, &key.name, why)),

@@ -44,7 +44,7 @@ use limits::LimitArgs;
 use networks::{BalancerArgs, NetworkArgs};
 use operate::{ControlSocketArgs, OperateCommand};
 pub(super) use parse::Invocation;
-pub(super) use resolved::ResolvedOptions;
+pub(super) use resolved::{ResolvedOption, ResolvedOptions};
 pub(super) use services::ServerArg;
 use services::{ServiceArgs, server};
 use shared::{CongestionArgs, MemoryArgs};

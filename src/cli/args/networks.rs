@@ -24,6 +24,20 @@ impl NetworkArgs {
     pub(super) fn networks(&self) -> Result<UserNetworks, NetworkError> {
         UserNetworks::new(&self.allow, &self.deny)
     }
+
+    /// Returns the users that are admitted to a service with networks of its own: `allow` takes the place of the general
+    /// ones, and `deny` is added to them.
+    ///
+    /// # Errors
+    /// There are too many networks.
+    pub(super) fn networks_with(
+        &self,
+        allow: &[Network],
+        deny: &[Network],
+    ) -> Result<UserNetworks, NetworkError> {
+        let allow = if allow.is_empty() { &self.allow } else { allow };
+        UserNetworks::new(allow, &[&self.deny, deny].concat())
+    }
 }
 
 /// The load balancers in front of a server.

@@ -12,12 +12,10 @@ use super::{
     config_file::{ConfigFile, ConfigFileError, Role, Surroundings},
     layers::{Layers, Origin, keys, take_switches},
     resolved::ResolvedOptions,
-    services::ServiceArgs,
 };
 use crate::{
     cli::{WRONG_INPUT, output},
     config::{ChannelCount, Mistake, ProxyEntries, ProxyFormat, TextProxies},
-    ids::UserNetworks,
 };
 
 /// A subcommand with its arguments, and where they are from.
@@ -221,9 +219,9 @@ impl CliArgs {
     /// Returns what is wrong with the arguments together, or with the token.
     fn conflict(&self) -> Option<Conflict> {
         let (networks, token) = match &self.command {
-            CliCommand::Server(args) => (args.networks.networks(), args.token.check()),
-            CliCommand::Proxy(args) => (args.services.networks(), args.token.check()),
-            CliCommand::Token(args) => (Ok(UserNetworks::default()), args.token.check()),
+            CliCommand::Server(args) => (args.networks.networks().map(drop), args.token.check()),
+            CliCommand::Proxy(args) => (args.services.services().map(drop), args.token.check()),
+            CliCommand::Token(args) => (Ok(()), args.token.check()),
             CliCommand::Demo(_)
             | CliCommand::Config(_)
             | CliCommand::Operate(_)
@@ -271,14 +269,14 @@ impl ProxyArgs {
             Self { format: ProxyFormat::Text, channels: ChannelCount::Fixed(2..), .. } => {
                 "--format text has one channel: leave --channels out, or use --format binary"
             }
-            Self {
-                format: ProxyFormat::Text, services: ServiceArgs { proxy_protocol: Some(_), .. }, ..
-            } => {
-                "--format text does not carry the user's address, which --proxy-protocol sends to the target: use --format \
-                 binary"
-            }
             _ => {
                 let config = self.config();
+                let has_header = config.services.iter().any(|service| service.proxy_protocol.is_some());
+                if self.format == ProxyFormat::Text && has_header {
+                    let text = "--format text does not carry the user's address, which --proxy-protocol sends to the target: use \
+                                --format binary";
+                    return Some(text.to_owned());
+                }
                 let services = config.check_services(&config.services).err().map(|error| error.to_string());
                 return services.or_else(|| self.tls.conflict(&self.server, self.format));
             }

@@ -166,7 +166,11 @@ impl fmt::Display for ResolvedOptions {
         }
         let Some(file) = &self.file else { return Ok(()) };
         for key in &file.table.keys {
+            // Services are shown as values of their option.
             let RawValue::Tables(tables) = &key.value else { continue };
+            if key.name == "service" {
+                continue;
+            }
             for table in tables {
                 writeln!(f, "\n[[{}]]  # {}, line {}", key.name, file.path.display(), table.line)?;
                 write_table(f, table)?;

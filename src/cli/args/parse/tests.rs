@@ -208,6 +208,47 @@ fn a_server_file_has_entries_of_proxies() {
 }
 
 #[test]
+fn a_proxy_file_has_tables_of_services() {
+    let common = "server = [\"a:1\", \"b:2\"]\ndeny = [\"192.0.2.0/24\"]\nallow = [\"10.0.0.0/8\"]\n";
+    let tables = "[[service]]\npublic = 8080\nto = \"127.0.0.1:80\"\n[[service]]\npublic = \"2222:admin\"\nto = \"t:22\"\n\
+                  allow = [\"10.1.0.0/16\", \"::1\"]\ndeny = \"10.1.1.0/24\"\nproxy-protocol = \"v2\"\n";
+    let file = TestFile::new(&format!("{common}{tables}"));
+    let config = |line: &str| match file.parse(line).unwrap().args.command {
+        CliCommand::Proxy(args) => args.config(),
+        _ => panic!(),
+    };
+    let (web, shell) = match &config("proxy").services[..] {
+        [web, shell] => (web.clone(), shell.clone()),
+        services => panic!("{services:?}"),
+    };
+    assert_eq!(config("proxy").servers.len(), 2);
+    assert_eq!((web.key.to_string(), &web.target[..]), ("8080:default".to_owned(), "127.0.0.1:80"));
+    assert_eq!(web.user_networks, "allow=10.0.0.0/8 deny=192.0.2.0/24".parse().unwrap());
+    assert_eq!((shell.key.to_string(), &shell.target[..]), ("2222:admin".to_owned(), "t:22"));
+    let expected = "allow=10.1.0.0/16 allow=::1 deny=192.0.2.0/24 deny=10.1.1.0/24";
+    assert_eq!(shell.user_networks, expected.parse().unwrap());
+    assert!(web.proxy_protocol.is_none() && shell.proxy_protocol.is_some());
+    // Those of the command line take the place of all.
+    assert_eq!(config("proxy --service 1=x:1").services.len(), 1);
+    assert_eq!(config("proxy --port 1 --to x:1").services.len(), 1);
+
+    let wrong = "[[service]]\npublc = 8080\nto = \"127.0.0.1\"\n[[service]]\npublic = 0\nto = 80\n[[service]]\npublic = 1\n\
+                 to = \"t:1\"\nallow = [\"here\"]\n";
+    let error = TestFile::new(&format!("{common}{wrong}")).parse("proxy").unwrap_err();
+    for expected in [
+        "line 4: service 1: public: it is missing: write public = 8080 or \"8080:group\"",
+        "line 5: service 1: there is no setting «publc»; did you mean «public»?",
+        "line 7: service: target: the host is missing: write 127.0.0.1:80 for this machine",
+        "line 10: service: allow: ",
+    ] {
+        assert!(error.contains(expected), "{expected}\n{error}");
+    }
+    let error =
+        TestFile::new(&format!("{common}format = \"text\"\n{tables}")).parse("proxy --insecure").unwrap_err();
+    assert!(error.contains("--format text does not carry the user's address"), "{error}");
+}
+
+#[test]
 fn secrets_are_masked_and_options_without_a_value_have_their_default() {
     let shown = parse("server", &[("UNDERPASS_TOKEN", TOKEN)]).unwrap().options.to_string();
     assert!(!shown.contains(TOKEN) && shown.contains("token = \"***\""), "{shown}");
