@@ -178,7 +178,7 @@ table_columns! {
     ProxyColumn {
         Name = text("PROXY", 12, 26).drop_rank(0).help("name that the proxy gave itself");
         State = text("STATE", 7, 7).drop_rank(3).help("up, or drain: it gets no new streams");
-        Ports = text("PORTS", 6, 14).drop_rank(7).help("public ports that the proxy serves");
+        Ports = text("PORTS", 6, 14).drop_rank(7).help("public ports that the proxy serves, or their number");
         Address = text("ADDRESS", 21, 23).drop_rank(16).help("address from which the proxy connected");
         Channels = figure("CHANNELS", 8, 8).drop_rank(8).help("connections between the proxy and the server");
         Weight = figure("WEIGHT", 6, 6).drop_rank(10).help("share of new streams beside the other proxies of a service");

@@ -204,20 +204,22 @@ pub(crate) fn wrap_all(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Returns public ports, `:80 :443`, in at most `width` cells; of more than fit, the first and the number of the others, `:80 +12`.
+/// Returns public ports, `:80 :443`, in at most `width` cells; of more than fit, the first ones and the number of the others,
+/// `:80 :443 +10`, or the number of all, `12`. A single port is returned whatever its width.
 pub(crate) fn ports(ports: &[u16], width: usize) -> String {
-    let mut text = String::new();
-    for (shown, port) in ports.iter().enumerate() {
-        let left = ports.len() - shown - 1;
-        let next = format!("{}:{port}", if shown == 0 { "" } else { " " });
-        let rest = if left == 0 { 0 } else { format!(" +{left}").len() };
-        // The first one is shown in any case.
-        if shown > 0 && text.len() + next.len() + rest > width {
-            return format!("{text} +{}", left + 1);
+    let names: Vec<_> = ports.iter().map(|port| format!(":{port}")).take(width).collect();
+    let with_first = |shown: usize| match ports.len() - shown {
+        0 => names[..shown].join(" "),
+        left => format!("{} +{left}", names[..shown].join(" ")),
+    };
+    match ports {
+        [] => String::new(),
+        [only] => format!(":{only}"),
+        several => {
+            let fitting = (1..=names.len()).rev().map(with_first).find(|text| text.len() <= width);
+            fitting.unwrap_or_else(|| several.len().to_string())
         }
-        text += &next;
     }
-    text
 }
 
 #[cfg(test)]

@@ -91,4 +91,9 @@ fn ports_that_do_not_fit_are_counted() {
     assert_eq!(ports(&[80, 443, 8080], 13), ":80 :443 +1");
     let many: Vec<u16> = (8000..9000).collect();
     assert_eq!(ports(&many, 16), ":8000 :8001 +998");
+    assert_eq!(ports(&many, 10), ":8000 +999");
+    assert_eq!(
+        (ports(&many, 9), ports(&[80, 443], 5), ports(&[], 0)),
+        ("1000".into(), "2".into(), "".into())
+    );
 }

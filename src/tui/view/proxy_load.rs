@@ -135,11 +135,8 @@ pub(super) fn join_command(model: &Model, width: u16) -> Vec<Line<'static>> {
 /// width of the name column in cells.
 fn row(model: &Model, proxy: &ProxyRow, total: f64, names: usize, width: usize) -> Line<'static> {
     let theme = &model.theme;
-    let services = match proxy.services.as_slice() {
-        [] => String::new(),
-        [only] => format!(":{}", only.port),
-        [first, rest @ ..] => format!(":{}+{}", first.port, rest.len()),
-    };
+    let ports: Vec<u16> = proxy.services.iter().map(|service| service.port).collect();
+    let services = format::ports(&ports, 8);
     if let Some(gone) = &proxy.disconnection {
         let ago = format::age(model.shown().now.saturating_duration_since(gone.at));
         let why = gone.reason.as_ref().map(|why| format!(", {why}")).unwrap_or_default();
