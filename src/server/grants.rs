@@ -292,15 +292,14 @@ impl Grant {
         Ok(())
     }
 
-    /// Returns the ports to try if any free one is requested, of those that the server allows.
-    pub(super) fn candidates(&self, allowed: PortRange, start: u16) -> Vec<u16> {
-        match self.entry.load().as_ref().and_then(|entry| entry.ports()) {
-            None => allowed.candidates(start).collect(),
-            Some(ranges) => {
-                let ports = ranges.iter().flat_map(|range| range.candidates(start));
-                ports.filter(|&port| allowed.contains(port)).collect()
-            }
-        }
+    /// Returns the ports to try if any free one is requested, of those that the server allows. They are not collected: a proxy may
+    /// ask a thousand times, and of thousands of ports the first one is usually free.
+    pub(super) fn candidates(&self, allowed: PortRange, start: u16) -> impl Iterator<Item = u16> + use<> {
+        let entry = self.entry.load();
+        let ranges =
+            entry.as_ref().and_then(|entry| entry.ports()).map_or_else(|| vec![allowed], <[_]>::to_vec);
+        let ports = ranges.into_iter().flat_map(move |range| range.candidates(start));
+        ports.filter(move |&port| allowed.contains(port))
     }
 
     /// Counts one more of `resource`. `exempt` of those that are in use do not count, because they are about to be replaced.

@@ -279,8 +279,7 @@ async fn open_any_port(
         let listener = open_if_free(core, port)?;
         Some(enter_service(core, group, listener, member))
     };
-    let found =
-        find_port(member.proxy.grant().candidates(allowed, rand::random()).into_iter(), try_port).await;
+    let found = find_port(member.proxy.grant().candidates(allowed, rand::random()), try_port).await;
     let (service, port) = found.unwrap_or(Err(RegistrationRefusal::NoFreePort(allowed)))?;
     Ok(start_service(core, service, port))
 }
