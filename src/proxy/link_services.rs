@@ -74,6 +74,11 @@ impl LinkServices {
         self.registrations.lock().next_deadline()
     }
 
+    /// Returns whether nothing is to be asked, and no answer is awaited.
+    pub(super) fn is_settled(&self) -> bool {
+        self.registrations.lock().is_settled()
+    }
+
     /// Returns what has happened since the last call; `None` if nothing has, or the link does not serve yet.
     pub(super) fn take_events(&self) -> Option<Vec<ServiceEvent>> {
         if !self.is_serving.load(SeqCst) {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{ids::ServiceKey, link::Link, net::ConnectPolicy};
 
-/// How many services are logged one by one. Of more, the log at the default level has one line for each batch of answers.
+/// How many services are logged one by one. Of more, the log at the default level has one line once all are answered.
 const MAX_LOGGED_SERVICES: usize = 32;
 
 /// Sends requests and repeats them, reports the answers, and follows the changes of the configuration.
@@ -78,7 +78,7 @@ impl Registrar {
         self.board.publish(published.collect(), || self.link.has_ended() || self.go_away.is_superseded());
         let (server, total) = (self.board.label(), self.shared.lists.borrow().len());
         let are_many = total > MAX_LOGGED_SERVICES;
-        if are_many {
+        if are_many && self.services.is_settled() {
             tracing::info!(server, "serving {} of {total} services", served.len());
         }
         for event in events {

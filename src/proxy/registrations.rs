@@ -317,6 +317,11 @@ impl Registrations {
         served.collect()
     }
 
+    /// Returns whether nothing is to be asked, and no answer is awaited.
+    pub(super) fn is_settled(&self) -> bool {
+        self.queue.is_empty() && self.unanswered.is_empty()
+    }
+
     /// Returns what has happened since the last call.
     pub(super) fn take_events(&mut self) -> Vec<ServiceEvent> {
         std::mem::take(&mut self.events)

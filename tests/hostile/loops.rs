@@ -88,7 +88,7 @@ async fn a_loop_through_two_services_of_one_proxy_is_refused_and_a_chain_is_not(
     let services = vec![leading(first, at(second)), leading(second, at(first)), leading(third, echo.addr)];
     let config = ProxyConfig { services, ..server.tunnel.proxy_config(LOOPBACK) };
     server.tunnel.proxy_with(config).await;
-    let running = &server.tunnel.proxies()[0];
+    let running = server.tunnel.proxies().last().unwrap();
     running.serves_when("all", |served| served.len() == 3).await;
     for user in 1..=2 {
         server.resets_a_user_of(at(first)).await;
@@ -98,7 +98,7 @@ async fn a_loop_through_two_services_of_one_proxy_is_refused_and_a_chain_is_not(
     }
     // One that ends somewhere is served.
     let chain = vec![leading(first, at(second)), leading(second, at(third)), leading(third, echo.addr)];
-    let running = &server.tunnel.proxies()[0];
+    let running = server.tunnel.proxies().last().unwrap();
     running.replace_services(chain);
     running.serves_when("the chain", |served| served[1].target == at(third).to_string()).await;
     let file = underpass::cli::demo::DemoFile { seed: 1, size: 100_000 };

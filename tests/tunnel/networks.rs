@@ -16,7 +16,7 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
 };
 use underpass::{
-    config::{ProxyConfig, ProxyFormat},
+    config::{ChannelCount, ProxyConfig, ProxyFormat},
     proxy::ProxyError,
     telemetry::EventKind,
     wire::{
@@ -168,6 +168,8 @@ async fn a_proxy_with_networks_refuses_an_older_server() {
         ProxyConfig::new(server.to_string(), "0".parse().unwrap(), "127.0.0.1:9"),
         |service| service.user_networks = "allow=127.0.0.2".parse().unwrap(),
     );
+    // The old server greets each connection as the first of a link.
+    let config = ProxyConfig { channels: ChannelCount::Fixed(1), ..config };
     let proxy = RunningProxy::start(config, token.clone());
     let old_server = crate::support::Running::start(async move {
         loop {
