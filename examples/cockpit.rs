@@ -63,6 +63,7 @@ fn main() -> Result<(), tui::Error> {
     let exit = tui::run(tui::Options {
         source: Box::new(tui::InProcessSource::new(telemetry, control, log)),
         labels: tui::Labels {
+            role: tui::Role::Server,
             title: "synthetic".into(),
             listen: "127.0.0.1:7000".into(),
             join: Some(

@@ -20,6 +20,7 @@
 //!        mux ───────────── ids, wire          (no clock, no socket, no task)
 //!        config ────────── ids, wire, tls
 //!        wire ──────────── ids
+//!        recording ─────── feed, telemetry
 //!        feed ──────────── ids, telemetry
 //!        telemetry, control ── ids
 //!        tls ───────────── none
@@ -42,6 +43,7 @@ pub mod mux;
 pub mod net;
 pub mod operator;
 pub mod proxy;
+pub mod recording;
 pub mod runtime;
 pub mod server;
 pub mod telemetry;

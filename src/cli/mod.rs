@@ -1,6 +1,7 @@
 //! The subcommands, and the wiring of all other modules: the only module that names them all.
 
 mod args;
+mod attach;
 mod certificate;
 mod certificate_files;
 mod config;
@@ -8,6 +9,7 @@ pub mod demo;
 mod descriptors;
 mod file_watch;
 mod generate;
+mod guest;
 mod health;
 mod host;
 mod join;
@@ -19,6 +21,7 @@ mod operate;
 mod output;
 mod proxy;
 mod reload;
+mod replay;
 mod run_demo;
 mod server;
 mod service_manager;
@@ -63,6 +66,9 @@ pub fn run() -> ExitCode {
         CliCommand::Completions(args) => Ok(generate::completions(&args)),
         CliCommand::Man(args) => generate::man_pages(&args),
         CliCommand::Operate(command) => operate::run(&command),
+        CliCommand::Replay(args) => replay::run(args),
+        CliCommand::Attach(args) => attach::run(&args),
+        CliCommand::ControlRelay(args) => attach::relay(&args),
     };
     result.unwrap_or_else(|error| {
         output::complain(format_args!("{error:#}"));

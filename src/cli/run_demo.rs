@@ -31,7 +31,7 @@ use crate::{
     server::{Server, ShutdownSignals},
     telemetry::{LogBroadcast, LogRing, Telemetry},
     tls::{ClientTls, ServerTls, ServerVerification},
-    tui::{InProcessSource, Labels, Settings},
+    tui::{InProcessSource, Labels, Role, Settings},
     wire::handshake::Token,
 };
 
@@ -116,6 +116,7 @@ async fn demo(
     let ending = ShutdownSignals::default();
     signals::follow(ending.clone(), ServerConfig::DEFAULT_DRAIN_TIMEOUT, Hangup::End)?;
     let labels = Labels {
+        role: Role::Server,
         title: "demo".to_owned(),
         listen: tunnel.to_string(),
         join: Some(JoinCommand::new(tunnel, Some(&certificate)).with(&argument("--token", token.reveal()))),

@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use anyhow::Context;
+
 use super::{
     args::{ResolvedOptions, ServerArgs},
     certificate::{self, CertificateOrigin, ServerCertificate},
@@ -32,6 +34,7 @@ use crate::{
     metrics::ServerMetrics,
     net::Listener,
     operator::{ProcessHandle, Role, ServerHandle, Subject},
+    recording::{FileHeader, Recorder, RecorderOptions},
     server::{Credentials, Server, ShutdownSignals},
     telemetry::{LogBroadcast, LogRing, Telemetry},
     tls::ServerTls,
@@ -123,6 +126,11 @@ pub(super) fn run(args: ServerArgs, options: ResolvedOptions) -> anyhow::Result<
         let reloading = follow_files(certificate, tls, reloader.files(), telemetry.clone());
         let tokens_reload = reloader.files();
         let (reload, requests) = mpsc::channel(1);
+        let recorder = args
+            .record
+            .options()
+            .map(|options| record(options, &server, (&telemetry, &log_records)))
+            .transpose()?;
         let subject = Subject::Server(ServerHandle {
             telemetry: telemetry.clone(),
             commands: control.clone(),
@@ -153,6 +161,10 @@ pub(super) fn run(args: ServerArgs, options: ResolvedOptions) -> anyhow::Result<
             () = socket.serve() => unreachable!("never completes"),
         };
         manager.stopping().await;
+        if let Some(recorder) = recorder {
+            // It writes to a disk, which may be slow.
+            _ = tokio::task::spawn_blocking(|| recorder.stop()).await;
+        }
         tokio::join!(cockpit.close(), socket.close());
         if destination == LogDestination::Cockpit && report.aborted_streams > 0 {
             // The log was shown by the cockpit, which is closed.
@@ -168,6 +180,25 @@ fn status(telemetry: &Telemetry, shutdown: &ShutdownSignals) -> String {
     let (totals, proxies) = (telemetry.totals(), telemetry.proxy_count());
     let begin = if shutdown.is_requested() { "draining, " } else { "" };
     format!("{begin}proxies: {proxies}, open streams: {}", totals.streams_open)
+}
+
+/// Starts the recorder.
+fn record(
+    options: RecorderOptions,
+    server: &Server,
+    (telemetry, log): (&Arc<Telemetry>, &LogBroadcast),
+) -> anyhow::Result<Recorder> {
+    let header = FileHeader {
+        underpass: env!("CARGO_PKG_VERSION").to_owned(),
+        recording: FileHeader::VERSION,
+        boot: format!("{:016x}", rand::random::<u64>()),
+        listen: server.addr().to_string(),
+    };
+    let dir = options.dir.display().to_string();
+    let recorder = Recorder::start(options, header, telemetry.clone(), log)
+        .with_context(|| format!("cannot record in {dir} (--record)"))?;
+    tracing::info!("recording in {dir}; `underpass replay {dir}` shows it");
+    Ok(recorder)
 }
 
 /// Reads the files of the operator again when they change.

@@ -197,6 +197,9 @@ pub enum CommandError {
     /// The server has stopped.
     #[error("the server has stopped")]
     ServerStopped,
+    /// The operator may only look.
+    #[error("you may not do that on this server")]
+    Forbidden,
     /// The weight is not in the allowed range.
     #[error("the weight must be between 1 and {MAX_WEIGHT}")]
     WeightOutOfRange,

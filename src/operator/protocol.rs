@@ -118,6 +118,7 @@ impl From<CommandError> for RequestError {
             CommandError::NotFound => ErrorCode::NotFound,
             CommandError::QueueFull => ErrorCode::Busy,
             CommandError::ServerStopped => ErrorCode::Stopping,
+            CommandError::Forbidden => ErrorCode::Forbidden,
             CommandError::WeightOutOfRange | CommandError::TooManyBans => ErrorCode::InvalidRequest,
         };
         Self::new(code, error.to_string())

@@ -5,18 +5,20 @@ use super::{
     intent::{Intent, PriorityChange},
     keymap::{InputContext, Keymap},
     model::{CHART_WINDOWS, ExportFormat, LoadMeasure, Sort, SortBy},
+    source::PlaybackCommand,
     theme::Theme,
 };
 use crate::{
     control::{StreamFilter, parse_limits, parse_policy, parse_weight},
     ids::{IdError, NetworkError, near_miss},
+    telemetry::Notable,
 };
 
 /// The words that an operator can type for the time spans of [`CHART_WINDOWS`].
 const WINDOW_NAMES: [&str; CHART_WINDOWS.len()] = ["30s", "2m", "5m", "15m", "30m", "1h"];
 
 /// Commands that take an argument, and the words that the argument may begin with.
-const ARGUMENTS: [(&str, &[&str]); 13] = [
+const ARGUMENTS: [(&str, &[&str]); 16] = [
     // The sort keys, see `argument_words`.
     ("sort", &[]),
     ("theme", &Theme::NAMES),
@@ -31,10 +33,15 @@ const ARGUMENTS: [(&str, &[&str]); 13] = [
     ("ban", &[]),
     ("unban", &[]),
     ("export", &["csv", "json"]),
+    ("seek", &["start", "end"]),
+    ("speed", &[]),
+    ("next", &Notable::NAMES),
 ];
 
-/// Commands with an argument that change the server: they exist only where the keymap has a binding of the same name.
-const REQUIRE_BINDING: [&str; 7] = ["priority", "limit", "weight", "policy", "unblock", "ban", "unban"];
+/// Commands with an argument that change the server, or play a recording: they exist only where the keymap has a binding of the
+/// same name.
+const REQUIRE_BINDING: [&str; 10] =
+    ["priority", "limit", "weight", "policy", "unblock", "ban", "unban", "seek", "speed", "next"];
 
 /// Bindings that cannot be run by name, because they only move a cursor or close an overlay.
 const KEYS_ONLY: [&str; 13] = [
@@ -95,6 +102,16 @@ pub(crate) fn parse(keymap: &Keymap, context: InputContext, line: &str) -> Resul
         "unban" if !argument.is_empty() && is_bound() => {
             argument.parse().map(Intent::Unban).map_err(|why: NetworkError| why.to_string())
         }
+        "seek" if !argument.is_empty() && is_bound() => parse_seek(argument).map(Intent::Play),
+        "speed" if !argument.is_empty() && is_bound() => match argument.trim_end_matches(['x', '×']).parse()
+        {
+            Ok(speed) if (MIN_SPEED..=MAX_SPEED).contains(&speed) => {
+                Ok(Intent::Play(PlaybackCommand::SetSpeed(speed)))
+            }
+            _ => Err(format!("expected: a number from {MIN_SPEED} to {MAX_SPEED}")),
+        },
+        "next" if !argument.is_empty() && is_bound() => with_argument(name, argument, Notable::named)
+            .map(|kind| Intent::Play(PlaybackCommand::Next(Some(kind)))),
         "load" => with_argument(name, argument, parse_load_measure).map(Intent::SetLoadMeasure),
         "export" if argument.is_empty() => Ok(Intent::Export(ExportFormat::Csv)),
         "export" => with_argument(name, argument, parse_export_format).map(Intent::Export),
@@ -162,6 +179,42 @@ fn parse_load_measure(word: &str) -> Option<LoadMeasure> {
         "bytes" => Some(LoadMeasure::Bytes),
         _ => None,
     }
+}
+
+/// The lowest and the highest speed of a replay, as multiples of the recorded one.
+pub(crate) const MIN_SPEED: f64 = 0.1;
+/// See [`MIN_SPEED`].
+pub(crate) const MAX_SPEED: f64 = 1000.0;
+
+/// Parses where a replay goes: a time of the day (`14:05`, `14:05:30`), a distance (`+10m`, `-30s`, `+2h`), `start` or `end`.
+fn parse_seek(text: &str) -> Result<PlaybackCommand, String> {
+    let number = |text: &str| text.parse::<u32>().ok().map(u64::from);
+    let found = match text {
+        "start" => Some(PlaybackCommand::SeekTo(0)),
+        "end" => Some(PlaybackCommand::SeekTo(u64::MAX)),
+        _ => match text.strip_prefix(['+', '-']) {
+            Some(distance) => {
+                let seconds = [("h", 3600), ("m", 60), ("s", 1)]
+                    .into_iter()
+                    .find_map(|(unit, seconds)| Some(number(distance.strip_suffix(unit)?)? * seconds));
+                let ms = seconds.or_else(|| number(distance)).map(|seconds| seconds as i64 * 1000);
+                ms.map(|ms| PlaybackCommand::SeekBy(if text.starts_with('-') { -ms } else { ms }))
+            }
+            None => {
+                let parts: Option<Vec<u64>> = text.trim_end_matches('Z').split(':').map(number).collect();
+                match parts.as_deref() {
+                    Some(&[hour @ 0..24, minute @ 0..60]) => Some((hour * 60 + minute) * 60),
+                    Some(&[hour @ 0..24, minute @ 0..60, second @ 0..60]) => {
+                        Some((hour * 60 + minute) * 60 + second)
+                    }
+                    _ => None,
+                }
+                .map(|seconds| PlaybackCommand::SeekToTimeOfDay(seconds * 1000))
+            }
+        },
+    };
+    found
+        .ok_or_else(|| "expected: a time (14:05, 14:05:30), a distance (+10m, -30s), start or end".to_owned())
 }
 
 /// Parses the file format of an export.

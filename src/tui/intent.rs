@@ -3,6 +3,7 @@
 
 use super::{
     model::{CursorStep, ExportFormat, KillTarget, LimitTarget, LineEditOp, LoadMeasure, ScreenId, Sort},
+    source::PlaybackCommand,
     theme::Theme,
 };
 use crate::{
@@ -123,6 +124,8 @@ pub(crate) enum Intent {
     /// A command was named without the argument that it needs.
     MissingArgument,
 
+    /// Controls the replay.
+    Play(PlaybackCommand),
     /// Quits; asks for confirmation while streams are open.
     Quit,
     /// Quits at once; open streams end.

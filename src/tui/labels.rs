@@ -2,9 +2,23 @@
 
 use std::time::Duration;
 
+/// What the cockpit is to the server that it shows. It decides what quitting means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Role {
+    /// The cockpit of the server itself: who quits ends the server.
+    #[default]
+    Server,
+    /// The cockpit of another process: who quits detaches, and the server continues.
+    Attached,
+    /// A recording, which nobody can change.
+    Replay,
+}
+
 /// Texts for the header and for screens that have nothing else to show yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels {
+    /// What the cockpit is to the server.
+    pub role: Role,
     /// The kind of program, shown beside its name: `demo`. Empty for a plain server.
     pub title: String,
     /// The address on which the server listens for proxies: `0.0.0.0:7000`.

@@ -42,12 +42,14 @@ mod tests;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use exit::{Error, Exit};
-pub use labels::Labels;
+pub use labels::{Labels, Role};
 pub use log_layer::LogLayer;
 pub use msg::CommandId;
 pub use options::Options;
 pub use settings::{RawSettings, Settings, SettingsError};
-pub use source::{InProcessSource, PollRequest, Source, SourceUpdate};
+pub use source::{
+    InProcessSource, Playback, PlaybackCommand, PollRequest, Source, SourceState, SourceUpdate,
+};
 pub use terminal::{is_in_foreground, restore as restore_terminal};
 
 use runtime::Runtime;

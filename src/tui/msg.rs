@@ -1,9 +1,12 @@
 //! Messages that enter the reducer, and effects that leave it: the only two connections between the model and the outside.
 
+use std::time::Instant;
+
 use ratatui::layout::Size;
 
 use super::{
     exit::Exit,
+    source::{PlaybackCommand, SourceState},
     terminal::{InputEvent, Key, MouseEvent},
 };
 use crate::{
@@ -42,6 +45,14 @@ pub(crate) enum Msg {
     FileWritten(Result<String, String>),
     /// The program cannot be suspended: no shell would resume it.
     NoShell,
+    /// What follows is about another server, or another time.
+    Reset,
+    /// The time of what follows, in a replay.
+    DataTime(Instant),
+    /// Where the data comes from has changed.
+    SourceState(SourceState),
+    /// A command to the replay had no effect, for this reason.
+    NotPlayed(String),
 }
 
 impl Msg {
@@ -66,7 +77,7 @@ impl Msg {
 }
 
 /// Something that the runtime has to do outside of the model.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Effect {
     /// Send the command to the server, and deliver its reply as [`Msg::Replied`].
     SendCommand(CommandId, Command),
@@ -86,6 +97,8 @@ pub(crate) enum Effect {
     SaveScreenshot,
     /// Enable or disable mouse reports of the terminal.
     Mouse(bool),
+    /// Control the replay.
+    Play(PlaybackCommand),
 }
 
 /// A file to write.

@@ -237,6 +237,7 @@ impl Runtime {
     fn sample(&mut self, now: Instant) -> io::Result<()> {
         let began = thread_cpu_time();
         let selected: Vec<u64> = self.model.selected_stream_number().into_iter().collect();
+        let visible = self.model.visible_streams();
         // While the display is frozen the log is too: the source keeps its newest records.
         let with_log = self.model.frozen.is_none();
         if with_log {
@@ -244,13 +245,19 @@ impl Runtime {
             tui_logger::move_events();
         }
         let (model, is_dirty) = (&mut self.model, &mut self.is_dirty);
+        let settings = &self.options.settings;
         let (mut idle, mut effects) = (true, Vec::new());
-        self.options.source.poll(PollRequest::Sample { with_log, selected: &selected }, &mut |item| {
+        let request = PollRequest::Sample { with_log, selected: &selected, visible: &visible };
+        self.options.source.poll(request, &mut |item| {
             let message = match item {
                 SourceUpdate::Event(event) => Msg::Event(event),
                 SourceUpdate::MissedEvents(missed) => Msg::Missed(missed),
                 SourceUpdate::Log(record) => return model.log_screen.push(record),
                 SourceUpdate::Reply(id, reply) => Msg::Replied(id, reply),
+                SourceUpdate::Reset => Msg::Reset,
+                SourceUpdate::Time(time) => Msg::DataTime(time),
+                SourceUpdate::State(state) => Msg::SourceState(state),
+                SourceUpdate::Capabilities(server) => return model.apply_capabilities(settings, server),
                 SourceUpdate::Snapshot(snapshot) => {
                     let live = &model.live;
                     let is_changing = !live.streams.order().is_empty() || live.totals != snapshot.totals;
@@ -338,6 +345,13 @@ impl Runtime {
                     // The file is for other eyes than the screen.
                     let text = self.model.labels.mask(&view::as_text(&self.model));
                     self.save(&ExportFile { name: "screen", extension: "txt", text })?;
+                }
+                Effect::Play(command) => {
+                    if let Err(why) = self.options.source.play(command) {
+                        self.handle(Msg::NotPlayed(why))?;
+                    }
+                    // At once, and not with the next sample.
+                    self.next_sample = Instant::now();
                 }
                 Effect::Mouse(on) => self.screen.queue_sequence(if on { MOUSE_ON } else { MOUSE_OFF }),
             }

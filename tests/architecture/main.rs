@@ -19,13 +19,14 @@ use paths::paths;
 use sources::{module_of, sources};
 
 /// Allowed arrows: the modules that each module may name besides itself.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("ids", &[]),
     ("tls", &[]),
     ("config", &["ids", "tls", "wire"]),
     ("telemetry", &["ids"]),
     ("control", &["ids"]),
     ("feed", &["ids", "telemetry"]),
+    ("recording", &["feed", "telemetry"]),
     ("wire", &["ids"]),
     ("mux", &["ids", "wire"]),
     ("inspect", &["ids", "telemetry"]),

@@ -9,6 +9,7 @@ mod limits;
 mod networks;
 pub(super) mod operate;
 mod parse;
+mod recording;
 mod resolved;
 mod services;
 mod shared;
@@ -42,8 +43,10 @@ use config_file::ConfigFileArgs;
 pub(super) use config_file::{Role, Surroundings};
 use limits::LimitArgs;
 use networks::{BalancerArgs, NetworkArgs};
-use operate::{ControlSocketArgs, OperateCommand};
+use operate::{AttachArgs, ControlSocketArgs, OperateCommand, RelayArgs};
 pub(super) use parse::Invocation;
+use recording::RecordArgs;
+pub(super) use recording::ReplayArgs;
 pub(super) use resolved::{ResolvedOption, ResolvedOptions};
 pub(super) use services::ServerArg;
 use services::{ServiceArgs, server};
@@ -97,6 +100,15 @@ pub(super) enum CliCommand {
     /// The commands for a running server or proxy.
     #[command(flatten)]
     Operate(OperateCommand),
+    /// Show the cockpit of a running server; `q` detaches, and the server continues
+    #[command(after_help = EXIT_STATUS)]
+    Attach(AttachArgs),
+    /// Carry the control protocol over the standard streams, for `underpass attach ssh HOST`
+    #[command(hide = true)]
+    ControlRelay(RelayArgs),
+    /// Show a recording of a server (--record) in the cockpit
+    #[command(after_help = EXIT_STATUS)]
+    Replay(ReplayArgs),
 }
 
 /// Where the scripts belong, shown below the help.
@@ -203,6 +215,9 @@ pub(super) struct ServerArgs {
     /// The limits of user connections
     #[command(flatten)]
     limits: LimitArgs,
+    /// The recording
+    #[command(flatten)]
+    pub(super) record: RecordArgs,
     /// Arguments of the cockpit
     #[command(flatten)]
     pub(super) screen: ScreenArgs,

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
-use super::values::seconds;
+use super::{recording::GuestScreenArgs, values::seconds};
 use crate::{
     control::{LimitChange, ProxyRef, StreamFilter, Target, parse_limits, parse_policy, parse_weight},
     ids::{AddressBlock, Network, Policy, Priority, ServiceKey, StreamKey, UserChannelId},
@@ -75,6 +75,69 @@ fn instance(text: &str) -> Result<SocketArg, String> {
         }
         choice => Ok(choice),
     }
+}
+
+/// The arguments of `underpass attach`.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct AttachArgs {
+    /// The server: its name, or the path of its control socket; or `ssh HOST`, and the name or path there [default: the only
+    /// one that runs]
+    #[arg(value_name = "NAME|PATH|ssh HOST", num_args = 0..=3)]
+    target: Vec<String>,
+    /// Disable all commands that change anything but the display
+    #[arg(long)]
+    pub(in crate::cli) read_only: bool,
+    /// How the cockpit looks
+    #[command(flatten)]
+    pub(in crate::cli) screen: GuestScreenArgs,
+}
+
+/// Where the server is that the cockpit is attached to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cli) enum AttachTarget {
+    /// On this machine.
+    Here(Option<SocketArg>),
+    /// On another machine.
+    Ssh {
+        /// What ssh calls it.
+        host: String,
+        /// The name or the path there.
+        instance: Option<String>,
+    },
+}
+
+impl AttachArgs {
+    /// Returns where the server is.
+    ///
+    /// # Errors
+    /// The words make no sense together; the message says what to write.
+    pub(in crate::cli) fn target(&self) -> anyhow::Result<AttachTarget> {
+        let words: Vec<&str> = self.target.iter().map(String::as_str).collect();
+        let named = |name: &str| instance(name).map_err(anyhow::Error::msg);
+        match words[..] {
+            [] => {
+                let variable = std::env::var(CONTROL_VARIABLE).ok();
+                Ok(AttachTarget::Here(variable.as_deref().map(named).transpose()?))
+            }
+            ["ssh"] => anyhow::bail!("the host is missing: underpass attach ssh HOST"),
+            ["ssh", host] => Ok(AttachTarget::Ssh { host: host.to_owned(), instance: None }),
+            ["ssh", host, instance] => {
+                Ok(AttachTarget::Ssh { host: host.to_owned(), instance: Some(instance.to_owned()) })
+            }
+            [name] => Ok(AttachTarget::Here(Some(named(name)?))),
+            _ => anyhow::bail!(
+                "too many words: underpass attach [NAME|PATH], or underpass attach ssh HOST [NAME|PATH]"
+            ),
+        }
+    }
+}
+
+/// The arguments of `underpass control-relay`.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct RelayArgs {
+    /// The server
+    #[command(flatten)]
+    pub(in crate::cli) instance: InstanceArgs,
 }
 
 /// What is listed.

@@ -226,6 +226,9 @@ impl CliArgs {
             | CliCommand::Config(_)
             | CliCommand::Operate(_)
             | CliCommand::Completions(_)
+            | CliCommand::Replay(_)
+            | CliCommand::Attach(_)
+            | CliCommand::ControlRelay(_)
             | CliCommand::Man(_) => return None,
         };
         if let Err(error) = networks {

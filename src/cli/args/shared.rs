@@ -41,6 +41,11 @@ pub(in crate::cli) struct ScreenArgs {
 }
 
 impl ScreenArgs {
+    /// Returns the arguments of a cockpit that shows another process, or a recording.
+    pub(super) fn guest(theme: Option<String>, refresh: Option<Duration>, read_only: bool) -> Self {
+        Self { no_tui: false, no_sniff: false, theme, refresh, read_only }
+    }
+
     /// Resolves the cockpit's settings: the command line takes precedence over the settings file.
     pub(in crate::cli) fn settings(&self) -> anyhow::Result<Settings> {
         let path = CockpitFile::path(|name| std::env::var_os(name).map(PathBuf::from));

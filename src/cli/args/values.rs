@@ -250,6 +250,19 @@ pub(super) fn memory(text: &str) -> Result<u64, String> {
     bytes_within(text, 16_000_000..=ByteSize::MAX, expected, "MiB")
 }
 
+/// Parses the maximum size of all recordings. A file has a sixteenth of it, and may begin with the state of thousands of
+/// streams.
+pub(super) fn recording_size(text: &str) -> Result<u64, String> {
+    let expected = "expected a size of 16M (16,000,000 bytes) to 1TiB, such as 500M or 1GiB";
+    bytes_within(text, 16_000_000..=ByteSize::MAX, expected, "MiB")
+}
+
+/// Parses the speed of a replay.
+pub(super) fn speed(text: &str) -> Result<f64, String> {
+    let speed = text.parse().ok().filter(|speed| (0.1..=1000.0).contains(speed));
+    speed.ok_or_else(|| "expected a number of 0.1 to 1000, such as 10".to_owned())
+}
+
 /// Parses the first flow-control window of a stream.
 pub(super) fn window(text: &str) -> Result<u32, String> {
     let expected = "expected a window of 16K (16,000 bytes) to 64MiB, such as 512K or 256KiB";

@@ -10,14 +10,19 @@ use crate::{
 
 /// Connects to the control socket that `wanted` names or is the path of; without it, to the only one there is.
 pub(super) async fn connect(wanted: Option<&SocketArg>) -> Result<Client, Failure> {
+    Ok(Client::connect(&path(wanted)?).await?)
+}
+
+/// Returns the path of the control socket that `wanted` names or is the path of; without it, of the only one there is.
+pub(super) fn path(wanted: Option<&SocketArg>) -> Result<PathBuf, Failure> {
     let wanted = match wanted {
-        Some(SocketArg::Path(path)) => return Ok(Client::connect(path).await?),
+        Some(SocketArg::Path(path)) => return Ok(path.clone()),
         Some(SocketArg::Name(name)) => Some(name.as_str()),
         Some(SocketArg::Off) | None => None,
     };
     let found = instances(&|name| std::env::var_os(name).map(PathBuf::from));
     let instance = choose(wanted, &found).map_err(Failure::Unreachable)?;
-    Ok(Client::connect(&instance.path).await?)
+    Ok(instance.path.clone())
 }
 
 /// Chooses among the processes that run.

@@ -7,12 +7,12 @@ mod open;
 mod other_lists;
 mod table;
 
-use std::{io, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use serde_json::Value;
 
 use super::{
-    args::operate::{OperateCommand, ProxiesArgs, StreamsArgs, limits},
+    args::operate::{OperateCommand, ProxiesArgs, SocketArg, StreamsArgs, limits},
     output,
 };
 use crate::{
@@ -65,6 +65,14 @@ impl Failure {
             _ => super::FAILED,
         }
     }
+}
+
+/// Returns the path of the control socket of the process that is meant.
+///
+/// # Errors
+/// There is none or more than one; the message says what to do.
+pub(super) fn socket_path(wanted: Option<&SocketArg>) -> anyhow::Result<PathBuf> {
+    Ok(find::path(wanted)?)
 }
 
 /// Runs a command.

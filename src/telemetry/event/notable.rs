@@ -9,6 +9,8 @@ pub enum Notable {
     Failure,
     /// A proxy connected, was lost or came back, or a channel did.
     Proxy,
+    /// A public port was opened or closed.
+    Service,
     /// The operator changed something.
     Operator,
     /// A user, a handshake or a registration was refused.
@@ -19,10 +21,11 @@ pub enum Notable {
 
 impl Notable {
     /// All kinds, in the order of declaration.
-    pub const ALL: [Self; 5] = [Self::Failure, Self::Proxy, Self::Operator, Self::Refusal, Self::Warning];
+    pub const ALL: [Self; 6] =
+        [Self::Failure, Self::Proxy, Self::Service, Self::Operator, Self::Refusal, Self::Warning];
 
     /// The words for the kinds, in the same order, as an operator types them.
-    pub const NAMES: [&str; 5] = ["failure", "proxy", "operator", "refusal", "warning"];
+    pub const NAMES: [&str; 6] = ["failure", "proxy", "service", "operator", "refusal", "warning"];
 
     /// Returns the kind with this name.
     pub fn named(name: &str) -> Option<Self> {
@@ -37,6 +40,7 @@ impl Notable {
             | EventKind::ProxyDisconnected { .. }
             | EventKind::GracePeriodStarted { .. }
             | EventKind::ProxyResumed { .. } => Some(Self::Proxy),
+            EventKind::ServiceOpened { .. } | EventKind::ServiceClosed { .. } => Some(Self::Service),
             EventKind::OperatorActed { .. } | EventKind::DrainStarted { .. } => Some(Self::Operator),
             EventKind::UserRejected { .. }
             | EventKind::HandshakeFailed { .. }

@@ -83,7 +83,9 @@ fn a_network_is_banned_unless_the_cockpit_is_read_only() {
     assert_eq!(parsed(InputContext::Proxies, "unban  192.0.2.0/24"), Ok(Intent::Unban(network)));
     let error = parsed(InputContext::Streams, "ban 192.0.2.1/24").unwrap_err();
     assert!(error.contains("the network is 192.0.2.0/24"), "{error}");
-    let error = parse(&Keymap::default().read_only(), InputContext::Streams, "ban 192.0.2.1").unwrap_err();
+    let error =
+        parse(&Keymap::default().read_only(crate::tui::Role::Server), InputContext::Streams, "ban 192.0.2.1")
+            .unwrap_err();
     assert!(error.contains("read-only"), "{error}");
 }
 
@@ -95,7 +97,7 @@ fn an_address_is_unblocked_by_any_address_of_its_block_unless_the_cockpit_is_rea
     }
     assert!(parsed(InputContext::Proxies, "unblock host").unwrap_err().contains("expected 192.0.2.1"));
     assert_eq!(parsed(InputContext::Proxies, "unblock"), Ok(Intent::MissingArgument));
-    let keymap = Keymap::default().read_only();
+    let keymap = Keymap::default().read_only(crate::tui::Role::Server);
     let error = parse(&keymap, InputContext::Proxies, "unblock 192.0.2.1").unwrap_err();
     assert!(error.contains("read-only"), "{error}");
 }

@@ -12,6 +12,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::{
     intent::Intent,
+    labels::Role,
     terminal::{Key, KeyCode},
 };
 use crate::{control::Capabilities, ids::near_miss};
@@ -37,6 +38,8 @@ pub(crate) enum RequiredCapability {
     /// Ending or suspending the program, and with it all streams. The server does not grant it: it is only withheld
     /// from a read-only operator.
     Shutdown,
+    /// Playing a recording.
+    Playback,
 }
 
 /// One row of the table of key bindings.
@@ -70,6 +73,8 @@ pub(crate) struct Keymap {
     removed: Vec<KeymapEntry>,
     /// Whether bindings were removed because the operator may only read.
     is_read_only: bool,
+    /// Whether the operator may end the program.
+    may_quit: bool,
 }
 
 /// A binding with the keys that are in effect for it.
@@ -91,7 +96,7 @@ impl Default for Keymap {
             keys: Cow::Borrowed(binding.keys),
             shown: Cow::Borrowed(binding.shown),
         });
-        Self { entries: entries.collect(), removed: Vec::new(), is_read_only: false }
+        Self { entries: entries.collect(), removed: Vec::new(), is_read_only: false, may_quit: true }
     }
 }
 
@@ -99,7 +104,7 @@ impl Keymap {
     /// Removes the bindings that require a capability which the server does not have.
     pub(crate) fn restricted_to(self, capabilities: Capabilities) -> Self {
         self.retain(|requires| match requires {
-            RequiredCapability::None | RequiredCapability::Shutdown => true,
+            RequiredCapability::None | RequiredCapability::Shutdown | RequiredCapability::Playback => true,
             RequiredCapability::Kill => capabilities.kill,
             RequiredCapability::Kick => capabilities.kick,
             RequiredCapability::Pause => capabilities.pause,
@@ -113,10 +118,21 @@ impl Keymap {
         })
     }
 
-    /// Removes every binding that changes the server or ends it.
-    pub(crate) fn read_only(self) -> Self {
-        let kept = self.retain(|requires| requires == RequiredCapability::None);
-        Self { is_read_only: true, ..kept }
+    /// Removes the bindings that play a recording, unless the cockpit shows one.
+    pub(crate) fn for_role(self, role: Role) -> Self {
+        self.retain(|requires| requires != RequiredCapability::Playback || role == Role::Replay)
+    }
+
+    /// Removes every binding that changes the server or ends it. Quitting ends the cockpit alone where the server is another
+    /// process.
+    pub(crate) fn read_only(self, role: Role) -> Self {
+        let may_quit = role != Role::Server;
+        let kept = self.retain(|requires| match requires {
+            RequiredCapability::None | RequiredCapability::Playback => true,
+            RequiredCapability::Shutdown => may_quit,
+            _ => false,
+        });
+        Self { is_read_only: true, may_quit, ..kept }
     }
 
     /// Keeps the bindings whose required capability `has` accepts, and remembers the others as removed.
@@ -129,7 +145,7 @@ impl Keymap {
 
     /// Returns whether the operator may end the program.
     pub(crate) fn may_shut_down(&self) -> bool {
-        !self.is_read_only
+        self.may_quit
     }
 
     /// Returns why `key` has no effect in `context`, for the operator who pressed it: it was removed, works on other
@@ -142,7 +158,7 @@ impl Keymap {
         let is_bound = |entry: &&KeymapEntry| entry.keys.contains(&key);
         let here = |entry: &&KeymapEntry| context.chain().contains(&entry.binding.context);
         if let Some(entry) = self.removed.iter().find(|entry| is_bound(entry) && here(entry)) {
-            return format!("{name}: {}", self.why_removed(entry.binding.name));
+            return format!("{name}: {}", self.why_removed(entry.binding));
         }
         let screens = self.entries.iter().filter(is_bound).filter_map(|entry| {
             Some(format!("{} ({})", entry.binding.context.screen()?, entry.binding.name))
@@ -160,18 +176,21 @@ impl Keymap {
         (!screens.is_empty()).then(|| screens.join(", "))
     }
 
-    /// Returns why the binding with this name is removed.
-    fn why_removed(&self, name: &str) -> String {
-        let why =
-            if self.is_read_only { "this cockpit is read-only" } else { "this server does not support it" };
-        format!("{name} is disabled: {why}")
+    /// Returns why a binding is removed.
+    fn why_removed(&self, binding: &Binding) -> String {
+        let why = match binding.requires {
+            RequiredCapability::Playback => "it is for a replay",
+            _ if self.is_read_only => "this cockpit is read-only",
+            _ => "this server does not support it",
+        };
+        format!("{} is disabled: {why}", binding.name)
     }
 
     /// Returns why the command with this name cannot be run, if its binding was removed.
     pub(crate) fn why_no_command(&self, name: &str) -> Option<String> {
-        let is_removed = self.removed.iter().any(|entry| entry.binding.name == name)
-            && !self.entries.iter().any(|entry| entry.binding.name == name);
-        is_removed.then(|| self.why_removed(name))
+        let removed = self.removed.iter().find(|entry| entry.binding.name == name)?;
+        let is_kept = self.entries.iter().any(|entry| entry.binding.name == name);
+        (!is_kept).then(|| self.why_removed(removed.binding))
     }
 
     /// Returns the intent of `key` in `context`: that of the nearest context which binds the key.

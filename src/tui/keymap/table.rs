@@ -7,6 +7,7 @@ use crate::tui::{
         PauseChange, PriorityChange, PromptIntent,
     },
     model::{CursorStep, ExportFormat, LineEditOp, ScreenId},
+    source::PlaybackCommand,
     terminal::{Key, KeyCode, KeyModifiers},
 };
 
@@ -149,9 +150,18 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Screens: [] "" "unban" Intent::MissingArgument, "" "admit the users of a banned network again: :unban 192.0.2.0/24" Ban;
     Screens: [] "" "theme" Intent::MissingArgument, "" "set the theme: dark, light, ansi, safe, none";
     Screens: [] "" "mouse" Intent::ToggleMouse, "" "enable or disable the mouse";
+    Screens: [char('.')] "." "step" Intent::Play(PlaybackCommand::Step), "step" "replay: pause, and go on by a second" Playback;
+    Screens: [char(',')] "," "step-back" Intent::Play(PlaybackCommand::SeekBy(-5_000)), "" "replay: five seconds back" Playback;
+    Screens: [char('}')] "}" "forward" Intent::Play(PlaybackCommand::SeekBy(60_000)), "" "replay: a minute forward" Playback;
+    Screens: [char('{')] "{" "rewind" Intent::Play(PlaybackCommand::SeekBy(-60_000)), "" "replay: a minute back" Playback;
+    Screens: [char('>')] ">" "faster" Intent::Play(PlaybackCommand::ChangeSpeed(true)), "faster" "replay: twice as fast" Playback;
+    Screens: [char('<')] "<" "slower" Intent::Play(PlaybackCommand::ChangeSpeed(false)), "" "replay: half as fast" Playback;
+    Screens: [char('n')] "n" "next" Intent::Play(PlaybackCommand::Next(None)), "next event" "replay: go to the next failure, warning, action of the operator, or change of a proxy; :next failure to that kind" Playback;
+    Screens: [] "" "seek" Intent::MissingArgument, "" "replay: go to a time: :seek 14:05, :seek 14:05:30, :seek +10m, :seek -30s, :seek start, :seek end" Playback;
+    Screens: [] "" "speed" Intent::MissingArgument, "" "replay: set the speed: :speed 10" Playback;
     Screens: [code(Esc)] "Esc" "back" Intent::Back, "" "clear the filter, then the marks; never quits";
     Anywhere: [char('?'), code(F(1))] "?" "help" Intent::OpenHelp, "help" "this help";
-    Screens: [char('q')] "q" "quit" Intent::Quit, "quit" "end the server and quit; asks for confirmation while streams are open" Shutdown;
+    Screens: [char('q')] "q" "quit" Intent::Quit, "quit" "end the server and quit; asks for confirmation while streams are open. An attached cockpit only detaches" Shutdown;
 
     Dialog: [code(Enter)] "⏎" "press" Intent::Dialog(DialogIntent::Press), "choose" "press the focused button: initially Cancel; the other one once the number is typed";
     Dialog: [char('y')] "y" "yes" Intent::Dialog(DialogIntent::Confirm), "yes" "confirm; not where the program would end";

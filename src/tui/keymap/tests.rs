@@ -102,7 +102,7 @@ fn the_key_that_opens_a_dialog_does_not_confirm_it() {
 
 #[test]
 fn a_read_only_keymap_has_no_binding_that_changes_the_server() {
-    let keymap = Keymap::default().read_only();
+    let keymap = Keymap::default().for_role(Role::Server).read_only(Role::Server);
     for context in ALL {
         for entry in keymap.of(context) {
             assert_eq!(entry.binding.requires, RequiredCapability::None);

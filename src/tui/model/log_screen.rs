@@ -27,6 +27,8 @@ pub(crate) struct LogScreen {
     filter_is_name: bool,
     /// The number of filtered records by which the view is scrolled back from the newest one.
     scrolled_back: usize,
+    /// Whether the records are those of another process, which tui-logger does not have.
+    is_remote: bool,
     /// The newest records, the oldest first; bounded by [`LogRing::CAPACITY`].
     records: VecDeque<LogRecord>,
     /// tui-logger's own state: which targets and levels are shown, and its scroll position.
@@ -62,6 +64,22 @@ impl PageSize {
 }
 
 impl LogScreen {
+    /// Returns a log without records; `is_remote` says that they will be those of another process.
+    pub(crate) fn new(is_remote: bool) -> Self {
+        Self { is_remote, ..Self::default() }
+    }
+
+    /// Removes all records.
+    pub(crate) fn clear(&mut self) {
+        self.records.clear();
+        self.scrolled_back = 0;
+    }
+
+    /// Returns whether the screen lists [`shown`](Self::shown) instead of what tui-logger has.
+    pub(crate) fn lists_own_records(&self) -> bool {
+        self.is_remote || !self.filter.is_empty()
+    }
+
     /// Appends a log record, and drops the oldest one if there are [`LogRing::CAPACITY`] already. A view that is
     /// scrolled back keeps its position.
     pub(crate) fn push(&mut self, record: LogRecord) {

@@ -66,9 +66,10 @@ pub(crate) use user_rows::{UserLine, UserRow, UserRows};
 
 use super::{
     keymap::{InputContext, Keymap},
-    labels::Labels,
+    labels::{Labels, Role},
     layout::Layout,
     settings::Settings,
+    source::SourceState,
     terminal::Key,
     theme::Theme,
 };
@@ -104,6 +105,9 @@ pub(crate) struct Model {
     pub(crate) size: Size,
     /// The interval at which snapshots of the server are taken.
     pub(crate) sample_interval: Duration,
+    /// The time of the newest message or snapshot, by which notices expire and keys are told from a paste. In a replay the
+    /// time of the data, [`ServerState::now`], is another.
+    pub(crate) now: Instant,
     /// The newest state of the server.
     pub(crate) live: ServerState,
     /// A copy of `live` from when the operator froze the display; `live` continues to be updated.
@@ -136,6 +140,8 @@ pub(crate) struct Model {
     pub(crate) last_key: Option<(Key, Instant)>,
     /// Commands that are queued for the server, or sent and not yet answered.
     pub(crate) pending_commands: PendingCommands,
+    /// Where the data comes from at present.
+    pub(crate) source_state: SourceState,
     /// Whether the server drains, and what the cockpit has missed of its events.
     pub(crate) server_status: ServerStatus,
 }
@@ -143,13 +149,15 @@ pub(crate) struct Model {
 impl Model {
     /// Creates a model without data and with default settings, as of `now`.
     pub(crate) fn new(labels: Labels, theme: Theme, size: Size, now: Instant) -> Self {
+        let labels_role = labels.role;
         Self {
             labels,
             theme,
-            keymap: Keymap::default(),
+            keymap: Keymap::default().for_role(labels_role),
             display: DisplayOptions::default(),
             size,
             sample_interval: Duration::from_millis(100),
+            now,
             live: ServerState::new(now),
             frozen: None,
             screen: ScreenId::default(),
@@ -157,7 +165,8 @@ impl Model {
             proxies_screen: ProxiesScreen::default(),
             sessions_screen: SessionsScreen::default(),
             detail_screen: DetailScreen::default(),
-            log_screen: LogScreen::default(),
+            log_screen: LogScreen::new(labels_role != Role::Server),
+            source_state: SourceState::default(),
             journal: EventJournal::default(),
             overlay: None,
             notice: None,
@@ -174,10 +183,42 @@ impl Model {
     /// not use, are removed.
     pub(crate) fn apply_settings(&mut self, settings: &Settings, server: Capabilities) {
         self.theme = settings.theme.clone();
-        let keymap = settings.keymap.clone().restricted_to(server);
-        self.keymap = if settings.read_only { keymap.read_only() } else { keymap };
+        self.apply_capabilities(settings, server);
         self.streams_screen.columns = settings.columns.clone();
         self.display = settings.display;
+    }
+
+    /// Removes the key bindings that `server` does not support, or that a read-only operator may not use.
+    pub(crate) fn apply_capabilities(&mut self, settings: &Settings, server: Capabilities) {
+        let keymap = settings.keymap.clone().restricted_to(server).for_role(self.labels.role);
+        self.keymap = if settings.read_only { keymap.read_only(self.labels.role) } else { keymap };
+    }
+
+    /// Forgets all that is known of the server: what follows is about another one, or about another time. How the operator
+    /// looks at it stays.
+    pub(crate) fn reset(&mut self) {
+        let (now, sort) = (self.live.now, self.live.streams.sort());
+        self.live = ServerState::new(now);
+        self.live.streams.set_sort(sort, now);
+        self.frozen = None;
+        self.detail_screen = DetailScreen::default();
+        self.journal = EventJournal::default();
+        self.server_status =
+            ServerStatus { was_interrupted: self.server_status.was_interrupted, ..ServerStatus::default() };
+        self.log_screen.clear();
+        if matches!(self.overlay, Some(Overlay::Dialog(_))) {
+            // What it asks about is gone.
+            self.overlay = None;
+        }
+        self.refresh_rows();
+    }
+
+    /// Returns the numbers by which snapshots identify the streams on the screen.
+    pub(crate) fn visible_streams(&self) -> Vec<u64> {
+        let (rows, screen) = (self.rows(), &self.streams_screen);
+        let from = screen.cursor.offset().min(rows.len());
+        let shown = rows[from..].iter().take(self.layout().table_rows());
+        shown.filter_map(|id| self.live.streams.snapshot_number(*id)).collect()
     }
 
     /// Returns the server state that the screen shows: the frozen copy while the display is frozen, else the newest
@@ -212,9 +253,9 @@ impl Model {
     }
 
     /// Returns whether the log screen lists the log targets beside the records: on at least 100 columns, without a
-    /// filter. On fewer columns they would cut the records too short.
+    /// filter, and for the log of this process. On fewer columns they would cut the records too short.
     pub(crate) fn shows_log_targets(&self) -> bool {
-        self.size.width >= 100 && self.log_screen.filter().is_empty()
+        self.size.width >= 100 && !self.log_screen.lists_own_records()
     }
 
     /// Returns the command that joins another machine as a proxy, with a name that no proxy has: two proxies of one name,
@@ -326,13 +367,13 @@ impl Model {
             text: text.into(),
             level,
             is_about_overlay: self.overlay.is_some(),
-            expires_at: self.live.now + NOTICE_DURATION,
+            expires_at: self.now + NOTICE_DURATION,
         });
     }
 
     /// Removes the notice if it has been shown for [`NOTICE_DURATION`].
     pub(crate) fn expire_notice(&mut self) {
-        if self.notice.as_ref().is_some_and(|notice| notice.expires_at <= self.live.now) {
+        if self.notice.as_ref().is_some_and(|notice| notice.expires_at <= self.now) {
             self.notice = None;
         }
     }
@@ -426,7 +467,7 @@ impl Model {
 
     /// Returns whether the selection has moved by itself so recently that a key cannot be meant for it.
     pub(crate) fn has_selection_just_moved(&self) -> bool {
-        let moved = self.selection_moved_at.map(|at| self.live.now.saturating_duration_since(at));
+        let moved = self.selection_moved_at.map(|at| self.now.saturating_duration_since(at));
         moved.is_some_and(|ago| ago < SELECTION_GUARD)
     }
 

@@ -4,14 +4,14 @@
 //! or a recording can be a source too, because everything that passes the trait is plain data. A source must never block
 //! the thread of the cockpit, which also waits for keys.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Instant};
 
 use tokio::sync::{broadcast, oneshot};
 
 use super::msg::CommandId;
 use crate::{
     control::{Capabilities, Command, CommandError, CommandReply, CommandSender},
-    telemetry::{Event, LogRecord, LogRing, Sampler, Snapshot, Telemetry},
+    telemetry::{Event, LogRecord, LogRing, Notable, Sampler, Snapshot, Telemetry},
 };
 
 #[cfg(test)]
@@ -28,6 +28,9 @@ pub enum PollRequest<'a> {
         with_log: bool,
         /// The serial numbers of the streams whose details the snapshot must contain.
         selected: &'a [u64],
+        /// The serial numbers of the streams on the screen: their counters must be as new as the snapshot, those of others may
+        /// be older.
+        visible: &'a [u64],
     },
 }
 
@@ -45,6 +48,65 @@ pub enum SourceUpdate<'a> {
     Snapshot(&'a Snapshot),
     /// The reply to the command that was sent with this id.
     Reply(CommandId, CommandReply),
+    /// What follows is about another server, or another time: nothing that was known applies any more.
+    Reset,
+    /// The time of what follows, in a replay, whose time is not that of the clock.
+    Time(Instant),
+    /// Which commands the server executes has changed.
+    Capabilities(Capabilities),
+    /// Where the data comes from has changed.
+    State(SourceState),
+}
+
+/// The condition of a source.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum SourceState {
+    /// The data is that of a server now.
+    #[default]
+    Live,
+    /// The connection to the server is lost, for this reason, and the source tries to establish it again. What is shown is
+    /// old.
+    Reconnecting(String),
+    /// The data is that of a recording.
+    Playing(Playback),
+}
+
+/// What of a recording is shown. Times are milliseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Playback {
+    /// The time that is shown.
+    pub position: u64,
+    /// When the recording begins.
+    pub begins: u64,
+    /// When it ends.
+    pub ends: u64,
+    /// How many seconds of the recording pass in one.
+    pub speed: f64,
+    /// Whether it is paused.
+    pub is_paused: bool,
+    /// Whether the source still reads what lies before the position.
+    pub is_seeking: bool,
+}
+
+/// What can be done to a recording.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum PlaybackCommand {
+    /// Pauses, or continues.
+    TogglePause,
+    /// Pauses, and goes on by a second: the states of the server are recorded once a second.
+    Step,
+    /// Goes on, or back, by this many milliseconds.
+    SeekBy(i64),
+    /// Goes to this time, in milliseconds since the Unix epoch.
+    SeekTo(u64),
+    /// Goes to this time of a day, in milliseconds since midnight (UTC): on the day of the position, if the recording has it.
+    SeekToTimeOfDay(u64),
+    /// Plays twice as fast (`true`), or half as fast.
+    ChangeSpeed(bool),
+    /// Plays this many times as fast as it was recorded.
+    SetSpeed(f64),
+    /// Goes to the next event of this kind, or of any kind that is notable.
+    Next(Option<Notable>),
 }
 
 /// A server that the cockpit shows and controls.
@@ -58,6 +120,15 @@ pub trait Source: fmt::Debug + Send {
     /// Why the command was not queued: [`CommandError::QueueFull`], after which the caller may try again, or
     /// [`CommandError::ServerStopped`].
     fn try_send(&mut self, id: CommandId, command: Command) -> Result<(), CommandError>;
+
+    /// Controls the playing of a recording. Other sources ignore it.
+    ///
+    /// # Errors
+    /// Why it has no effect, for the operator.
+    fn play(&mut self, command: PlaybackCommand) -> Result<(), String> {
+        _ = command;
+        Ok(())
+    }
 
     /// Passes everything of the requested kind that is available now to `deliver`, without blocking. Events come
     /// before the snapshot that contains their effects.
@@ -134,7 +205,7 @@ impl Source for InProcessSource {
     fn poll(&mut self, request: PollRequest<'_>, deliver: &mut dyn FnMut(SourceUpdate<'_>)) {
         match request {
             PollRequest::Replies => self.deliver_replies(deliver),
-            PollRequest::Sample { with_log, selected } => {
+            PollRequest::Sample { with_log, selected, .. } => {
                 self.deliver_events(deliver);
                 if with_log {
                     self.log.drain().into_iter().for_each(|record| deliver(SourceUpdate::Log(record)));

@@ -9,7 +9,7 @@ use crate::{
 
 fn sample(source: &mut InProcessSource, with_log: bool) -> Vec<String> {
     let mut items = Vec::new();
-    source.poll(PollRequest::Sample { with_log, selected: &[] }, &mut |update| {
+    source.poll(PollRequest::Sample { with_log, selected: &[], visible: &[] }, &mut |update| {
         items.push(match update {
             SourceUpdate::Event(event) => event.kind.to_string(),
             SourceUpdate::Snapshot(snapshot) => format!("{} services", snapshot.services.len()),

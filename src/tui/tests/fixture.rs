@@ -19,7 +19,7 @@ use crate::{
         Snapshot, StreamGuard, StreamInfo, StreamPhase, Telemetry, UserGuard,
     },
     tui::{
-        Labels, LogLayer,
+        Labels, LogLayer, Role,
         model::{Model, Overlay},
         msg::{Effect, Msg},
         terminal::{Key, KeyCode},
@@ -98,6 +98,7 @@ impl Fixture {
         let events = hub.subscribe();
         let service = hub.service_opened("8080".parse().unwrap());
         let labels = Labels {
+            role: Role::Server,
             title: "demo".into(),
             listen: "0.0.0.0:7000".into(),
             join: Some("underpass proxy --server 198.51.100.1:7000 --port 8080 --to 127.0.0.1:80".into()),

@@ -40,7 +40,7 @@ pub(super) fn send_for_each(
         return Vec::new();
     };
     let batch = model.pending_commands.begin_batch(first.to_string(), verb);
-    let now = model.live.now;
+    let now = model.now;
     commands.into_iter().for_each(|(_, command)| model.pending_commands.push(batch, command, None, now));
     send_queued(model)
 }
@@ -51,7 +51,7 @@ pub(super) fn send_one(model: &mut Model, name: String, verb: &'static str, comm
         return Vec::new();
     }
     let batch = model.pending_commands.begin_batch(name, verb);
-    model.pending_commands.push(batch, command, None, model.live.now);
+    model.pending_commands.push(batch, command, None, model.now);
     send_queued(model)
 }
 
@@ -66,7 +66,7 @@ pub(super) fn send_several(
         return Vec::new();
     }
     let batch = model.pending_commands.begin_batch_about_one(name, verb);
-    let now = model.live.now;
+    let now = model.now;
     commands.into_iter().for_each(|command| model.pending_commands.push(batch, command, None, now));
     send_queued(model)
 }
@@ -86,7 +86,7 @@ pub(super) fn refuses_more(model: &mut Model, more: usize) -> bool {
 /// awaits replies. A kill of a stream that has ended meanwhile fails here instead.
 pub(super) fn send_queued(model: &mut Model) -> Vec<Effect> {
     let mut effects = Vec::new();
-    while let Some((id, command, row)) = model.pending_commands.next_to_send(model.live.now) {
+    while let Some((id, command, row)) = model.pending_commands.next_to_send(model.now) {
         let is_live = row.map(|row| model.live.streams.get(row).is_some_and(StreamRow::is_live));
         if is_live == Some(false) {
             // The stream ended before its command was sent; its key may belong to another stream by now.

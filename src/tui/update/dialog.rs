@@ -10,13 +10,13 @@ pub(super) const QUIT_ANSWERS: &str = "⇥ selects an answer and ⏎ gives it; E
 
 /// Opens a confirmation dialog; its *Cancel* button has the focus.
 pub(super) fn open(model: &mut Model, question: Confirmation) {
-    model.overlay = Some(Overlay::Dialog(Dialog::new(question, model.live.now)));
+    model.overlay = Some(Overlay::Dialog(Dialog::new(question, model.now)));
 }
 
 /// Handles an intent of the open confirmation dialog. If the operator confirmed, closes the dialog and returns the
 /// confirmed intent. `None` if the dialog was cancelled, which a notice says, or stays open.
 pub(super) fn handle(model: &mut Model, intent: DialogIntent) -> Option<Intent> {
-    let now = model.live.now;
+    let now = model.now;
     let Some(Overlay::Dialog(dialog)) = &mut model.overlay else { return None };
     let button = match intent {
         DialogIntent::Press => dialog.focused(),
@@ -51,7 +51,7 @@ pub(super) fn handle(model: &mut Model, intent: DialogIntent) -> Option<Intent> 
         (Button::Kill, Confirmation::Kill(targets)) => Some(Intent::Kill(targets)),
         (Button::Kill, Confirmation::KillUser { user, .. }) => Some(Intent::KillUser(user)),
         (Button::Kick, Confirmation::Kick { proxy, .. }) => Some(Intent::Kick(proxy)),
-        (Button::Quit, _) => Some(Intent::QuitNow),
+        (Button::Quit | Button::Detach, _) => Some(Intent::QuitNow),
         (Button::Drain, _) => Some(Intent::DrainServer),
         (_, question) => {
             let text = cancelled_text(model, &question);
@@ -73,5 +73,6 @@ fn cancelled_text(model: &Model, question: &Confirmation) -> String {
             format!("cancelled: {} was not kicked", model.live.proxies.short_name(*proxy))
         }
         Confirmation::Quit { .. } => "cancelled: the server continues".to_owned(),
+        Confirmation::Detach => "cancelled: the cockpit is still attached".to_owned(),
     }
 }

@@ -7,8 +7,10 @@ use crate::control::Command;
 use crate::tui::{
     Exit, command_line,
     intent::{Intent, JoinCommandIntent},
+    labels::Role,
     model::{CHART_WINDOWS, ExportFormat, LoadMeasure, Model, NoticeLevel, Overlay, PromptKind, export},
     msg::{Effect, ExportFile},
+    source::PlaybackCommand,
 };
 
 /// Performs an intent: changes the model, and returns what has to be done outside of it.
@@ -78,7 +80,12 @@ pub(super) fn perform(model: &mut Model, intent: Intent) -> Vec<Effect> {
             };
         }
         Intent::SetLoadMeasure(measure) => model.display.load_measure = measure,
+        // A replay is paused instead: it waits.
+        Intent::ToggleFreeze if model.labels.role == Role::Replay => {
+            return vec![Effect::Play(PlaybackCommand::TogglePause)];
+        }
         Intent::ToggleFreeze => model.toggle_freeze(),
+        Intent::Play(command) => return vec![Effect::Play(command)],
         Intent::ShorterChartWindow => {
             model.display.chart_window = model.display.chart_window.saturating_sub(1);
         }

@@ -22,10 +22,10 @@ const SLOW_PASTE_GAP: Duration = Duration::from_millis(40);
 
 /// Performs what a key stands for in the present context. Returns the effects.
 pub(super) fn press(model: &mut Model, key: Key) -> Vec<Effect> {
-    if model.burst_until.is_some_and(|until| model.live.now < until) {
+    if model.burst_until.is_some_and(|until| model.now < until) {
         return burst(model, &[key]);
     }
-    let now = model.live.now;
+    let now = model.now;
     let last = model.last_key.replace((key, now));
     let is_too_soon = last.is_some_and(|(last, at)| {
         last != key && is_text(last) && is_text(key) && now.saturating_duration_since(at) < SLOW_PASTE_GAP
@@ -55,7 +55,7 @@ fn is_text(key: Key) -> bool {
 /// Performs a burst of keys as far as it cannot do harm: a prompt takes them as text, but is not accepted by them, and
 /// keys that only move a cursor move it. Otherwise the whole burst is ignored, and a notice says so.
 pub(super) fn burst(model: &mut Model, keys: &[Key]) -> Vec<Effect> {
-    model.burst_until = Some(model.live.now + BURST_GAP);
+    model.burst_until = Some(model.now + BURST_GAP);
     if matches!(model.overlay, Some(Overlay::Prompt(_))) {
         type_burst(model, keys);
         return Vec::new();

@@ -21,6 +21,7 @@ use std::time::Instant;
 
 use super::{
     format,
+    labels::Role,
     model::{Model, NoticeLevel},
     msg::{Effect, Msg},
 };
@@ -28,8 +29,7 @@ use crate::telemetry::Snapshot;
 
 /// Applies a message that arrived at `now` to the model, and returns the effects that the runtime has to perform.
 pub(crate) fn update(model: &mut Model, msg: Msg, now: Instant) -> Vec<Effect> {
-    // Time never runs backwards, even where messages carry older times.
-    model.live.now = model.live.now.max(now);
+    advance(model, now);
     match msg {
         Msg::Key(key) => return input::press(model, key),
         Msg::KeyBurst(keys) => return input::burst(model, &keys),
@@ -64,17 +64,31 @@ pub(crate) fn update(model: &mut Model, msg: Msg, now: Instant) -> Vec<Effect> {
         Msg::Replied(id, reply) => return batch::handle_reply(model, id, reply),
         Msg::FileWritten(Ok(path)) => model.notify(NoticeLevel::Success, format!("written to {path}")),
         Msg::FileWritten(Err(error)) => model.notify(NoticeLevel::Warning, error),
+        // The source lets it run backwards only with a reset.
+        Msg::DataTime(time) => model.live.now = time,
+        Msg::Reset => model.reset(),
+        Msg::SourceState(state) => model.source_state = state,
+        Msg::NotPlayed(why) => model.notify(NoticeLevel::Info, why),
         Msg::NoShell => model.notify(NoticeLevel::Info, "cannot suspend: no shell with job control"),
     }
     Vec::new()
+}
+
+/// Advances the time. It never runs backwards, even where messages carry older times. In a replay the data has a time of its
+/// own, which the source tells.
+fn advance(model: &mut Model, now: Instant) {
+    model.now = model.now.max(now);
+    if model.labels.role != Role::Replay {
+        model.live.now = model.live.now.max(now);
+    }
 }
 
 /// Applies a snapshot of the server that was taken at `now`: updates all rows, removes an expired notice, and returns
 /// the effects that send queued commands. Not a message of [`update`], because a snapshot is large and its
 /// allocations are reused.
 pub(crate) fn sample(model: &mut Model, snapshot: &Snapshot, now: Instant) -> Vec<Effect> {
-    model.live.now = model.live.now.max(now);
-    let now = model.live.now;
+    advance(model, now);
+    let (ui_now, now) = (model.now, model.live.now);
     model.server_status.has_sample = true;
     model.live.sample(snapshot);
     if let Some(detail) = &mut model.detail_screen.open
@@ -88,10 +102,10 @@ pub(crate) fn sample(model: &mut Model, snapshot: &Snapshot, now: Instant) -> Ve
     let selected = model.selection();
     model.refresh_rows();
     if selected.is_some() && model.selection() != selected {
-        model.selection_moved_at = Some(now);
+        model.selection_moved_at = Some(ui_now);
     }
     model.expire_notice();
-    if let Some(text) = model.pending_commands.overdue(now) {
+    if let Some(text) = model.pending_commands.overdue(ui_now) {
         model.notify(NoticeLevel::Warning, text);
     }
     batch::send_queued(model)

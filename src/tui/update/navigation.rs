@@ -67,11 +67,11 @@ fn follow_with_detail(model: &mut Model) {
     selected.into_iter().for_each(|id| model.open_detail(id));
 }
 
-/// Scrolls the filtered log by records. Without a filter, moves the selected log target, or scrolls tui-logger's
+/// Scrolls the filtered log, or that of another process, by records. Otherwise moves the selected log target, or scrolls tui-logger's
 /// widget.
 fn scroll_log(model: &mut Model, step: CursorStep) {
     use tui_logger::TuiWidgetEvent as Event;
-    if !model.log_screen.filter().is_empty() {
+    if model.log_screen.lists_own_records() {
         let size = PageSize {
             lines: usize::from(model.layout().body.height.saturating_sub(1)).max(1),
             message_width: usize::from(model.size.width).saturating_sub(MESSAGE_INDENT),

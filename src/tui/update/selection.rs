@@ -43,7 +43,7 @@ pub(super) fn say_ended(model: &mut Model, key: StreamKey) {
     let moved = model.detail_screen.open.is_none() && model.leave_ended_row();
     if moved {
         // The second press of a key must not act on a row that nobody has read yet.
-        model.selection_moved_at = Some(model.live.now);
+        model.selection_moved_at = Some(model.now);
     }
     let next = model.selected().filter(|_| moved).map(|(_, row)| row.key);
     let next = next.map(|next| format!("; {next} is selected now")).unwrap_or_default();

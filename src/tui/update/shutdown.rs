@@ -4,6 +4,7 @@ use super::{dialog, prompt};
 use crate::tui::{
     Exit,
     intent::{DialogIntent, PromptIntent},
+    labels::Role,
     model::{Confirmation, Dialog, Model, NoticeLevel, Overlay},
     msg::Effect,
 };
@@ -18,8 +19,12 @@ pub(super) fn quit(model: &mut Model) -> Vec<Effect> {
         );
         return Vec::new();
     }
-    if model.live.streams.open_count() == 0 {
+    if model.live.streams.open_count() == 0 || model.labels.role == Role::Replay {
         return vec![Effect::Exit(Exit::Quit)];
+    }
+    if model.labels.role == Role::Attached {
+        dialog::open(model, Confirmation::Detach);
+        return Vec::new();
     }
     let drain_timeout = model.labels.drain.filter(|_| !model.server_status.is_draining);
     dialog::open(model, Confirmation::Quit { drain_timeout });
@@ -52,6 +57,10 @@ pub(super) fn close_overlay(model: &mut Model) {
 /// Reacts to SIGINT or SIGTERM: the first one drains the server, also after the operator has asked for it, and the second one
 /// ends the program at once. Closes any overlay.
 pub(super) fn interrupted(model: &mut Model) -> Vec<Effect> {
+    if model.labels.role != Role::Server {
+        // The signal is for this process, and not for the server.
+        return vec![Effect::Exit(Exit::Quit)];
+    }
     if std::mem::replace(&mut model.server_status.was_interrupted, true) {
         close_overlay(model);
         return vec![Effect::Exit(Exit::Now)];

@@ -96,7 +96,7 @@ pub(super) fn kill(model: &mut Model, targets: &[KillTarget]) -> Vec<Effect> {
     model.streams_screen.marks.retain(|mark| streams.get(*mark).is_some_and(|row| !row.kill_pending));
     for target in remaining {
         let command = Command::KillStream(target.key);
-        model.pending_commands.push(batch, command, Some(target.row), model.live.now);
+        model.pending_commands.push(batch, command, Some(target.row), model.now);
     }
     batch::send_queued(model)
 }

@@ -26,6 +26,7 @@ pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
         },
         Confirmation::KillUser { user, .. } => ("Kill this user?", kill_user_text(model, *user)),
         Confirmation::Kick { proxy, .. } => ("Kick this proxy?", kick_text(model, *proxy)),
+        Confirmation::Detach => ("Detach?", detach_text(model)),
         Confirmation::Quit { drain_timeout } => ("Quit?", quit_text(model, *drain_timeout)),
     };
     let mut body = body;
@@ -204,6 +205,15 @@ fn route(model: &Model, row: StreamRow<'_>) -> String {
         Some(proxy) => format!(":{} → {}", row.service.port, model.live.proxies.short_name(proxy)),
         None => format!(":{}", row.service.port),
     }
+}
+
+/// Returns the text of the dialog that confirms detaching while streams are open.
+fn detach_text(model: &Model) -> Vec<Line<'static>> {
+    let open = format::counted(model.live.streams.open_count() as u64, "open stream");
+    vec![
+        Line::styled(format!("The server continues, and so do its {open}."), model.theme.text),
+        Line::styled("`underpass attach` shows them again.", model.theme.dim),
+    ]
 }
 
 /// Returns the text of the dialog that confirms quitting while streams are open. `drains` is how long a drain may

@@ -15,10 +15,12 @@ use crate::tui::{
     format::{self, truncate, truncate_start},
     intent::{DialogIntent, Intent, JoinCommandIntent, KillScope, PauseChange, PriorityChange},
     keymap::{Binding, InputContext},
+    labels::Role,
     model::{
         CursorStep, LimitTarget, Model, Notice, NoticeLevel, Overlay, Prompt, PromptKind, ProxyLine,
         Selection,
     },
+    source::SourceState,
 };
 
 /// Draws the notice row: the outcome of the operator's last action, or else the progress of a drain of the server.
@@ -28,8 +30,8 @@ pub(crate) fn draw_notice(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// Returns the outcome of the operator's last action, or else the progress of a drain of the server; `None` if there
-/// is neither.
+/// Returns the outcome of the operator's last action, or else that the connection to the server is lost, or the progress of
+/// a drain of the server; `None` if there is none of them.
 fn notice_line(model: &Model) -> Option<Line<'static>> {
     let theme = &model.theme;
     if let Some(notice) = &model.notice {
@@ -39,6 +41,10 @@ fn notice_line(model: &Model) -> Option<Line<'static>> {
             NoticeLevel::Warning => ("!", theme.warn),
         };
         return Some(Line::styled(format!(" {mark} {}", notice.text), style));
+    }
+    if let SourceState::Reconnecting(why) = &model.source_state {
+        let text = format!(" ! connection to the server lost ({why}); what is shown is old. reconnecting…");
+        return Some(Line::styled(text, theme.warn));
     }
     model.server_status.is_draining.then(|| {
         let open = format::counted(model.shown().streams.open_count() as u64, "stream");
@@ -85,6 +91,10 @@ fn key_word(model: &Model, binding: &'static Binding) -> Option<&'static str> {
     let is_unused = model.server_status.has_sample && model.shown().proxies.connected().next().is_none();
     if is_unused && model.overlay.is_none() && matches!(intent, Intent::ShowJoinCommand) {
         return model.labels.join.is_some().then_some("add a proxy");
+    }
+    if model.labels.role == Role::Replay && *intent == Intent::ToggleFreeze && model.overlay.is_none() {
+        let is_paused = matches!(&model.source_state, SourceState::Playing(playback) if playback.is_paused);
+        return Some(if is_paused { "play" } else { "pause" });
     }
     let has_effect = match (model.context(), &model.overlay) {
         (_, Some(Overlay::Dialog(dialog))) => match intent {

@@ -14,7 +14,11 @@ use crate::tui::{
     format,
     layout::OverviewLayout,
     model::{Model, Overlay, ScreenId},
+    source::{Playback, SourceState},
 };
+
+/// The length of a day in milliseconds.
+const DAY_MS: u64 = 86_400_000;
 
 /// The width in cells below which the header does not list the screens.
 const MIN_TABS_WIDTH: u16 = 60;
@@ -125,6 +129,10 @@ type Fact = (usize, Vec<Span<'static>>);
 
 /// Returns the address of the tunnel port for the header: with its IP address, or the port alone (`:7000`).
 fn tunnel_port(model: &Model, has_ip: bool) -> String {
+    if model.labels.listen.is_empty() {
+        // A cockpit of another process knows no address of the server.
+        return "running".to_owned();
+    }
     match model.labels.listen.parse::<SocketAddr>() {
         Ok(addr) if !has_ip => format!("tunnel :{}", addr.port()),
         _ => format!("tunnel {}", model.labels.listen),
@@ -167,7 +175,9 @@ fn facts(model: &Model, width: u16, has_ip: bool, has_users: bool) -> Vec<Fact> 
     };
     // Without a proxy there is nothing to count, but a first proxy to connect.
     let is_unused = proxies == 0 && open == 0;
-    let (rank, light, state) = if let (Some(first), false) = (lost.next(), model.server_status.is_draining) {
+    let (rank, light, state) = if let Some((light, state)) = source_state(model) {
+        (0, light, state)
+    } else if let (Some(first), false) = (lost.next(), model.server_status.is_draining) {
         let more = lost.count();
         let more = if more > 0 { format!(" +{more}") } else { String::new() };
         (PROBLEM, theme.error, format!("port {}{more} closed", first.key.port))
@@ -213,6 +223,27 @@ fn facts(model: &Model, width: u16, has_ip: bool, has_users: bool) -> Vec<Fact> 
         (USERS_RANK, users),
         (rates_rank, rates(model, theme.down, theme.up)),
     ]
+}
+
+/// Returns the light and the text for a source whose data is not that of a server now; `None` for one whose data is.
+fn source_state(model: &Model) -> Option<(Style, String)> {
+    let theme = &model.theme;
+    match &model.source_state {
+        SourceState::Live => None,
+        SourceState::Reconnecting(_) => Some((theme.error, "reconnecting…".to_owned())),
+        SourceState::Playing(playback) => {
+            let (light, what) = match playback {
+                Playback { is_seeking: true, .. } => (theme.warn, "seeking ".to_owned()),
+                Playback { is_paused: true, .. } => (theme.warn, "paused ".to_owned()),
+                Playback { position, ends, .. } if position >= ends => (theme.warn, "end of ".to_owned()),
+                Playback { speed, .. } => (theme.ok, format!("{speed}× ")),
+            };
+            let days = (playback.ends / DAY_MS).saturating_sub(playback.begins / DAY_MS);
+            let day = (playback.position / DAY_MS).saturating_sub(playback.begins / DAY_MS);
+            let day = if days > 0 { format!(" day {}/{}", day + 1, days + 1) } else { String::new() };
+            Some((light, format!("replay {what}{}{day}", format::time_of_day(playback.position))))
+        }
+    }
 }
 
 /// Returns the download and upload rate of the whole server.

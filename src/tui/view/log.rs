@@ -16,6 +16,7 @@ use crate::{
     ids::clean,
     tui::{
         format::{self, truncate, truncate_middle},
+        labels::Role,
         model::{MAX_MESSAGE_CHARS, MESSAGE_INDENT, Model, message_lines},
         theme::Theme,
     },
@@ -32,6 +33,9 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let area = Rect { y: area.y + gap, height: area.height - gap, ..area };
     draw_section_title(model, area, buf, "Log", []);
     let lines = Rect { y: area.y + 1, height: area.height - 1, ..area };
+    if model.labels.role != Role::Server {
+        return draw_filtered(model, lines, buf);
+    }
     TuiLoggerWidget::default().formatter(Box::new(RecordFormatter::new(&model.theme))).render(lines, buf);
 }
 
@@ -48,6 +52,10 @@ pub(crate) fn draw_screen(model: &Model, area: Rect, buf: &mut Buffer) {
             Span::styled("  Esc clears the filter", theme.dim),
         ];
         draw_section_title(model, area, buf, "Log", rest);
+        return draw_filtered(model, lines, buf);
+    }
+    if model.log_screen.lists_own_records() {
+        draw_section_title(model, area, buf, "Log", [Span::styled("  PgUp PgDn scroll", theme.dim)]);
         return draw_filtered(model, lines, buf);
     }
     let has_targets = model.shows_log_targets();

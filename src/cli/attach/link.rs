@@ -1,0 +1,282 @@
+//! The connection to the server: on a thread of its own, which connects again after a loss.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::unix::OwnedWriteHalf,
+    sync::{mpsc, oneshot},
+};
+
+use super::{dial::Destination, source::Inbox};
+use crate::{
+    control::{Capabilities, Command, CommandError, CommandReply, Executed},
+    feed::{Interest, Line},
+    operator::{self, Access, Client, ErrorCode, LineSource, Request, RequestError, Role, WatchQuery},
+    tui::CommandId,
+};
+
+/// How many lines the server may send before the cockpit has taken them: a second of a busy server. What it cannot send it
+/// leaves out, and says so.
+const CREDIT: u64 = 2000;
+/// The time between two states of the server, in milliseconds: that of the cockpit of the server itself.
+const SAMPLE_INTERVAL_MS: u64 = 100;
+/// The most requests that wait to be sent.
+const MAX_QUEUED_REQUESTS: usize = 128;
+/// The pause before the connection is tried again; it doubles up to the maximum.
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+/// The longest pause.
+const MAX_RETRY: Duration = Duration::from_secs(3);
+
+/// What the cockpit sends to the server.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    /// A command, and the number by which the cockpit knows it.
+    Command(CommandId, Command),
+    /// What the screen shows.
+    Interest(Interest),
+    /// The server may send this many more lines.
+    Credit(u64),
+}
+
+/// A connection that is kept.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// What has been received.
+    pub(super) inbox: Arc<Mutex<Inbox>>,
+    /// What is sent. Dropping it ends the thread.
+    pub(super) requests: mpsc::Sender<Outgoing>,
+    /// What the operator may do.
+    pub(super) capabilities: Capabilities,
+    /// The name of the server, for the header.
+    pub(super) name: String,
+}
+
+/// The id of the request whose answer is the state of the server.
+const WATCH_ID: u64 = 1;
+/// What is added to the number of a command for the id of its request.
+const COMMAND_IDS: u64 = 1000;
+
+impl Link {
+    /// Connects, and starts the thread that keeps the connection until the requests are dropped.
+    ///
+    /// # Errors
+    /// The first connection cannot be established; later ones are tried again and again.
+    pub(super) fn open(destination: Destination) -> anyhow::Result<Self> {
+        let inbox = Arc::<Mutex<Inbox>>::default();
+        let (requests, receiver) = mpsc::channel(MAX_QUEUED_REQUESTS);
+        let (opened, first) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let kept =
+            Keeper { destination, inbox: inbox.clone(), requests: receiver, interest: Interest::default() };
+        // The thread ends with the process: it holds nothing that has to be released in order.
+        thread::Builder::new().name("attach".to_owned()).spawn(move || runtime.block_on(kept.run(opened)))?;
+        let (name, capabilities) = first.blocking_recv()??;
+        Ok(Self { inbox, requests, capabilities, name })
+    }
+}
+
+/// Keeps a connection.
+struct Keeper {
+    /// Where the server is.
+    destination: Destination,
+    /// Where what is received goes.
+    inbox: Arc<Mutex<Inbox>>,
+    /// What is to be sent.
+    requests: mpsc::Receiver<Outgoing>,
+    /// What the screen shows, for the next connection.
+    interest: Interest,
+}
+
+/// Why a connection ends.
+enum End {
+    /// The cockpit is gone.
+    Detached,
+    /// The connection is lost, for this reason.
+    Lost(String),
+}
+
+impl Keeper {
+    /// Connects, reports the first attempt, and keeps the connection until the cockpit is gone.
+    async fn run(mut self, opened: oneshot::Sender<anyhow::Result<(String, Capabilities)>>) {
+        let mut client = match self.connect(true).await {
+            Ok(client) => client,
+            Err(error) => {
+                // Who waits for it is there.
+                _ = opened.send(Err(error));
+                return;
+            }
+        };
+        let greeting = client.greeting();
+        let mut boot = greeting.boot.clone();
+        if opened.send(Ok((greeting.name.clone(), capabilities_of(&client)))).is_err() {
+            return;
+        }
+        let mut is_other = false;
+        loop {
+            self.inbox.lock().begin(is_other, capabilities_of(&client));
+            match self.serve(client).await {
+                End::Detached => return,
+                End::Lost(why) => self.inbox.lock().lose(why),
+            }
+            let Some(next) = self.reconnect().await else { return };
+            is_other = next.greeting().boot != boot;
+            boot.clone_from(&next.greeting().boot);
+            client = next;
+        }
+    }
+
+    /// Connects to the server.
+    async fn connect(&self, is_first: bool) -> anyhow::Result<Client> {
+        let client = self.destination.dial(is_first).await?;
+        match client.greeting().role {
+            Role::Server => Ok(client),
+            Role::Proxy => anyhow::bail!(
+                "«{}» is a proxy, which has no cockpit: attach to its server, or use `underpass channels`",
+                client.greeting().name
+            ),
+        }
+    }
+
+    /// Tries to connect until it succeeds. Returns `None` once the cockpit is gone.
+    async fn reconnect(&mut self) -> Option<Client> {
+        let mut pause = FIRST_RETRY;
+        loop {
+            let deadline = tokio::time::Instant::now() + pause;
+            while let Ok(request) = tokio::time::timeout_at(deadline, self.requests.recv()).await {
+                match request? {
+                    Outgoing::Command(id, _) => self.inbox.lock().reply(id, Err(CommandError::ServerStopped)),
+                    Outgoing::Interest(interest) => self.interest = interest,
+                    Outgoing::Credit(_) => {}
+                }
+            }
+            match self.connect(false).await {
+                Ok(client) => return Some(client),
+                Err(error) => self.inbox.lock().lose(format!("{error:#}")),
+            }
+            pause = (pause * 2).min(MAX_RETRY);
+        }
+    }
+
+    /// Carries lines in both directions until the connection ends.
+    async fn serve(&mut self, client: Client) -> End {
+        let (lines, mut writer) = client.into_split();
+        let watch = Request::Watch(WatchQuery {
+            credit: CREDIT,
+            interval_ms: SAMPLE_INTERVAL_MS,
+            log: true,
+            interest: self.interest.clone(),
+        });
+        if let Err(error) = writer.write_all(&line(WATCH_ID, watch)).await {
+            return End::Lost(error.to_string());
+        }
+        let awaited = Mutex::new(Vec::new());
+        // Neither direction waits for the other: the server may stop to read while it writes.
+        let end = tokio::select! {
+            end = receive(lines, &self.inbox, &awaited) => end,
+            end = send(writer, &mut self.requests, &mut self.interest, &awaited) => end,
+        };
+        for id in awaited.into_inner() {
+            self.inbox.lock().reply(id, Err(CommandError::ServerStopped));
+        }
+        end
+    }
+}
+
+/// Returns a request as a line.
+fn line(id: u64, request: Request) -> Vec<u8> {
+    /// A request with its id.
+    #[derive(Serialize)]
+    struct WithId {
+        /// The id.
+        id: u64,
+        /// The request, which contains its name.
+        #[serde(flatten)]
+        request: Request,
+    }
+    // Fails only for maps whose keys are no text.
+    let mut line = serde_json::to_vec(&WithId { id, request }).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// Receives lines until the connection ends.
+async fn receive(mut lines: LineSource, inbox: &Mutex<Inbox>, awaited: &Mutex<Vec<CommandId>>) -> End {
+    loop {
+        let text = match lines.next_text().await {
+            Ok(text) => text,
+            Err(error) => return End::Lost(error.to_string()),
+        };
+        // Answers have no number.
+        if let Ok(line) = Line::parse(&text) {
+            if let Err(error) = inbox.lock().take_line(line) {
+                return End::Lost(error.to_string());
+            }
+            continue;
+        }
+        let answer: operator::Line = match serde_json::from_slice(&text) {
+            Ok(answer) => answer,
+            Err(error) => return End::Lost(format!("a line that is not understood: {error}")),
+        };
+        match (answer.id.as_u64(), answer.error) {
+            (Some(id @ COMMAND_IDS..), error) => {
+                let id = CommandId(id - COMMAND_IDS);
+                awaited.lock().retain(|awaited| *awaited != id);
+                inbox.lock().reply(id, reply_of(answer.ok, error));
+            }
+            (_, Some(error)) => return End::Lost(error.message),
+            (_, None) => {}
+        }
+    }
+}
+
+/// Sends requests until the connection ends or the cockpit is gone.
+async fn send(
+    mut writer: OwnedWriteHalf,
+    requests: &mut mpsc::Receiver<Outgoing>,
+    interest: &mut Interest,
+    awaited: &Mutex<Vec<CommandId>>,
+) -> End {
+    while let Some(request) = requests.recv().await {
+        let line = match request {
+            Outgoing::Credit(add) => line(WATCH_ID, Request::Credit { add }),
+            Outgoing::Interest(shown) => {
+                *interest = shown.clone();
+                line(WATCH_ID, Request::Interest(shown))
+            }
+            Outgoing::Command(id, command) => {
+                awaited.lock().push(id);
+                line(COMMAND_IDS + id.0, Request::from(&command))
+            }
+        };
+        if let Err(error) = writer.write_all(&line).await {
+            return End::Lost(error.to_string());
+        }
+    }
+    End::Detached
+}
+
+/// Returns the reply to a command as the cockpit knows it.
+fn reply_of(ok: Option<serde_json::Value>, error: Option<RequestError>) -> CommandReply {
+    match error.map(|error| error.code) {
+        None => {
+            let affected = ok.as_ref().and_then(|ok| ok.get("affected_streams")?.as_u64());
+            Ok(Executed { affected_streams: affected.unwrap_or(0) as usize })
+        }
+        Some(ErrorCode::NotFound) => Err(CommandError::NotFound),
+        Some(ErrorCode::Busy) => Err(CommandError::QueueFull),
+        Some(ErrorCode::Forbidden) => Err(CommandError::Forbidden),
+        Some(ErrorCode::InvalidRequest) => Err(CommandError::WeightOutOfRange),
+        Some(_) => Err(CommandError::ServerStopped),
+    }
+}
+
+/// Returns what the operator may do on a server.
+fn capabilities_of(client: &Client) -> Capabilities {
+    match client.greeting().access {
+        Some(Access::Operate) => Capabilities::all(),
+        _ => Capabilities::none(),
+    }
+}

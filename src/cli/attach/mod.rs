@@ -1,0 +1,53 @@
+//! `underpass attach`: the cockpit of a server in another process, and `underpass control-relay`, its end on another machine.
+
+mod dial;
+mod link;
+mod source;
+
+use std::{io, net::Shutdown, os::unix::net::UnixStream, process::ExitCode, thread};
+
+use anyhow::Context;
+
+use super::{
+    args::operate::{AttachArgs, AttachTarget, RelayArgs},
+    guest, operate,
+};
+use crate::tui::{Exit, Labels, Role};
+
+use dial::Destination;
+use link::Link;
+use source::AttachedSource;
+
+/// Shows the cockpit of a server until the operator detaches.
+pub(super) fn run(args: &AttachArgs) -> anyhow::Result<ExitCode> {
+    let settings = args.screen.settings(args.read_only)?;
+    let destination = match args.target()? {
+        AttachTarget::Here(instance) => Destination::Here(instance),
+        AttachTarget::Ssh { host, instance } => Destination::Ssh { host, instance },
+    };
+    let link = Link::open(destination)?;
+    let labels = Labels { role: Role::Attached, title: link.name.clone(), ..Labels::default() };
+    let source = AttachedSource::new(link.inbox, link.requests, link.capabilities);
+    let hint = "without one use `underpass ps`, or `underpass events --follow`";
+    match guest::show(Box::new(source), labels, settings, hint)? {
+        Exit::TerminalGone => {}
+        _ => super::output::complain(format_args!("detached from {}; the server continues", link.name)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Carries the control protocol between a control socket and the standard streams, until the server ends the connection.
+pub(super) fn relay(args: &RelayArgs) -> anyhow::Result<ExitCode> {
+    let path = operate::socket_path(args.instance.control.as_ref())?;
+    let socket =
+        UnixStream::connect(&path).with_context(|| format!("cannot connect to {}", path.display()))?;
+    let (mut from_server, mut to_server) = (socket.try_clone()?, socket);
+    // It ends with the process: a read of the standard input cannot be interrupted.
+    thread::spawn(move || {
+        _ = io::copy(&mut io::stdin().lock(), &mut to_server);
+        _ = to_server.shutdown(Shutdown::Write);
+    });
+    io::copy(&mut from_server, &mut io::stdout().lock())
+        .context("the connection to the control socket failed")?;
+    Ok(ExitCode::SUCCESS)
+}

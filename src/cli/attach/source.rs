@@ -1,0 +1,182 @@
+//! A server in another process as a source of the cockpit.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::link::Outgoing;
+use crate::{
+    control::{Capabilities, Command, CommandError, CommandReply},
+    feed::{DecodeError, Decoded, Decoder, Interest, Line},
+    telemetry::{Event, LogRecord},
+    tui::{CommandId, PollRequest, Source, SourceState, SourceUpdate},
+};
+
+/// The largest number of items that wait for the cockpit. The credit that is granted is less, so that the server stops before.
+const MAX_QUEUED: usize = 8192;
+
+/// What the connection has received and the cockpit has not taken.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    /// The state of the server.
+    decoder: Decoder,
+    /// Whether the state has changed since the cockpit took it.
+    has_new_state: bool,
+    /// Everything else, in the order of arrival.
+    queue: VecDeque<Incoming>,
+    /// Replies to commands.
+    replies: Vec<(CommandId, CommandReply)>,
+    /// Which commands the server executes for this operator.
+    capabilities: Option<Capabilities>,
+    /// How many lines the cockpit has taken and no credit was granted for.
+    taken_lines: u64,
+    /// How many lines are waiting.
+    waiting_lines: u64,
+}
+
+/// An item other than a state.
+#[derive(Debug)]
+enum Incoming {
+    /// A lifecycle event.
+    Event(Event),
+    /// A log record.
+    Log(LogRecord),
+    /// Events were dropped.
+    Missed(u64),
+    /// Another server process.
+    Reset,
+    /// The connection was lost, or is there again.
+    State(SourceState),
+}
+
+impl Inbox {
+    /// Takes a line of the server.
+    ///
+    /// # Errors
+    /// It does not continue what came before.
+    pub(super) fn take_line(&mut self, line: Line) -> Result<(), DecodeError> {
+        self.waiting_lines += 1;
+        match self.decoder.apply(line)? {
+            Decoded::Snapshot => self.has_new_state = true,
+            Decoded::Event(event) => self.push(Incoming::Event(event)),
+            Decoded::Log(record) => self.push(Incoming::Log(record)),
+            Decoded::Missed(missed) => self.push(Incoming::Missed(missed.events)),
+            Decoded::Unknown => {}
+        }
+        Ok(())
+    }
+
+    /// Begins a connection: to another process of the server if `is_other`.
+    pub(super) fn begin(&mut self, is_other: bool, capabilities: Capabilities) {
+        self.decoder = Decoder::default();
+        self.has_new_state = false;
+        (self.taken_lines, self.waiting_lines) = (0, 0);
+        if is_other {
+            self.queue.clear();
+            self.push(Incoming::Reset);
+        }
+        self.capabilities = Some(capabilities);
+        self.push(Incoming::State(SourceState::Live));
+    }
+
+    /// Records that the connection is lost, for this reason.
+    pub(super) fn lose(&mut self, why: String) {
+        self.push(Incoming::State(SourceState::Reconnecting(why)));
+    }
+
+    /// Records the reply to a command.
+    pub(super) fn reply(&mut self, id: CommandId, reply: CommandReply) {
+        self.replies.push((id, reply));
+    }
+
+    /// Appends an item. A full queue drops its oldest one; that does not happen to a server that keeps to its credit.
+    fn push(&mut self, item: Incoming) {
+        if self.queue.len() >= MAX_QUEUED {
+            self.queue.pop_front();
+        }
+        self.queue.push_back(item);
+    }
+}
+
+/// The cockpit's end of a connection to a server. All I/O is done by a thread of its own.
+#[derive(Debug)]
+pub(super) struct AttachedSource {
+    /// What has been received.
+    inbox: Arc<Mutex<Inbox>>,
+    /// Requests to the server. Bounded: it may take none for a while.
+    requests: mpsc::Sender<Outgoing>,
+    /// What the server was told that the screen shows.
+    interest: Interest,
+    /// The commands that the server executes, as of the first connection.
+    capabilities: Capabilities,
+}
+
+impl AttachedSource {
+    /// Creates the source of a connection that has been established.
+    pub(super) fn new(
+        inbox: Arc<Mutex<Inbox>>,
+        requests: mpsc::Sender<Outgoing>,
+        capabilities: Capabilities,
+    ) -> Self {
+        Self { inbox, requests, interest: Interest::default(), capabilities }
+    }
+
+    /// Tells the server what the screen shows, if that has changed.
+    fn tell_interest(&mut self, selected: &[u64], visible: &[u64]) {
+        let interest =
+            Interest { selected: selected.to_vec(), streams: visible.to_vec(), users: Vec::new() }.bounded();
+        if interest != self.interest && self.requests.try_send(Outgoing::Interest(interest.clone())).is_ok() {
+            self.interest = interest;
+        }
+    }
+}
+
+impl Source for AttachedSource {
+    /// Returns the commands that the server executes for this operator.
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    fn try_send(&mut self, id: CommandId, command: Command) -> Result<(), CommandError> {
+        self.requests.try_send(Outgoing::Command(id, command)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CommandError::QueueFull,
+            mpsc::error::TrySendError::Closed(_) => CommandError::ServerStopped,
+        })
+    }
+
+    fn poll(&mut self, request: PollRequest<'_>, deliver: &mut dyn FnMut(SourceUpdate<'_>)) {
+        if let PollRequest::Sample { selected, visible, .. } = request {
+            self.tell_interest(selected, visible);
+        }
+        let mut inbox = self.inbox.lock();
+        let inbox = &mut *inbox;
+        for (id, reply) in inbox.replies.drain(..) {
+            deliver(SourceUpdate::Reply(id, reply));
+        }
+        let PollRequest::Sample { with_log, .. } = request else { return };
+        if let Some(capabilities) = inbox.capabilities.take() {
+            deliver(SourceUpdate::Capabilities(capabilities));
+        }
+        let mut kept = VecDeque::new();
+        for item in inbox.queue.drain(..) {
+            match item {
+                Incoming::Event(event) => deliver(SourceUpdate::Event(event)),
+                Incoming::Missed(missed) => deliver(SourceUpdate::MissedEvents(missed)),
+                Incoming::Reset => deliver(SourceUpdate::Reset),
+                Incoming::State(state) => deliver(SourceUpdate::State(state)),
+                Incoming::Log(record) if with_log => deliver(SourceUpdate::Log(record)),
+                // For a later poll.
+                Incoming::Log(_) => kept.push_back(item),
+            }
+        }
+        inbox.queue = kept;
+        if std::mem::take(&mut inbox.has_new_state) {
+            deliver(SourceUpdate::Snapshot(inbox.decoder.snapshot()));
+        }
+        inbox.taken_lines += std::mem::take(&mut inbox.waiting_lines);
+        if inbox.taken_lines > 0 && self.requests.try_send(Outgoing::Credit(inbox.taken_lines)).is_ok() {
+            inbox.taken_lines = 0;
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The cockpit of something else than a server in this process: one that is attached, or a recording.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use anyhow::bail;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
+
+use super::{log::LogDestination, terminal};
+use crate::{
+    runtime::is_signal_ignored,
+    tui::{self, Exit, Labels, Settings, Source},
+};
+
+/// Shows the cockpit on this thread until the operator quits or the terminal is gone. `alternative` says what to do without a
+/// terminal.
+pub(super) fn show(
+    source: Box<dyn Source>,
+    labels: Labels,
+    settings: Settings,
+    alternative: &str,
+) -> anyhow::Result<Exit> {
+    if terminal::log_destination(false) == LogDestination::Stderr {
+        bail!("the cockpit needs a terminal; {alternative}");
+    }
+    // This process logs nothing: the log screen shows the log of the server.
+    let options = tui::Options {
+        source,
+        labels,
+        settings,
+        ignored_signals: [SIGINT, SIGTERM, SIGHUP, SIGTSTP]
+            .into_iter()
+            .filter(|&signal| is_signal_ignored(signal))
+            .collect(),
+        stop: Arc::new(AtomicBool::new(false)),
+        on_drain: None,
+    };
+    Ok(tui::run(options)?)
+}

@@ -1,0 +1,25 @@
+//! Recordings: the lines of [`feed`](crate::feed) in files, compressed, bounded in size and age.
+//!
+//! A file is a sequence of *segments*. Each is one zstd frame, and begins with a whole snapshot, so that a reader can start at
+//! any of them; the first line of a file is a [`FileHeader`]. Before each segment stands a skippable frame with its time, and
+//! behind it one with what happened in it. `zstd -dc FILE | jq` prints all lines. A reader finds the segments by the lengths of
+//! the blocks, of which it reads a few bytes each, so that there is no index that could be missing or wrong after a crash: a
+//! file that ends in the middle of a segment is read up to there.
+
+mod frames;
+mod player;
+mod reader;
+mod recorder;
+mod retention;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use player::{Played, Player};
+pub use reader::{OpenError, Recording};
+pub use recorder::{Recorder, RecorderOptions};
+pub use writer::FileHeader;
+
+/// The extension of the names of recordings.
+pub const EXTENSION: &str = "upr";

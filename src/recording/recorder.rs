@@ -1,0 +1,300 @@
+//! Records a server: takes its events and its state, and writes them to files of bounded size and age.
+
+use std::{
+    fs, io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::sync::broadcast::{self, error::TryRecvError};
+
+use super::{FileHeader, retention, writer::FileWriter};
+use crate::{
+    feed::{Encoder, Interest, Missed, Pace},
+    telemetry::{Event, LogBroadcast, LogRecord, Notable, Sampler, Snapshot, Telemetry, epoch_ms},
+};
+
+/// The time between two states. Events lie between them, each with its own time.
+const STATE_INTERVAL: Duration = Duration::from_secs(1);
+/// The shortest length of a segment, in milliseconds. Each begins with a whole state.
+const MIN_SEGMENT_MS: u64 = 60_000;
+/// The longest one: a seek has to read it from its begin.
+const MAX_SEGMENT_MS: u64 = 600_000;
+/// A segment ends after [`MIN_SEGMENT_MS`] once it has at least this many times the bytes of its first line: with ten
+/// thousand idle streams, whole states would otherwise be most of the recording.
+const MIN_BYTES_PER_STATE: u64 = 2;
+/// How often what was written is passed to the kernel, in milliseconds: so much is lost if the program crashes.
+const FLUSH_MS: u64 = 5_000;
+/// The size of a file as a fraction of all: deleting the oldest one frees this much.
+const FILES: u64 = 16;
+/// The target of log records that repeat events.
+const LIFECYCLE_TARGET: &str = "lifecycle";
+/// How long the recorder waits after an error, such as a full disk, before it tries a new file, in milliseconds.
+const RETRY_MS: u64 = 60_000;
+
+/// Where a recording goes, and how large it may become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecorderOptions {
+    /// The directory of the files. It is created if it does not exist, readable by its owner only.
+    pub dir: PathBuf,
+    /// How many bytes all files together may have. The oldest one is deleted before there are more.
+    pub max_bytes: u64,
+    /// How old a file may become before it is deleted.
+    pub max_age: Duration,
+}
+
+/// Writes what it is given. It reads no clock: each item comes with its time, in milliseconds since the Unix epoch.
+#[derive(Debug)]
+pub(super) struct RecordWriter {
+    /// Where the files are.
+    options: RecorderOptions,
+    /// The first line of each file.
+    header: FileHeader,
+    /// Turns states into lines.
+    encoder: Encoder,
+    /// The present file; `None` before the first one, and after an error.
+    file: Option<FileWriter>,
+    /// When the present segment began.
+    segment_began: u64,
+    /// The uncompressed bytes of the first state of the segment, and of all later lines.
+    segment_bytes: (u64, u64),
+    /// When the file was last flushed.
+    flushed_at: u64,
+    /// When a new file may be tried after an error.
+    retry_at: u64,
+    /// Whether an error was reported that has not been overcome: the same one each minute is not reported again.
+    has_failed: bool,
+    /// What could not be written, and what came faster than it was taken.
+    missed: Missed,
+}
+
+impl RecordWriter {
+    /// Creates the directory and the first file.
+    ///
+    /// # Errors
+    /// They cannot be created.
+    pub(super) fn create(options: RecorderOptions, header: FileHeader, at: u64) -> io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.dir)?;
+        let mut writer = Self {
+            options,
+            header,
+            encoder: Encoder::new(Pace::EXACT),
+            file: None,
+            segment_began: at,
+            segment_bytes: (0, 0),
+            flushed_at: at,
+            retry_at: at,
+            has_failed: false,
+            missed: Missed::default(),
+        };
+        writer.open(at)?;
+        Ok(writer)
+    }
+
+    /// Deletes old files and begins a new one, with a whole state.
+    fn open(&mut self, at: u64) -> io::Result<()> {
+        let RecorderOptions { dir, max_bytes, max_age } = &self.options;
+        retention::prune(dir, max_bytes - max_bytes / FILES, *max_age, at)?;
+        // A file of the same second exists after a quick restart.
+        for attempt in 0.. {
+            match FileWriter::create(&retention::path_of(dir, at, attempt), &self.header, at) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 100 => {}
+                result => {
+                    self.file = Some(result?);
+                    break;
+                }
+            }
+        }
+        self.begin_segment(at);
+        Ok(())
+    }
+
+    /// Makes the next state a whole one.
+    fn begin_segment(&mut self, at: u64) {
+        self.encoder.restart();
+        (self.segment_began, self.segment_bytes, self.flushed_at) = (at, (0, 0), at);
+    }
+
+    /// Counts events that were dropped before they came here.
+    pub(super) fn missed(&mut self, events: u64) {
+        self.missed.events += events;
+    }
+
+    /// Writes an event.
+    pub(super) fn event(&mut self, event: Event) {
+        let (at, notable) = (event.epoch_ms, Notable::of(&event.kind));
+        let Some(file) = &mut self.file else { return self.missed(1) };
+        // Before the first state of a file there is nothing that the event could change.
+        if self.segment_bytes.0 == 0 {
+            return self.missed(1);
+        }
+        let line = self.encoder.event(event);
+        let result = file.write(&line, notable);
+        self.written(result, at);
+    }
+
+    /// Writes a log record, unless it repeats an event: a reader makes it again.
+    pub(super) fn log(&mut self, record: LogRecord) {
+        let at = record.epoch_ms;
+        let Some(file) = self.file.as_mut().filter(|_| record.target != LIFECYCLE_TARGET) else { return };
+        if self.segment_bytes.0 > 0 {
+            let line = self.encoder.log(record);
+            let result = file.write(&line, None);
+            self.written(result, at);
+        }
+    }
+
+    /// Writes the state of the server at `at`. Begins a new segment or file where it is time for one.
+    pub(super) fn state(&mut self, snapshot: &Snapshot, at: u64) {
+        let result = self.try_state(snapshot, at);
+        self.written(result, at);
+    }
+
+    /// Writes the state. Returns the bytes of its line, or 0 if there is no file.
+    fn try_state(&mut self, snapshot: &Snapshot, at: u64) -> io::Result<u64> {
+        if self.file.as_ref().is_some_and(|file| file.size() >= self.options.max_bytes / FILES)
+            && let Some(full) = self.file.take()
+        {
+            full.close()?;
+            self.retry_at = at;
+        }
+        if self.file.is_none() {
+            if at < self.retry_at {
+                return Ok(0);
+            }
+            self.open(at)?;
+            if std::mem::take(&mut self.has_failed) {
+                tracing::warn!("recording continues; events missing in it: {}", self.missed.events);
+            }
+        }
+        let Some(file) = &mut self.file else { return Ok(0) };
+        let age = at.saturating_sub(self.segment_began);
+        let (first, later) = self.segment_bytes;
+        if age >= MAX_SEGMENT_MS || age >= MIN_SEGMENT_MS && later >= first * MIN_BYTES_PER_STATE {
+            file.next_segment(at)?;
+            self.begin_segment(at);
+        }
+        let Some(file) = &mut self.file else { return Ok(0) };
+        let is_first = self.segment_bytes.0 == 0;
+        let mut line = self.encoder.snapshot(snapshot, &Interest::default());
+        line.at = Some(at);
+        let mut bytes = file.write(&line, None)?;
+        if self.missed != Missed::default() {
+            let mut line = self.encoder.missed(std::mem::take(&mut self.missed));
+            line.at = Some(at);
+            bytes += file.write(&line, None)?;
+        }
+        if at.saturating_sub(self.flushed_at) >= FLUSH_MS {
+            self.flushed_at = at;
+            file.flush()?;
+        }
+        if is_first {
+            self.segment_bytes.0 = bytes;
+            return Ok(0);
+        }
+        Ok(bytes)
+    }
+
+    /// Counts what was written; after an error, gives the file up and reports it, once.
+    fn written(&mut self, result: io::Result<u64>, at: u64) {
+        match result {
+            Ok(bytes) => self.segment_bytes.1 += bytes,
+            Err(error) => {
+                self.file = None;
+                self.retry_at = at + RETRY_MS;
+                if !std::mem::replace(&mut self.has_failed, true) {
+                    tracing::error!(
+                        "cannot write the recording in {}: {error}; the server continues, and the recorder tries again every minute",
+                        self.options.dir.display()
+                    );
+                }
+            }
+        }
+    }
+
+    /// Fails as a write on a full disk does.
+    #[cfg(test)]
+    pub(super) fn fail_for_test(&mut self, at: u64) {
+        self.written(Err(io::ErrorKind::StorageFull.into()), at);
+    }
+
+    /// Ends the file.
+    pub(super) fn close(mut self) {
+        if let Some(file) = self.file.take()
+            && let Err(error) = file.close()
+        {
+            tracing::error!("cannot end the recording in {}: {error}", self.options.dir.display());
+        }
+    }
+}
+
+/// Records a server on a thread of its own, because writing to a disk may block. The server never waits for it: where events
+/// come faster than they are written, they are dropped, and the recording says how many.
+#[derive(Debug)]
+pub struct Recorder {
+    /// Dropping it stops the thread.
+    stop: mpsc::Sender<()>,
+    /// The thread.
+    thread: JoinHandle<()>,
+}
+
+impl Recorder {
+    /// Creates the directory and the first file, and starts the thread.
+    ///
+    /// # Errors
+    /// The directory or the file cannot be created, or the thread cannot be started.
+    pub fn start(
+        options: RecorderOptions,
+        header: FileHeader,
+        telemetry: Arc<Telemetry>,
+        log: &LogBroadcast,
+    ) -> io::Result<Self> {
+        let mut writer = RecordWriter::create(options, header, epoch_ms())?;
+        let (mut events, mut log) = (telemetry.subscribe(), log.subscribe());
+        let (stop, stopped) = mpsc::channel();
+        let thread = thread::Builder::new().name("recorder".to_owned()).spawn(move || {
+            let mut sampler = Sampler::default();
+            let mut is_last = false;
+            writer.state(sampler.sample(&telemetry, &[]), epoch_ms());
+            loop {
+                write_items(&mut writer, &mut events, RecordWriter::event);
+                write_items(&mut writer, &mut log, RecordWriter::log);
+                writer.state(sampler.sample(&telemetry, &[]), epoch_ms());
+                if is_last {
+                    break;
+                }
+                is_last = stopped.recv_timeout(STATE_INTERVAL) != Err(RecvTimeoutError::Timeout);
+            }
+            writer.close();
+        })?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Writes what has happened since, and ends the file. Blocks while it is written.
+    pub fn stop(self) {
+        drop(self.stop);
+        // A panic was logged by the panic hook, and what was written is there.
+        _ = self.thread.join();
+    }
+}
+
+/// Writes all events, or log records, that wait.
+fn write_items<T: Clone>(
+    writer: &mut RecordWriter,
+    items: &mut broadcast::Receiver<T>,
+    write: fn(&mut RecordWriter, T),
+) {
+    loop {
+        match items.try_recv() {
+            Ok(item) => write(writer, item),
+            Err(TryRecvError::Lagged(missed)) => writer.missed(missed),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+        }
+    }
+}
