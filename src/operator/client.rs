@@ -3,6 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,12 @@ use super::{
 
 /// The longest line that a client accepts in bytes: the snapshot of 100,000 streams has a quarter of it.
 const MAX_LINE_BYTES: usize = 256 << 20;
+
+/// How long a client tries to connect to a socket whose queue of connections is full.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The time between two attempts to connect.
+const CONNECT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Why the client could not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +102,18 @@ impl Client {
     /// # Errors
     /// [`ClientError`]
     pub async fn connect(path: &Path) -> Result<Self, ClientError> {
-        let connected = UnixStream::connect(path).await;
+        let begin = Instant::now();
+        let connected = loop {
+            match UnixStream::connect(path).await {
+                // Its queue of connections is full.
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock && begin.elapsed() < CONNECT_TIMEOUT =>
+                {
+                    tokio::time::sleep(CONNECT_INTERVAL).await;
+                }
+                connected => break connected,
+            }
+        };
         let socket = connected.map_err(|error| ClientError::Connect { path: path.to_owned(), error })?;
         Self::over(socket).await
     }

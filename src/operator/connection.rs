@@ -1,6 +1,10 @@
 //! One connection to the control socket.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use tokio::{
@@ -14,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    execute,
+    execute::{self, Answered},
     line_reader::{LineError, LineReader},
     peer::{Access, Peer},
     protocol::{self, ErrorCode, MAX_REQUEST_BYTES, RequestError, RequestResult},
@@ -24,8 +28,11 @@ use super::{
 };
 use crate::{feed::Interest, telemetry::Event};
 
-/// How long a client may take no byte of what is written to it before it is closed.
+/// How long a client may take for a short answer before it is closed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many bytes of a long answer a client has to take in a second.
+const MIN_WRITE_RATE: usize = 256 * 1024;
 
 /// One connection to the control socket.
 #[derive(Debug)]
@@ -138,7 +145,11 @@ impl Connection {
                 Next::Event(event) => self.send_event(event).await?,
                 Next::Watch => {
                     if let Some(watcher) = &mut self.watcher {
-                        let lines = watcher.lines().await;
+                        // A panic, which is logged: the client has to know that no more lines follow.
+                        let Some(lines) = watcher.lines().await else {
+                            let why = "the state could not be read; the log of the process says why";
+                            return Err(End::Refused(RequestError::new(ErrorCode::Failed, why)));
+                        };
                         self.write(&lines).await?;
                     }
                 }
@@ -172,7 +183,11 @@ impl Connection {
                     Request::Whoami => Ok(self.whoami()),
                     request => {
                         let shared = self.shared.clone();
-                        execute::perform(&shared, &self.peer, request).await
+                        match execute::perform(&shared, &self.peer, &received.id, request).await {
+                            Ok(Answered::List(list)) => return Ok(self.write(&list.line).await?),
+                            Ok(Answered::Value(value)) => Ok(value),
+                            Err(error) => Err(error),
+                        }
                     }
                 },
             },
@@ -191,7 +206,9 @@ impl Connection {
                     "{name} changes something, and this user may only read; members of --control-group may"
                 ),
             );
-            execute::audit(&self.shared, &self.peer, &execute::describe(request), Err(&error));
+            if self.shared.forbidden.admit(Instant::now()).is_some() {
+                execute::audit(&self.shared, &self.peer, &execute::describe(request), Err(&error));
+            }
             return Err(error);
         }
         Ok(())
@@ -236,10 +253,22 @@ impl Connection {
                 "this connection watches already: use «interest» to change what, or another connection",
             ));
         }
+        let watchers = self.shared.bounds(&self.peer).watchers.clone();
+        let Ok(permit) = watchers.try_acquire_owned() else {
+            let why = "as many clients watch this server as may; close one and try again";
+            return Err(RequestError::new(ErrorCode::Busy, why));
+        };
         let log = query.log.then(|| server.log.subscribe());
         let interval = Duration::from_millis(query.interval_ms);
-        self.watcher =
-            Some(Watcher::new(id, query.credit, interval, query.interest, server.telemetry.clone(), log));
+        self.watcher = Some(Watcher::new(
+            id,
+            query.credit,
+            interval,
+            query.interest,
+            server.telemetry.clone(),
+            log,
+            permit,
+        ));
         Ok(())
     }
 
@@ -285,16 +314,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes a line. Waits as long as the client takes something within [`WRITE_TIMEOUT`] each time.
-    async fn write(&mut self, mut line: &[u8]) -> io::Result<()> {
-        while !line.is_empty() {
-            let written = tokio::time::timeout(WRITE_TIMEOUT, self.writer.write(line)).await;
-            match written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                written => line = &line[written..],
-            }
-        }
-        Ok(())
+    /// Writes lines, for at most [`WRITE_TIMEOUT`] and a second for each [`MIN_WRITE_RATE`] bytes: not for as long as the
+    /// client takes a byte now and then, because the lines take memory.
+    async fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        let more = Duration::from_secs((lines.len() / MIN_WRITE_RATE) as u64);
+        let written = tokio::time::timeout(WRITE_TIMEOUT + more, self.writer.write_all(lines)).await;
+        written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

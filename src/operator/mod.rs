@@ -15,6 +15,7 @@ mod client;
 mod connection;
 mod execute;
 mod line_reader;
+mod lists;
 mod peer;
 mod peer_groups;
 mod place;

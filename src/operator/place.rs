@@ -84,7 +84,7 @@ pub fn instances(variable: Variable<'_>) -> Vec<Instance> {
             let is_permitted = match probe(&path) {
                 Probe::Alive => true,
                 Probe::Forbidden => false,
-                Probe::Dead => return None,
+                Probe::Dead | Probe::Unknown => return None,
             };
             Some(Instance { name, path, is_permitted })
         })
@@ -100,8 +100,10 @@ pub(super) enum Probe {
     Alive,
     /// This process may not connect to it.
     Forbidden,
-    /// Nothing listens on it, or it is no socket.
+    /// Nothing listens on it, or it does not exist.
     Dead,
+    /// It cannot be told, or another kind of program listens on it.
+    Unknown,
 }
 
 /// Connects to a socket without waiting, and closes the connection.
@@ -116,7 +118,11 @@ pub(super) fn probe(path: &Path) -> Probe {
         // Its queue of connections is full.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Probe::Alive,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Probe::Forbidden,
-        Err(_) => Probe::Dead,
+        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {
+            Probe::Dead
+        }
+        // A socket for datagrams, or no descriptor is left.
+        Err(_) => Probe::Unknown,
     }
 }
 

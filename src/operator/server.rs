@@ -5,10 +5,16 @@
 //! queue grows meanwhile. Listing ten thousand streams takes milliseconds, for which the streams of a worker must not wait;
 //! it is done on threads for blocking tasks, for a few clients at a time.
 
-use std::{collections::HashMap, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io::{self, Write as _},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::FutureExt as _;
-use tokio::{io::AsyncWriteExt as _, net::UnixStream, task::JoinSet};
+use tokio::{net::UnixStream, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -26,8 +32,8 @@ const MAX_CONNECTIONS: usize = 128;
 /// The most connections of users other than the owner and root: members of a group cannot lock the owner out.
 const MAX_OTHERS: usize = 64;
 
-/// How long a client that is refused has to take the reason.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// The most connections of one user other than the owner and root.
+const MAX_OF_USER: usize = 16;
 
 /// How long connections may take to write their last lines when the process ends.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
@@ -119,6 +125,7 @@ impl ControlServer {
         takeover.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let is_draining = self.shared.process.drain.clone();
         let leaves = self.options.hands_over;
+        let mut has_warned = false;
         loop {
             tokio::select! {
                 accepted = accept(self.socket.as_ref()) => {
@@ -144,8 +151,9 @@ impl ControlServer {
                         }
                         Err(SocketError::InUse(_)) => {}
                         Err(error) => {
-                            tracing::warn!("{error}");
-                            return std::future::pending().await;
+                            if !std::mem::replace(&mut has_warned, true) {
+                                tracing::warn!("{error}; trying again");
+                            }
                         }
                     }
                 }
@@ -174,6 +182,7 @@ impl ControlServer {
         let access = peer.access(&self.options.rules);
         let key = if peer.is_owner() { OWNER } else { peer.uid };
         let others: usize = self.open.iter().filter(|(key, _)| **key != OWNER).map(|(_, count)| count).sum();
+        let of_user = self.open.get(&key).copied().unwrap_or_default();
         let refusal = match access {
             _ if self.connections.len() >= MAX_CONNECTIONS => Some(RequestError::new(
                 ErrorCode::Busy,
@@ -187,6 +196,10 @@ impl ControlServer {
                     "other users than the owner have their maximum of {MAX_OTHERS} connections; try again later"
                 ),
             )),
+            _ if key != OWNER && of_user >= MAX_OF_USER => Some(RequestError::new(
+                ErrorCode::Busy,
+                format!("this user has its maximum of {MAX_OF_USER} connections; close one and try again"),
+            )),
             None => Some(RequestError::new(
                 ErrorCode::Forbidden,
                 "only the user of this process and root may use its control socket; --control-group and --control-readers admit \
@@ -199,8 +212,10 @@ impl ControlServer {
             self.shared.refusals.log(|| {
                 tracing::warn!("connection to the control socket refused: {refusal} uid={uid}");
             });
-            if self.connections.len() < 2 * MAX_CONNECTIONS {
-                self.spawn(key, refuse(socket, refusal));
+            // At once, without a task: whoever may not connect must not keep others from it. The buffer of a new socket has
+            // room for a line; tokio would wait for the readiness of the socket first.
+            if let Ok(mut socket) = socket.into_std() {
+                _ = socket.write(&protocol::answer(&serde_json::Value::Null, &Err(refusal)));
             }
             return;
         }
@@ -242,12 +257,6 @@ async fn accept(socket: Option<&ControlSocket>) -> io::Result<UnixStream> {
         Some(socket) => socket.listener.accept().await.map(|(connection, _)| connection),
         None => std::future::pending().await,
     }
-}
-
-/// Tells a client why it is refused.
-async fn refuse(mut socket: UnixStream, refusal: RequestError) {
-    let line = protocol::answer(&serde_json::Value::Null, &Err(refusal));
-    _ = tokio::time::timeout(REFUSAL_TIMEOUT, socket.write_all(&line)).await;
 }
 
 /// Returns the name of a socket, without the extension.

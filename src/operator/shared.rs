@@ -4,11 +4,12 @@ use std::{fmt, sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    peer::Access,
+    lists::ListBounds,
+    peer::{Access, Peer},
     protocol::{Greeting, PROTOCOL, Role},
 };
 use crate::{
@@ -16,8 +17,20 @@ use crate::{
     telemetry::{EventKind, LogBroadcast, MAX_REFUSALS_PER_SECOND, Telemetry, Throttle},
 };
 
-/// How many lists are made at the same time.
-const MAX_LISTINGS: usize = 2;
+/// How many lists of the owner are made at the same time.
+const MAX_LISTS: usize = 2;
+
+/// How many lists of members of the groups are made at the same time.
+const MAX_LISTS_OF_OTHERS: usize = 1;
+
+/// How many clients of the owner may watch: each takes snapshots up to ten times a second.
+const MAX_WATCHERS: usize = 16;
+
+/// How many clients of members of the groups may watch.
+const MAX_WATCHERS_OF_OTHERS: usize = 8;
+
+/// How many events about forbidden requests are emitted in a second.
+const MAX_FORBIDDEN_PER_SECOND: u32 = 10;
 
 /// A request to read the files of the operator again. The reply is what has changed, or why nothing has, for people.
 pub type ReloadRequest = oneshot::Sender<Result<String, String>>;
@@ -119,10 +132,15 @@ pub(super) struct Shared {
     pub(super) subject: Subject,
     /// The process.
     pub(super) process: ProcessHandle,
-    /// Bounds the lists that are made at the same time.
-    pub(super) listings: Semaphore,
-    /// Limits the log lines and events about requests that were refused.
+    /// Bounds the lists of the owner and of root.
+    owner: ListBounds,
+    /// Bounds the lists of members of the groups.
+    others: ListBounds,
+    /// Limits the log lines about connections that were refused.
     pub(super) refusals: Throttle,
+    /// Limits the events about requests that a client may not send. They are fewer than the server emits of commands that
+    /// failed, so that a flood of them hides no command of another operator.
+    pub(super) forbidden: Throttle,
 }
 
 impl Shared {
@@ -134,9 +152,16 @@ impl Shared {
             name: Mutex::new(name),
             subject,
             process,
-            listings: Semaphore::new(MAX_LISTINGS),
+            owner: ListBounds::new(MAX_LISTS, MAX_WATCHERS),
+            others: ListBounds::new(MAX_LISTS_OF_OTHERS, MAX_WATCHERS_OF_OTHERS),
             refusals: Throttle::new(MAX_REFUSALS_PER_SECOND),
+            forbidden: Throttle::new(MAX_FORBIDDEN_PER_SECOND),
         }
+    }
+
+    /// Returns the bounds of the lists of a client.
+    pub(super) fn bounds(&self, peer: &Peer) -> &ListBounds {
+        if peer.is_owner() { &self.owner } else { &self.others }
     }
 
     /// Returns what the process is.

@@ -33,6 +33,9 @@ const BACKLOG: i32 = 128;
 /// How many names are tried for a process whose operator has chosen none: `server`, `server-2` and so on.
 const MAX_NAMES: usize = 16;
 
+/// The bit of a directory's mode with which only the owner of a file replaces it, as in `/tmp`.
+const STICKY: u32 = 0o1000;
+
 /// The bits of a directory's mode that let other users create files in it.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
@@ -133,6 +136,7 @@ impl ControlSocket {
                 if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                     create_directory(parent)
                         .map_err(|error| SocketError::Io { path: path.clone(), error })?;
+                    check_directory(parent, STICKY)?;
                 }
                 Self::create_at(path, rules, None)
             }
@@ -142,7 +146,7 @@ impl ControlSocket {
                 let path = place::socket_path(&directory, name);
                 create_directory(&directory)
                     .map_err(|error| SocketError::Io { path: path.clone(), error })?;
-                check_directory(&directory)?;
+                check_directory(&directory, 0)?;
                 let mut created = Self::create_at(&path, rules, Some(&directory));
                 for number in 2..=MAX_NAMES {
                     if !may_be_numbered || !matches!(created, Err(SocketError::InUse(_))) {
@@ -242,11 +246,12 @@ fn create_directory(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-/// Checks that other users cannot replace files in the usual directory.
-fn check_directory(directory: &Path) -> Result<(), SocketError> {
+/// Checks that other users cannot replace files in a directory. It may be writable to all if it has the mode `but_with`.
+fn check_directory(directory: &Path, but_with: u32) -> Result<(), SocketError> {
     let is_safe = fs::metadata(directory).is_ok_and(|metadata| {
         let is_own = metadata.uid() == Uid::effective().as_raw() || metadata.uid() == 0;
-        is_own && metadata.mode() & WRITABLE_BY_OTHERS == 0
+        let mode = metadata.mode();
+        is_own && (mode & WRITABLE_BY_OTHERS == 0 || mode & but_with != 0)
     });
     if is_safe { Ok(()) } else { Err(SocketError::UnsafeDirectory(directory.to_owned())) }
 }

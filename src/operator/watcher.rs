@@ -7,7 +7,10 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::broadcast::{self, error::TryRecvError},
+    sync::{
+        OwnedSemaphorePermit,
+        broadcast::{self, error::TryRecvError},
+    },
     time::{Interval, MissedTickBehavior},
 };
 
@@ -35,6 +38,8 @@ pub(super) struct Watcher {
     source: Option<Box<WatchSource>>,
     /// What the client shows.
     interest: Interest,
+    /// Counts the watcher among those that there may be.
+    _permit: OwnedSemaphorePermit,
 }
 
 /// What makes the lines of a watcher.
@@ -54,6 +59,8 @@ struct WatchSource {
     log: Option<broadcast::Receiver<LogRecord>>,
     /// What was dropped and is not reported yet.
     missed: Missed,
+    /// Whether the last line was a state.
+    was_state: bool,
 }
 
 impl Watcher {
@@ -65,6 +72,7 @@ impl Watcher {
         interest: Interest,
         telemetry: Arc<Telemetry>,
         log: Option<broadcast::Receiver<LogRecord>>,
+        permit: OwnedSemaphorePermit,
     ) -> Self {
         let mut ticks = tokio::time::interval(interval.clamp(MIN_INTERVAL, MAX_INTERVAL));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -77,8 +85,16 @@ impl Watcher {
             encoder: Encoder::new(Pace::SCREEN),
             log,
             missed: Missed::default(),
+            was_state: false,
         };
-        Self { id, credit, ticks, source: Some(Box::new(source)), interest: interest.bounded() }
+        Self {
+            id,
+            credit,
+            ticks,
+            source: Some(Box::new(source)),
+            interest: interest.bounded(),
+            _permit: permit,
+        }
     }
 
     /// Replaces what the client shows.
@@ -95,20 +111,19 @@ impl Watcher {
     }
 
     /// Returns the lines that are due, as many as the client has granted: the events and log records since the last call, then
-    /// the state. Not cancel-safe.
-    pub(super) async fn lines(&mut self) -> Vec<u8> {
-        let Some(mut source) = self.source.take() else { return Vec::new() };
+    /// the state; `None` after a panic. Not cancel-safe.
+    pub(super) async fn lines(&mut self) -> Option<Vec<u8>> {
+        let mut source = self.source.take()?;
         let (credit, interest) = (self.credit, self.interest.clone());
         // Sampling and encoding ten thousand streams takes milliseconds, and the first snapshot tens.
         let made = tokio::task::spawn_blocking(move || {
             let lines = source.lines(credit, &interest);
             (source, lines)
         });
-        // After a panic, which is logged, the watcher stays silent.
-        let Ok((source, (lines, count))) = made.await else { return Vec::new() };
+        let (source, (lines, count)) = made.await.ok()?;
         self.source = Some(source);
         self.credit -= count;
-        lines
+        Some(lines)
     }
 }
 
@@ -125,6 +140,15 @@ impl WatchSource {
             append(&mut lines, self.id, line);
             count += 1;
         }
+        // Who grants one line at a time gets state and events in turn.
+        if credit == 1
+            && std::mem::take(&mut self.was_state)
+            && let Some(line) = self.next_item()
+        {
+            append(&mut lines, self.id, line);
+            return (lines, 1);
+        }
+        self.was_state = true;
         let state = self.encoder.snapshot(self.sampler.sample(&self.telemetry, &interest.selected), interest);
         append(&mut lines, self.id, state);
         (lines, count + 1)

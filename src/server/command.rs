@@ -33,7 +33,9 @@ impl Core {
         {
             return Err(CommandError::WeightOutOfRange);
         }
-        if matches!(command, Command::Ban(_)) && self.user_admission.has_all_bans() {
+        if let Command::Ban(network) = command
+            && !self.user_admission.has_room_for_ban(*network)
+        {
             return Err(CommandError::TooManyBans);
         }
         let affected_streams = self.apply(command).ok_or(CommandError::NotFound)?;

@@ -232,9 +232,15 @@ impl UserAdmission {
         was_banned.then_some(bans)
     }
 
-    /// Returns whether no more networks can be banned.
-    pub(super) fn has_all_bans(&self) -> bool {
-        self.named_bans.lock().len() >= UserNetworks::MAX
+    /// Returns whether one more network can be banned, or this one is banned already.
+    pub(super) fn has_room_for_ban(&self, network: Network) -> bool {
+        let bans = self.named_bans.lock();
+        bans.len() < UserNetworks::MAX || bans.contains(&network)
+    }
+
+    /// Returns whether the users of this address are banned.
+    pub(super) fn is_banned(&self, ip: IpAddr) -> bool {
+        self.banned.load().find(ip).is_some()
     }
 
     /// Changes which networks are banned, and returns them.

@@ -70,6 +70,10 @@ pub(super) async fn serve(
         guard.stats().clone(),
     ));
     let _listed = ListedStream::new(core, lease.key, &handle);
+    // Between the accept and here the ban of its network did not find the stream.
+    if core.user_admission.is_banned(addr.ip()) {
+        handle.cancel().cancel();
+    }
     let addresses = origin.user_addresses(local_address(&socket).ok());
     let user =
         UserConnection { addr, addresses, service: &service, lease: &lease, guard: &guard, handle: &handle };

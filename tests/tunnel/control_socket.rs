@@ -302,7 +302,6 @@ async fn broken_requests_are_answered_and_only_a_long_line_ends_the_connection()
         ("hello", "invalid-json"),
         (r#"{"id":1,"do":"frobnicate"}"#, "unknown-request"),
         (r#"{"id":1,"do":"kill"}"#, "invalid-request"),
-        (r#"{"id":1,"do":"reload"}"#, "unsupported"),
     ] {
         assert_eq!(client.ask(line).await["error"]["code"], code, "{line}");
     }

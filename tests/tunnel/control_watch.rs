@@ -130,6 +130,28 @@ async fn a_watcher_without_credit_gets_nothing_and_then_the_final_state() {
     assert_eq!(watching.decoder.snapshot().streams[0].priority.to_string(), "urgent");
 }
 
+/// The example of the document: one line for each line.
+#[tokio::test]
+async fn a_watcher_that_grants_one_line_at_a_time_gets_events_too() {
+    let world = World::start("single", &[]).await;
+    let mut watching = Watching::start(&world, json!({ "id": 5, "do": "watch", "credit": 1 })).await;
+    let first = watching.line().await;
+    watching.decoder.apply(first).unwrap();
+    let key = world.key().await;
+    world.client().await.ok(&json!({ "do": "pause", "stream": key }).to_string()).await;
+    soon("the event and the state", async {
+        let (mut has_event, mut has_state) = (false, false);
+        while !(has_event && has_state) {
+            watching.send(json!({ "id": 5, "do": "credit", "add": 1 })).await;
+            let line = watching.line().await;
+            has_event |= line.event().is_some_and(|event| event.kind.to_string().contains("pause stream"));
+            watching.decoder.apply(line).unwrap();
+            has_state |= watching.decoder.snapshot().streams[0].paused;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_second_watch_and_one_without_a_number_are_refused() {
     let world = World::start("refused", &[]).await;

@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use crate::{
     cli::args::operate::{ControlSocketArgs, SocketArg},
     operator::{
-        AccessRules, ControlGroup, ControlOptions, ControlServer, ProcessHandle, Role, SocketChoice, Subject,
+        AccessRules, ControlGroup, ControlOptions, ControlServer, ProcessHandle, Role, SocketChoice,
+        SocketError, Subject,
     },
 };
 
@@ -44,7 +45,12 @@ pub(in crate::cli) fn open(
     let options = ControlOptions { choice, rules, hands_over };
     let opened =
         ControlServer::open(options, subject, process, &|name| std::env::var_os(name).map(PathBuf::from));
-    Ok(Control(opened.inspect_err(|error| tracing::warn!("{error}")).ok()))
+    let report = |error: &SocketError| match error {
+        // Nobody has asked for one.
+        SocketError::NoDirectory(_) if args.control.is_none() => tracing::info!("{error}"),
+        error => tracing::warn!("{error}"),
+    };
+    Ok(Control(opened.inspect_err(report).ok()))
 }
 
 impl Control {

@@ -105,6 +105,8 @@ async fn the_socket_of_another_program_and_other_files_are_left_alone() {
     create_directory(&directory.0).unwrap();
     let _other = StdListener::bind(directory.path("server")).unwrap();
     assert!(matches!(directory.create("server", false), Err(SocketError::InUse(_))));
+    let _datagrams = std::os::unix::net::UnixDatagram::bind(directory.path("datagrams")).unwrap();
+    assert!(matches!(directory.create("datagrams", false), Err(SocketError::InUse(_))));
     fs::write(directory.path("file"), "mine").unwrap();
     let error = directory.create("file", false).unwrap_err().to_string();
     assert!(error.contains("exists and is no socket") && error.contains("--control"), "{error}");
@@ -118,6 +120,12 @@ async fn a_directory_of_others_and_a_long_path_are_refused_with_advice() {
     fs::set_permissions(&directory.0, Permissions::from_mode(0o777)).unwrap();
     let error = directory.create("server", false).unwrap_err().to_string();
     assert!(error.contains("other users may write to it"), "{error}");
+    let here = SocketChoice::Path(directory.0.join("here.sock"));
+    let error = ControlSocket::create(&here, &AccessRules::default(), &|_| None).unwrap_err().to_string();
+    assert!(error.contains("other users may write to it"), "{error}");
+    // As /tmp: others cannot replace what is not theirs.
+    fs::set_permissions(&directory.0, Permissions::from_mode(0o1777)).unwrap();
+    drop(ControlSocket::create(&here, &AccessRules::default(), &|_| None).unwrap());
     let error = ControlSocket::create(
         &SocketChoice::Path(directory.0.join("x".repeat(108))),
         &AccessRules::default(),
