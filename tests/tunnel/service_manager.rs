@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use crate::support::{
+    client,
     process::{Process, Signal, TOKEN},
     soon, target,
 };
@@ -173,6 +174,22 @@ async fn a_reload_is_reported_with_its_time_and_its_end() {
     manager.hears("READY=1").await;
     server.signal(Signal::Term).await;
     server.exit().await;
+}
+
+/// The exposure that `systemd-analyze` computes for the units of the system, in tenths.
+const MAX_EXPOSURE: &str = "--threshold=20";
+
+#[test]
+fn the_units_of_the_system_stay_hardened() {
+    if !client::is_installed("systemd-analyze", "the exposure of the units is not checked") {
+        return;
+    }
+    for unit in ["underpass-server.service", "underpass-proxy.service"] {
+        let mut command = std::process::Command::new("systemd-analyze");
+        let unit = format!("{}/assets/systemd/{unit}", env!("CARGO_MANIFEST_DIR"));
+        let output = command.args(["security", "--offline=true", MAX_EXPOSURE, &unit]).output().unwrap();
+        assert!(output.status.success(), "{unit}: {}", String::from_utf8_lossy(&output.stdout));
+    }
 }
 
 /// Runs a server that inherits `socket` as descriptor 3, as a service manager passes it.
