@@ -25,7 +25,7 @@ pub struct ServiceSeries {
     pub streams_open: u64,
     /// Streams that were opened.
     pub streams_opened: u64,
-    /// Streams that [failed](EndReason::is_failure).
+    /// Streams that [failed](super::EndReason::is_failure).
     pub streams_failed: u64,
     /// Bytes written to users' sockets, those of open streams included.
     pub down: u64,
