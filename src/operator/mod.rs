@@ -6,7 +6,7 @@
 //!                               └─ events, snapshots and changes while the client grants credit
 //! ```
 //!
-//! Each line is a JSON object ([`protocol`], documented in `assets/control-protocol.md`). A process with a control socket is
+//! Each line is a JSON object (`protocol`, documented in `assets/control-protocol.md`). A process with a control socket is
 //! found by the name of the socket ([`instances`]), and [`Client`] speaks to it.
 //!
 //! This module must not name the server, the proxy or the cockpit: it gets the handles that it needs.
