@@ -19,7 +19,7 @@ use crate::{
 
 /// Turns successive snapshots, and the events and log records between them, into numbered lines for one consumer.
 ///
-/// It keeps what the consumer has: 64 bytes for each stream, and the other rows as they are.
+/// It keeps what the consumer has: 48 bytes for each stream, and the other rows as they are.
 #[derive(Debug)]
 pub struct Encoder {
     /// How many rows a change may carry.

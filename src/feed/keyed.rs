@@ -94,7 +94,11 @@ impl<R: KeyedRow> KeyedSender<R> {
             self.cursor = changed.last().map_or(0, |(at, _)| at + 1);
         }
         for (at, row) in changed {
-            changes.set.push((row.key(), patch::between(&self.sent[at], &row)));
+            let patch = patch::between(&self.sent[at], &row);
+            // Null where they differ by less than a microsecond.
+            if !patch.is_null() {
+                changes.set.push((row.key(), patch));
+            }
             self.sent[at] = row;
         }
         changes.some()
@@ -115,9 +119,11 @@ pub(super) fn apply<R: KeyedRow>(
     for key in changes.gone {
         rows.remove(place(rows, &key)?);
     }
-    if !changes.new.is_empty() {
-        rows.extend(changes.new);
-        rows.sort_by_key(KeyedRow::key);
+    for row in changes.new {
+        match rows.binary_search_by(|known| known.key().cmp(&row.key())) {
+            Ok(at) => rows[at] = row,
+            Err(at) => rows.insert(at, row),
+        }
     }
     for (key, patch) in changes.set {
         let at = place(rows, &key)?;

@@ -15,9 +15,8 @@
 //! {"seq":5,"missed":{"events":17}}
 //! ```
 //!
-//! Compatibility: a reader ignores fields, and lines, that it does not know, and a field that is added later has a default.
-//! the tests keep lines that earlier
-//! versions have written.
+//! Compatibility: a reader ignores fields, and lines, that it does not know, and a field that is added later has a default. Lines
+//! of version 0.1 are kept in `tests/lines-0.1.jsonl`.
 
 mod changes;
 mod counted;
