@@ -14,6 +14,7 @@
 mod acting;
 mod download;
 mod endings;
+mod guest;
 mod job_control;
 mod leaving;
 mod live;

@@ -1,0 +1,240 @@
+//! Cockpits of another process, and of a recording: a real server, a real proxy, and a stream of 100 KB/s.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::terminal::{LONG, Terminal};
+
+/// A token that nobody can guess.
+const TOKEN: &str = "vK8dR2xQ9mWz4LpT7cYb";
+
+/// A process that is killed at the end, and the lines that it writes.
+struct Process {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Process {
+    fn underpass(args: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_underpass"))
+            .args(args)
+            .args(["--token", TOKEN])
+            .env("XDG_CONFIG_HOME", "/nonexistent")
+            .env("UNDERPASS_CONTROL", "off")
+            .env("STATE_DIRECTORY", concat!(env!("CARGO_TARGET_TMPDIR"), "/state"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { child, lines }
+    }
+
+    /// Waits for a line with this text, and returns what follows it.
+    fn after(&self, text: &str) -> String {
+        let mut seen = Vec::new();
+        loop {
+            let Ok(line) = self.lines.recv_timeout(LONG) else { panic!("no «{text}» in {seen:#?}") };
+            if let Some((_, rest)) = line.split_once(text) {
+                return rest.split_whitespace().next().unwrap_or_default().to_owned();
+            }
+            seen.push(line);
+        }
+    }
+
+    fn terminate(&mut self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// A server with a proxy, and a user that downloads from a target of 100 KB/s.
+struct Tunnel {
+    server: Process,
+    _proxy: Process,
+    /// The address of the tunnel port.
+    listen: String,
+    _user: TcpStream,
+}
+
+impl Tunnel {
+    /// Starts all of it; the server has these arguments, too.
+    fn start(listen: &str, more: &[&str]) -> Self {
+        let target = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = target.local_addr().unwrap().to_string();
+        thread::spawn(move || {
+            for connection in target.incoming().map_while(Result::ok) {
+                thread::spawn(move || send_steadily(connection));
+            }
+        });
+        let args = ["server", "--no-tui", "--plain", "--listen", listen, "--bind", "127.0.0.1"];
+        let server = Process::underpass(&[&args, more].concat());
+        let listen = server.after("listening for proxies on ");
+        let proxy =
+            Process::underpass(&["proxy", "--plain", "--server", &listen, "--port", "0", "--to", &to]);
+        let service = server.after("registered for service ");
+        let port: u16 = service.split(':').next().unwrap().parse().unwrap();
+        let mut user = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        user.write_all(b"GET /slow HTTP/1.1\r\n\r\n").unwrap();
+        let mut first = [0; 1];
+        user.read_exact(&mut first).unwrap();
+        let mut reader = user.try_clone().unwrap();
+        thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+        Self { server, _proxy: proxy, listen, _user: user }
+    }
+}
+
+fn send_steadily(mut connection: TcpStream) {
+    while connection.write_all(&[b'x'; 5_000]).is_ok() {
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Returns the path of a file or directory of this test, which does not exist.
+fn own_path(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("underpass-{name}-{}", std::process::id()));
+    _ = fs::remove_dir_all(&path);
+    _ = fs::remove_file(&path);
+    path
+}
+
+/// What a replay shows is what the server was asked to record: a stream, its rate, and its end.
+#[test]
+fn a_recording_is_replayed_in_the_cockpit() {
+    let dir = own_path("record");
+    let path = dir.to_str().unwrap();
+    let mut tunnel = Tunnel::start("127.0.0.1:0", &["--control", "off", "--drain", "0", "--record", path]);
+    // As many states as a rate needs.
+    thread::sleep(Duration::from_millis(3500));
+    tunnel.server.terminate();
+    drop(tunnel);
+
+    let terminal = Terminal::underpass(&["replay", path], (160, 40), &[]);
+    terminal.until("the recorded stream", |screen| {
+        let text = screen.contents();
+        (text.contains("replay 1×") && text.contains("OPEN") && text.contains("1 open")).then_some(())
+    });
+    terminal.press(" ");
+    terminal.until_shows("replay paused");
+    // Nothing moves any more, and nothing can be changed.
+    terminal.press("x");
+    terminal.until_shows("this server does not support it");
+    terminal.fill(":", "seek end");
+    terminal.until("the end of the stream", |screen| {
+        let text = screen.contents();
+        (text.contains("0 open") && text.contains("server shutdown")).then_some(())
+    });
+    terminal.fill(":", "seek start");
+    terminal
+        .until("the begin again", |screen| (!screen.contents().contains("server shutdown")).then_some(()));
+    terminal.fill(":", "next refusal");
+    terminal.until_shows("no later event of this kind");
+    terminal.press("q");
+    assert_eq!(terminal.exit().0, 0);
+    terminal.until_sane();
+    fs::remove_dir_all(dir).unwrap();
+}
+
+/// Waits until the cockpit shows the one stream of the tunnel.
+fn until_streaming(terminal: &Terminal) {
+    terminal.until("the stream with its rate", |screen| {
+        let text = screen.contents();
+        let row = text.lines().find(|line| line.contains("OPEN"))?;
+        (text.contains("1 open") && row.contains("K")).then_some(())
+    });
+}
+
+/// Several operators look at one server; one of them acts, and another may only look. Detaching ends nothing.
+#[test]
+fn attached_cockpits_show_the_server_act_on_it_and_leave_it_running() {
+    let socket = own_path("attach.sock");
+    let path = socket.to_str().unwrap();
+    let mut tunnel = Tunnel::start("127.0.0.1:0", &["--control", path]);
+    let operator = Terminal::underpass(&["attach", path], (160, 40), &[]);
+    let reader = Terminal::underpass(&["attach", path, "--read-only"], (160, 40), &[]);
+    until_streaming(&operator);
+    until_streaming(&reader);
+    reader.press("p");
+    reader.until_shows("this cockpit is read-only");
+    operator.press("p");
+    for terminal in [&operator, &reader] {
+        terminal.until("the pause", |screen| screen.contents().contains("PAUSED").then_some(()));
+    }
+    operator.press("p");
+    until_streaming(&operator);
+    for terminal in [&operator, &reader] {
+        terminal.press("q");
+        terminal.until_shows("The server continues");
+        terminal.press("y");
+        assert_eq!(terminal.exit().0, 0);
+        terminal.until_sane();
+        assert!(terminal.text().contains("the server continues"), "{}", terminal.text());
+    }
+    assert!(tunnel.server.child.try_wait().unwrap().is_none(), "the server runs");
+    drop(tunnel);
+    _ = fs::remove_file(socket);
+}
+
+/// The figures of the server before it are gone, and nothing has to be pressed.
+#[test]
+fn an_attached_cockpit_finds_a_restarted_server_again() {
+    let socket = own_path("again.sock");
+    let path = socket.to_str().unwrap();
+    let mut tunnel = Tunnel::start("127.0.0.1:0", &["--control", path]);
+    let terminal = Terminal::underpass(&["attach", path], (160, 40), &[]);
+    until_streaming(&terminal);
+    tunnel.server.child.kill().unwrap();
+    tunnel.server.child.wait().unwrap();
+    terminal.until_shows("reconnecting…");
+    let args = ["server", "--no-tui", "--plain", "--listen", &tunnel.listen, "--bind", "127.0.0.1"];
+    let _server = Process::underpass(&[&args[..], &["--control", path]].concat());
+    terminal.until("the new server", |screen| {
+        let text = screen.contents();
+        (!text.contains("reconnecting…") && !text.contains("OPEN") && text.contains("0 open")).then_some(())
+    });
+    terminal.press("q");
+    assert_eq!(terminal.exit().0, 0);
+    _ = fs::remove_file(socket);
+}
+
+/// `attach ssh HOST` runs the relay there. A script stands for ssh.
+#[test]
+fn a_server_on_another_machine_is_attached_through_ssh() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (socket, ssh) = (own_path("ssh.sock"), own_path("ssh.sh"));
+    let path = socket.to_str().unwrap();
+    let script = format!(
+        "#!/bin/sh\nwhile [ \"$1\" != underpass ]; do shift; done; shift\nexec {} \"$@\"\n",
+        env!("CARGO_BIN_EXE_underpass")
+    );
+    fs::write(&ssh, script).unwrap();
+    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+    let tunnel = Tunnel::start("127.0.0.1:0", &["--control", path]);
+    let environment = [("UNDERPASS_SSH", ssh.to_str().unwrap())];
+    let terminal = Terminal::underpass(&["attach", "ssh", "example.net", path], (160, 40), &environment);
+    until_streaming(&terminal);
+    terminal.signal(Signal::TERM);
+    assert_eq!(terminal.exit().0, 0);
+    drop(tunnel);
+    _ = (fs::remove_file(socket), fs::remove_file(ssh));
+}
