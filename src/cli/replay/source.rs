@@ -63,7 +63,9 @@ impl ReplaySource {
 
     /// Moves to a time, which is first brought into the range of the recording.
     fn seek(&mut self, time: u64) {
-        let time = time.clamp(self.playback.begins, self.playback.ends);
+        // The first state was recorded shortly after the begin.
+        let first = (self.playback.begins + 1000).min(self.playback.ends);
+        let time = time.clamp(first, self.playback.ends);
         let played = self.player.position();
         if time < played || time - played > PLAY_THROUGH_MS {
             self.player.seek(time);
