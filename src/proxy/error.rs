@@ -55,6 +55,12 @@ impl Refusal {
         Self { reason, is_permanent: code.is_some_and(ErrorCode::is_permanent) }
     }
 
+    /// Returns the refusal of a service whose port is that of another one of this proxy.
+    pub(super) fn port_of_another(port: u16, name: &str) -> Self {
+        let reason = format!("public port {port} is that of service {name} of this proxy");
+        Self { reason, is_permanent: false }
+    }
+
     /// Returns the refusal of a service with networks by a server that cannot refuse users by their network.
     pub(super) fn networks_not_supported() -> Self {
         let reason = "the server is too old for --allow and --deny: upgrade it, or leave these options out";

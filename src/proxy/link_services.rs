@@ -15,7 +15,11 @@ use super::{
     registrations::{PortOwner, Progress, Registrations, ServiceEvent},
     service_list::{ServiceEntry, ServiceList},
 };
-use crate::{ids::ServiceKey, telemetry::TableMutex, wire::TunnelMessage};
+use crate::{
+    ids::ServiceKey,
+    telemetry::TableMutex,
+    wire::{ResetCode, TunnelMessage},
+};
 
 /// The registrations of one link, shared by the link, the tasks of its streams and the one that registers.
 #[derive(Debug)]
@@ -72,6 +76,20 @@ impl LinkServices {
     /// Returns when [`next_request`](Self::next_request) has to be called again although nothing has happened.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.registrations.lock().next_deadline()
+    }
+
+    /// Waits until each service was granted or refused.
+    pub(super) async fn wait_settled(&self) {
+        let mut changes = self.changed.subscribe();
+        while !self.is_settled() {
+            // Cannot fail: the sender lives in `self`.
+            _ = changes.changed().await;
+        }
+    }
+
+    /// Returns the code for a stream of a port that this proxy does not serve any more.
+    pub(super) fn not_served_code(&self) -> ResetCode {
+        self.registrations.lock().not_served_code()
     }
 
     /// Returns whether nothing is to be asked, and no answer is awaited.

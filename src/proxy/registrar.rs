@@ -99,14 +99,8 @@ impl Registrar {
                         entry.config.target
                     );
                 }
-                ServiceEvent::Refused(refusal, Some(pause)) => {
+                ServiceEvent::Refused(refusal, pause) => {
                     tracing::warn!(server, "service {refusal}; asking again in {pause:.1?}");
-                }
-                ServiceEvent::Refused(refusal, None) => {
-                    tracing::warn!(
-                        server,
-                        "service {refusal}; not asking again before its configuration changes"
-                    );
                 }
                 ServiceEvent::Removed(key) => tracing::info!(server, "service {key} removed"),
             }

@@ -25,7 +25,7 @@ use crate::{
     config::ProxyConfig,
     ids::{ServiceKey, UserNetworks},
     wire::{
-        AddProxy, RemoveProxy, TunnelAction, TunnelMessage,
+        AddProxy, RemoveProxy, ResetCode, TunnelAction, TunnelMessage,
         binary::{SERVICES, USER_NETWORKS},
     },
 };
@@ -42,6 +42,9 @@ const REPEAT_AFTER: Duration = Duration::from_secs(5);
 
 /// The same for a server that does not number its answers, where a repetition may be taken for another request.
 const REPEAT_UNNUMBERED_AFTER: Duration = Duration::from_secs(30);
+
+/// How long after a refusal for good a service is requested again: the operator of the server may have removed the reason.
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(300);
 
 /// The public ports that one server has assigned, by service: those of the next link to it. Shared by all links to the server.
 #[derive(Debug, Default)]
@@ -124,8 +127,8 @@ pub(super) enum ServiceEvent {
     Registered(Arc<ServiceEntry>, ServiceKey),
     /// The server serves it already, and its new streams get another target, or other users are admitted.
     Changed(Arc<ServiceEntry>, ServiceKey),
-    /// The server does not serve it; it is asked again after this time, or only when the configuration changes.
-    Refused(ServiceRefusal, Option<Duration>),
+    /// The server does not serve it; it is asked again after this time.
+    Refused(ServiceRefusal, Duration),
     /// The server serves it through this proxy no more.
     Removed(ServiceKey),
 }
@@ -189,13 +192,18 @@ impl Registrations {
             if registration.is_wanted && !wanted.contains(id) {
                 registration.is_wanted = false;
                 if let Some(port) = registration.port() {
-                    self.ports.remove(&port);
+                    if self.ports.get(&port).is_some_and(|owner| owner.id == *id) {
+                        self.ports.remove(&port);
+                    }
                     self.leaving.insert(port, None);
                 }
                 self.queue.push_back(*id);
             }
         }
-        for entry in list.iter() {
+        // Requested ports first, so that the server assigns none of them to a service that asks for any.
+        let is_any = |entry: &&Arc<ServiceEntry>| entry.config.key.port == 0;
+        let ordered = list.iter().filter(|entry| !is_any(entry)).chain(list.iter().filter(is_any));
+        for entry in ordered {
             match self.services.get_mut(&entry.id) {
                 Some(known) if Arc::ptr_eq(&known.entry, entry) => continue,
                 Some(known) => {
@@ -274,7 +282,7 @@ impl Registrations {
         let Some(request) = registration.request.take() else { return };
         self.unassigned -= usize::from(request.is_for_any_port());
         match (request, answer) {
-            (Request::Add(_, networks), Ok(key)) => self.on_granted(id, Granted { key, networks }),
+            (Request::Add(_, networks), Ok(key)) => self.on_granted(id, Granted { key, networks }, now),
             (Request::Add(key, _), Err(refusal)) => self.on_refused(id, key.port, refusal, now),
             // The server has nothing left to remove, whatever it answers.
             (Request::Remove(port), _) => self.on_removed(id, port),
@@ -315,6 +323,12 @@ impl Registrations {
             Some((entry.clone(), granted.key.clone()))
         });
         served.collect()
+    }
+
+    /// Returns the code for a stream of a port that this proxy does not serve any more. A server without the feature takes the one
+    /// for that for an internal error, and would not offer the user to another proxy.
+    pub(super) fn not_served_code(&self) -> ResetCode {
+        if self.is_numbered() { ResetCode::NotServed } else { ResetCode::LimitExceeded }
     }
 
     /// Returns whether nothing is to be asked, and no answer is awaited.
@@ -367,6 +381,11 @@ impl Registrations {
             *waiting = Some(id);
             return None;
         }
+        if let Some(owner) = self.ports.get(&key.port).filter(|owner| owner.id != id) {
+            let refusal = Refusal::port_of_another(key.port, &owner.name());
+            self.on_refused(id, key.port, refusal, now);
+            return None;
+        }
         let networks = config.user_networks.clone();
         if !networks.is_empty() && self.features & USER_NETWORKS == 0 && !self.is_text {
             self.on_refused(id, key.port, Refusal::networks_not_supported(), now);
@@ -399,9 +418,14 @@ impl Registrations {
     }
 
     /// Records that the server serves a service.
-    fn on_granted(&mut self, id: ServiceId, granted: Granted) {
-        let Some(registration) = self.services.get_mut(&id) else { return };
+    fn on_granted(&mut self, id: ServiceId, granted: Granted, now: Instant) {
         let port = granted.key.port;
+        if let Some(owner) = self.ports.get(&port).filter(|owner| owner.id != id) {
+            // Its streams would reach the wrong target.
+            let refusal = Refusal::port_of_another(port, &owner.name());
+            return self.on_refused(id, port, refusal, now);
+        }
+        let Some(registration) = self.services.get_mut(&id) else { return };
         if registration.is_wanted {
             self.ports.insert(port, registration.entry.clone());
             self.assigned.0.lock().insert(id, port);
@@ -422,13 +446,13 @@ impl Registrations {
         if !registration.is_wanted {
             return self.release(port);
         }
-        if registration.granted.is_none() {
+        if registration.granted.is_none() && self.ports.get(&port).is_some_and(|owner| owner.id == id) {
             self.ports.remove(&port);
         }
         // What was granted once is right; what the operator of the server has changed since, he may change again.
         let may_pass = !refusal.is_permanent || self.assigned.0.lock().contains_key(&id);
-        let pause = may_pass.then(|| registration.backoff.next_pause());
-        self.retries.extend(pause.map(|pause| (now + pause, id)));
+        let pause = if may_pass { registration.backoff.next_pause() } else { PAUSE_AFTER_REFUSAL };
+        self.retries.insert((now + pause, id));
         let reported = registration.reported.replace(refusal.reason.clone());
         if reported.as_ref() != Some(&refusal.reason) {
             let refusal = ServiceRefusal::new(&registration.entry, refusal.clone());
@@ -455,7 +479,8 @@ impl Registrations {
 impl Registration {
     /// Creates the state of a service that was not requested yet.
     fn new(entry: Arc<ServiceEntry>, config: &ProxyConfig) -> Self {
-        let backoff = Backoff::new(config.min_backoff, config.max_backoff);
+        // Each refused service asks for itself, and a server logs each refusal.
+        let backoff = Backoff::new(config.min_backoff, config.max_backoff * 4);
         Self { entry, is_wanted: true, granted: None, request: None, refusal: None, reported: None, backoff }
     }
 

@@ -148,7 +148,19 @@ impl ServerLink {
     /// Sends GOAWAY: the server assigns no new streams to this proxy. Streams that it opened before it received the
     /// GOAWAY are still served.
     pub(super) fn send_go_away(&self) {
+        // The server would refuse what is still requested.
+        self.go_away.superseded.cancel();
         self.link.send_go_away(ResetCode::Shutdown);
+    }
+
+    /// Waits until the link has ended, for a task that is not its owner.
+    pub(super) async fn wait_ended(&self) {
+        self.link.wait_ended().await;
+    }
+
+    /// Waits until each service was granted or refused on this link.
+    pub(super) async fn wait_settled(&self) {
+        self.services.wait_settled().await;
     }
 
     /// Sends GOAWAY after the proxy has registered on another link. If that replaces this one because the server asked for

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -18,7 +18,11 @@ use super::{
     server_link::{ServeOutcome, ServerLink},
     serving_state::ServingState,
 };
-use crate::config::ServerEndpoint;
+use crate::{config::ServerEndpoint, runtime::Tasks};
+
+/// How long the link that is replaced waits for the registrations on the new one: a little less than a draining server
+/// waits for its proxies.
+const HANDOVER_LIMIT: Duration = Duration::from_secs(4);
 
 /// One server of a proxy, and the link to it.
 #[derive(Debug)]
@@ -82,7 +86,9 @@ impl ServerSession {
                     let begin = Instant::now();
                     let link = Arc::new(link);
                     *self.link.lock() = Some(link.clone());
-                    state.registered();
+                    if let Some(old_link) = state.registered() {
+                        hand_over(connector.tasks(), old_link, link.clone());
+                    }
                     link.begin_serving();
                     let outcome = link.serve().await;
                     if !matches!(outcome, ServeOutcome::Replaced) {
@@ -109,4 +115,19 @@ impl ServerSession {
             tokio::time::sleep(state.pause_after(&error, &server.address, config.max_backoff)).await;
         }
     }
+}
+
+/// Starts the task that has `old` send its GOAWAY once each service was granted or refused on `new`. A draining server closes its
+/// ports after that GOAWAY, and its successor has to have opened all of them by then.
+fn hand_over(tasks: &Tasks, old: Arc<ServerLink>, new: Arc<ServerLink>) {
+    let stopping = tasks.clone();
+    tasks.spawn("handover", async move {
+        tokio::select! {
+            () = new.wait_settled() => {}
+            () = tokio::time::sleep(HANDOVER_LIMIT) => {}
+            () = old.wait_ended() => return,
+            () = stopping.stopped() => return,
+        }
+        old.hand_over();
+    });
 }

@@ -65,15 +65,13 @@ impl ServingState {
         self.old_link.as_ref()?.id_to_replace()
     }
 
-    /// Records that the server has accepted a registration. The link before this one, if its streams continue, sends its
-    /// GOAWAY.
-    pub(super) fn registered(&mut self) {
+    /// Records that the server has accepted a registration. Returns the link before this one, if its streams continue. It is to
+    /// send its GOAWAY once all services are registered on the new one.
+    pub(super) fn registered(&mut self) -> Option<Arc<ServerLink>> {
         self.has_served = true;
         self.backoff.reset();
         self.last_warning = None;
-        if let Some(old_link) = self.old_link.take() {
-            old_link.hand_over();
-        }
+        self.old_link.take()
     }
 
     /// Records why `link` to `server` serves no new streams any more. Returns it as the error that is reported. A link that was

@@ -60,7 +60,7 @@ pub(super) async fn serve_stream(context: StreamContext, stream: Stream, open: O
             "stream {key} refused: this proxy does not serve public port {} any more",
             open.port
         );
-        return stream.reset(ResetCode::NotServed);
+        return stream.reset(services.not_served_code());
     };
     let target = &service.config.target;
     let mut watched = loops.watch(&open, server, target_port(target), tasks.token());

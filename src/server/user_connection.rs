@@ -281,8 +281,11 @@ impl UserConnection<'_> {
                     proxy.load.record_failure();
                     (EndReason::ForwardingLoop, None)
                 }
-                // It will be taken out of the service at once.
-                ResetCode::NotServed => (EndReason::ProxyGone, retryable),
+                // It has asked to be taken out of the service, or will not serve it anyway.
+                ResetCode::NotServed => {
+                    proxy.load.record_failure();
+                    (EndReason::ProxyGone, retryable)
+                }
                 // The proxy, or its host, has no room for another stream; another proxy may have.
                 ResetCode::LimitExceeded => {
                     proxy.load.record_failure();

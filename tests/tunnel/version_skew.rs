@@ -124,7 +124,7 @@ async fn a_proxy_serves_several_services_of_a_server_of_0_1() {
     // It cannot be told that a service is removed, and the proxy refuses its streams.
     proxy.replace_services(vec![service("0:web", two.addr)]);
     channel.during(proxy.serves_when("one", |served| served.len() == 1)).await;
-    assert_eq!(open(&mut channel, 3, 8080).await, Err(ResetCode::NotServed));
+    assert_eq!(open(&mut channel, 3, 8080).await, Err(ResetCode::LimitExceeded));
     assert_eq!(open(&mut channel, 4, 9000).await, Ok("two".into()));
     drop(channel);
     proxy.stop().await;

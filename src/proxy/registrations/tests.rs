@@ -155,8 +155,8 @@ fn a_service_that_is_removed_before_its_answer_is_withdrawn_after_it() {
     peer.replace(&[("83", "d:1")]);
     assert_eq!(peer.requests(), ["ADDPROXY:83:default:1:::4"]);
     peer.granted(1, "80:default");
-    peer.granted(2, "9000:default");
-    peer.refused(3, ErrorCode::PortInUse);
+    peer.granted(3, "9000:default");
+    peer.refused(2, ErrorCode::PortInUse);
     assert_eq!(peer.requests(), ["REMOVEPROXY:5:80", "REMOVEPROXY:6:9000"]);
     // The refused one has left nothing behind.
     peer.replace(&[("83", "d:1"), ("82", "c:1")]);
@@ -200,7 +200,7 @@ fn a_refusal_that_may_pass_is_asked_again_and_one_for_good_after_a_change() {
     assert_eq!(peer.requests(), ["ADDPROXY:80:default:1:::3"]);
     peer.refused(3, ErrorCode::PortInUse);
     assert!(peer.registrations.take_events().is_empty(), "the same reason is reported once");
-    peer.now += Duration::from_secs(3600);
+    peer.now = peer.registrations.next_deadline().unwrap();
     assert_eq!(peer.requests(), ["ADDPROXY:80:default:1:::4"]);
     peer.granted(4, "80:default");
     peer.replace(&[("80", "a:1"), ("22", "c:1")]);
@@ -246,4 +246,23 @@ fn all_streams_of_a_text_link_belong_to_its_service() {
     let request = text.next_request(Instant::now()).unwrap().action.to_string();
     assert_eq!(request, "ADDPROXY:80:default:1");
     assert!(matches!(text.owner_of(0), PortOwner::Service(_)));
+}
+
+/// The server would send the users of both to the same target.
+#[test]
+fn no_two_services_get_the_same_port() {
+    let mut peer = Peer::new(SERVICES, &[("0", "a:1"), ("80", "b:1")]);
+    // The requested port first, so that the server does not assign it.
+    assert_eq!(peer.requests(), ["ADDPROXY:80:default:1:::1", "ADDPROXY:0:default:1:::2"]);
+    peer.granted(1, "80:default");
+    peer.granted(2, "80:default");
+    assert_eq!((peer.target(80), peer.served()), ("b:1".into(), vec!["80:default".into()]));
+    peer.now = peer.registrations.next_deadline().unwrap();
+    assert_eq!(peer.requests(), ["ADDPROXY:0:default:1:::3"]);
+    peer.granted(3, "9000:default");
+    // A port that was assigned is requested by a new service.
+    peer.replace(&[("0", "a:1"), ("80", "b:1"), ("9000", "c:1")]);
+    assert!(peer.requests().is_empty());
+    assert_eq!(peer.target(9000), "a:1");
+    assert!(!peer.registrations.is_settled() || peer.registrations.next_deadline().is_some());
 }
