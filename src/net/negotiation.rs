@@ -47,6 +47,9 @@ pub enum NegotiationError {
     /// of them has succeeded.
     #[error("the connection was reset by the peer before it sent anything")]
     Abandoned,
+    /// The peer closed the connection before it sent a byte, as a check of the port does.
+    #[error("the connection was closed by the peer before it sent anything")]
+    Unused,
     /// The peer closed the connection before the negotiation was complete.
     #[error("the connection was closed during the handshake by the peer")]
     Closed,
@@ -106,7 +109,10 @@ pub enum NegotiationError {
 impl NegotiationError {
     /// Returns whether this side refused the peer; otherwise the peer, or the network, ended the negotiation.
     pub fn is_refusal(&self) -> bool {
-        !matches!(self, Self::Io(_) | Self::Abandoned | Self::Closed | Self::StepTimeout(_) | Self::NoTls)
+        !matches!(
+            self,
+            Self::Io(_) | Self::Abandoned | Self::Unused | Self::Closed | Self::StepTimeout(_) | Self::NoTls
+        )
     }
 
     /// Returns the error of a read from the peer's connection that failed with `error`.
@@ -220,10 +226,12 @@ impl Negotiation {
     /// # Errors
     /// An I/O error, the peer closed the connection, or a preface that is incorrect after its first byte.
     pub async fn detect_format(&mut self) -> Result<DetectedFormat, NegotiationError> {
+        let is_tls = self.socket.is_tls();
         self.wait_for_data().await.map_err(|error| match error {
             NegotiationError::Io(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                 NegotiationError::Abandoned
             }
+            NegotiationError::Closed if !is_tls => NegotiationError::Unused,
             error => error,
         })?;
         if self.buffer[0] == TLS_HANDSHAKE && !self.socket.is_tls() {

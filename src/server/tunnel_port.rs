@@ -43,6 +43,7 @@ async fn admit_connection(
         Ok(socket) => socket,
         Err(error) => return core.report_handshake_failure(addr, &error.to_string(), false),
     };
+    let is_relayed = core.balancers.is_trusted(addr);
     let Some(addr) = proxy_address(&core, &mut pending, &socket, addr).await else { return };
     let channel = {
         let socket = ChannelSocket::plain(socket);
@@ -61,6 +62,10 @@ async fn admit_connection(
                 Ok(Ok(channel)) => channel,
                 // The block was reported when it began; its attempts must not fill the log.
                 Ok(Err(error @ (NegotiationError::Abandoned | NegotiationError::AddressBlocked))) => {
+                    return tracing::debug!("connection from {addr}: {error}");
+                }
+                // A health check of the load balancer that has sent its header.
+                Ok(Err(error @ NegotiationError::Unused)) if is_relayed => {
                     return tracing::debug!("connection from {addr}: {error}");
                 }
                 // A proxy that was refused its port still dials its other channels, and one that reconnects after a restart

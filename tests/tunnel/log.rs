@@ -61,7 +61,7 @@ async fn a_session_takes_one_line_for_each_stream_and_two_for_its_proxy() {
         "ended: finished (down 5 bytes, up 5 bytes) user={user} service={service} proxy=P1 proxy_name=lab seconds="
     );
     assert!(end.starts_with("stream ") && end.contains(&about), "{output}");
-    assert_eq!(*departure, "proxy P1 lab disconnected: announced its end (GOAWAY)", "{output}");
+    assert_eq!(*departure, "proxy P1 lab disconnected: announced that it leaves (GOAWAY)", "{output}");
     assert!(rest.iter().all(|line| line.starts_with("service ") || line.starts_with("drain")), "{output}");
 }
 
