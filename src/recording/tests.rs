@@ -260,8 +260,15 @@ fn a_file_that_is_cut_anywhere_plays_up_to_there() {
         let (begins, ends) = player.recording().range();
         assert_eq!(begins, BEGINS);
         let seconds = (ends - begins) / 1000;
-        if seconds > 0 {
-            assert_eq!(play(&mut player, u64::MAX), Some(sorted(&states[seconds as usize - 1])));
+        if seconds > 1 {
+            // The events of a second precede its state, and the file may be cut between them.
+            let played = play(&mut player, u64::MAX).unwrap();
+            let possible = &states[seconds as usize - 2..seconds as usize];
+            assert!(
+                possible.iter().any(|state| sorted(state) == played),
+                "{tenth} tenths: {:?}",
+                played.uptime
+            );
         }
         played_seconds.push(seconds);
     }
