@@ -28,8 +28,11 @@ pub(super) fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// There is no file to check.
 fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let with_role = |path: &PathBuf| (path.clone(), args.role().unwrap_or_else(|| Role::guess(path)));
-    let mut files: Vec<_> = args.files.iter().map(with_role).collect();
+    let with_role = |path: &PathBuf| match args.role().map_or_else(|| Role::guess(path), Ok) {
+        Ok(role) => Ok((path.clone(), role)),
+        Err(why) => Err(anyhow::anyhow!("{}: {why}", path.display())),
+    };
+    let mut files = args.files.iter().map(with_role).collect::<anyhow::Result<Vec<_>>>()?;
     if args.files.is_empty() {
         let roles = Role::ALL.into_iter().filter(|role| args.role().is_none_or(|only| only == *role));
         let places: Vec<_> = roles
@@ -68,6 +71,9 @@ fn check_file(path: &Path, role: Role) -> Vec<String> {
         }
         Ok(invocation) => invocation,
     };
+    if let Some(warning) = invocation.options.warning() {
+        output::complain(format_args!("warning: {warning}"));
+    }
     let failures = match &invocation.args.command {
         CliCommand::Server(args) => {
             let token = args.token.token();
@@ -101,6 +107,9 @@ fn show(args: ShowArgs) -> ExitCode {
                 }
             };
             output::print(format_args!("{file}\n{}", invocation.options));
+            if let Some(warning) = invocation.options.warning() {
+                output::complain(format_args!("warning: {warning}"));
+            }
             ExitCode::SUCCESS
         }
         Err(error) => error.report(),

@@ -3,9 +3,9 @@
 use std::{
     ffi::OsString,
     fmt,
-    fs::{File, Metadata},
+    fs::{self, File, Metadata},
     io,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -19,9 +19,7 @@ use crate::{
 /// The largest file in bytes: a thousand entries of a kilobyte.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// The bits of a file's mode that let all users write it. A group is taken for intended in a file without secrets.
-const WRITABLE_BY_ALL: u32 = 0o002;
-/// The bits that let others than the owner write it.
+/// The bits of a file's mode that let others than the owner write it.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// The bit that lets all users read it.
 const READABLE_BY_ALL: u32 = 0o004;
@@ -65,13 +63,19 @@ impl Role {
         Self::ALL.into_iter().find(|role| role.name() == subcommand)
     }
 
-    /// Returns what a file is probably for, by its keys and its name.
-    pub(in crate::cli) fn guess(path: &Path) -> Self {
+    /// Returns what a file is for, by its keys: only one of a proxy names servers and services.
+    ///
+    /// # Errors
+    /// It can be read only once, as a pipe can.
+    pub(in crate::cli) fn guess(path: &Path) -> Result<Self, &'static str> {
+        if fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+            return Err("a pipe is read once: say with --server or --proxy what it is for");
+        }
         let table = File::open(path).and_then(|file| text_file::read(file, MAX_BYTES));
         let table = table.ok().and_then(|text| RawTable::parse(&text).ok());
-        let has_key = table.is_some_and(|table| ["server", "to"].iter().any(|key| table.get(key).is_some()));
-        let is_named = path.file_name().is_some_and(|name| name.to_string_lossy().contains("proxy"));
-        if has_key || is_named { Self::Proxy } else { Self::Server }
+        let keys = ["server", "service", "to"];
+        let is_proxy = table.is_some_and(|table| keys.iter().any(|key| table.get(key).is_some()));
+        Ok(if is_proxy { Self::Proxy } else { Self::Server })
     }
 
     /// Returns the keys of tables that only a file can have.
@@ -216,12 +220,9 @@ fn check_access(path: &Path, metadata: &Metadata, has_secret: bool) -> Result<Op
     if !metadata.is_file() {
         return Ok(None);
     }
-    let (path, writable) = (path.display(), if has_secret { WRITABLE_BY_OTHERS } else { WRITABLE_BY_ALL });
-    if !is_own(metadata) || metadata.mode() & writable != 0 {
-        return Err(format!(
-            "other users can change it: make it yours alone (chown, chmod {} {path})",
-            if has_secret { "600" } else { "644" }
-        ));
+    let path = path.display();
+    if !is_own(metadata) || metadata.mode() & WRITABLE_BY_OTHERS != 0 {
+        return Err(format!("other users can change it: make it yours alone (chown, chmod go-w {path})"));
     }
     let is_open = has_secret && metadata.mode() & READABLE_BY_ALL != 0;
     Ok(is_open.then(|| format!("all users of this machine can read the token in {path}: chmod o= {path}")))

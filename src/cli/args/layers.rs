@@ -26,6 +26,9 @@ use crate::config::{Mistake, RawKey, RawValue, UnknownKey};
 /// The options of the command line that are no keys of a file.
 const NO_KEYS: [&str; 3] = ["config", "help", "version"];
 
+/// Options that belong to another one, of the same layer or one above: the key of a certificate is not that of another.
+const COMPANIONS: [(&str, &str); 1] = [("key", "cert")];
+
 /// Where the value of an option is from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) enum Origin {
@@ -87,7 +90,9 @@ impl Layers {
         }
         for (arg, key) in keys(command) {
             let Some(name) = arg.get_env().and_then(|name| name.to_str()) else { continue };
-            if let Some(value) = (surroundings.variable)(name) {
+            // A variable that is set to nothing is one that is not set, but for a token, which is refused.
+            let is_set = |value: &OsString| !value.is_empty() || arg.is_hide_env_values_set();
+            if let Some(value) = (surroundings.variable)(name).filter(is_set) {
                 layers.add(command, arg, Origin::Environment(name.to_owned()), vec![word(key, value)], false);
             }
         }
@@ -138,6 +143,7 @@ impl Layers {
         let gives_way = |above: &SetOption| {
             discriminant(&above.origin) != discriminant(&origin)
                 && (above.id == *arg.get_id()
+                    || belongs_to(arg, above)
                     || !above.is_off && !is_off && excludes(command, arg, &above.id))
         };
         if !self.0.iter().any(gives_way) {
@@ -192,6 +198,11 @@ pub(super) fn keys(command: &Command) -> impl Iterator<Item = (&Arg, &str)> {
     named.filter(|(_, name)| !NO_KEYS.contains(name))
 }
 
+/// Returns whether an option belongs to `above`, which another layer sets.
+fn belongs_to(arg: &Arg, above: &SetOption) -> bool {
+    COMPANIONS.iter().any(|(key, owner)| arg.get_long() == Some(*key) && above.key == *owner)
+}
+
 /// Returns whether one of two options excludes the other.
 fn excludes(command: &Command, arg: &Arg, other: &Id) -> bool {
     let named_by = |arg: &Arg, other: &Id| {
@@ -229,6 +240,8 @@ pub(super) fn take_switches(command: &Command, line: &mut Vec<OsString>) -> Vec<
 fn words(arg: &Arg, key: &RawKey, directory: &Path) -> Result<Vec<OsString>, String> {
     let value = |text: &String| match arg.get_value_hint() {
         ValueHint::AnyPath => word(&key.name, directory.join(text).into()),
+        // A name or a path.
+        ValueHint::FilePath if text.contains('/') => word(&key.name, directory.join(text).into()),
         _ => word(&key.name, text.into()),
     };
     match (&key.value, arg.get_action()) {
@@ -236,6 +249,9 @@ fn words(arg: &Arg, key: &RawKey, directory: &Path) -> Result<Vec<OsString>, Str
         (RawValue::Switch(false), ArgAction::SetTrue) => Ok(Vec::new()),
         (_, ArgAction::SetTrue) => Err("expected true or false, without quotes".to_owned()),
         (RawValue::Text(text), _) => Ok(vec![value(text)]),
+        (RawValue::List(texts), ArgAction::Append) if texts.is_empty() => {
+            Err("the list is empty: leave the key out".to_owned())
+        }
         (RawValue::List(texts), ArgAction::Append) => Ok(texts.iter().map(value).collect()),
         (RawValue::List(_), _) => Err("expected one value, not a list".to_owned()),
         (RawValue::Switch(_), _) => {

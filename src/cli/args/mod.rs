@@ -338,10 +338,10 @@ pub(super) struct CheckArgs {
     /// Files to check [default: those that server and proxy would use]
     #[arg(value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
-    /// They are for a server [default: those without the key `server` are]
+    /// They are for a server [default: those without the keys `server`, `service` and `to` are]
     #[arg(long, conflicts_with = "proxy")]
     server: bool,
-    /// They are for a proxy [default: those with the key `server` are]
+    /// They are for a proxy [default: those with one of these keys are]
     #[arg(long)]
     proxy: bool,
 }

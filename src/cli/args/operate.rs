@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueHint};
 
 use super::{recording::GuestScreenArgs, values::seconds};
 use crate::{
@@ -17,7 +17,7 @@ pub(in crate::cli) struct ControlSocketArgs {
     /// Control socket for `underpass ps` and the other commands: a name among the processes of this user, a path, or off. A
     /// name is that of a file in $RUNTIME_DIRECTORY, for root in /run/underpass, else in $XDG_RUNTIME_DIR/underpass [default:
     /// server or proxy, with a number if that is taken]
-    #[arg(long, value_name = "NAME|PATH|off", env = CONTROL_VARIABLE, value_parser = socket_choice)]
+    #[arg(long, value_name = "NAME|PATH|off", env = CONTROL_VARIABLE, value_parser = socket_choice, value_hint = ValueHint::FilePath)]
     pub(in crate::cli) control: Option<SocketArg>,
     /// Group whose members may use the control socket for everything [default: only this user and root]
     #[arg(long, value_name = "GROUP")]

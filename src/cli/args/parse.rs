@@ -151,7 +151,10 @@ impl CliArgs {
         }
         let matches = matches.map_err(|error| explain(error, &layers, file.as_ref()))?;
         let mut args = Self::from_arg_matches(&matches)?;
-        if let (CliCommand::Server(server), Some(Ok(entries))) = (&mut args.command, entries) {
+        if let (CliCommand::Server(server), Some(Ok(entries))) = (&mut args.command, entries)
+            // Those of a layer above take the place of these.
+            && !matches!(layers.origin("tokens"), Origin::CommandLine | Origin::Environment(_))
+        {
             server.entries = entries;
         }
         if let Some(conflict) = args.conflict() {

@@ -194,7 +194,18 @@ fn write_table(f: &mut fmt::Formatter<'_>, table: &RawTable) -> fmt::Result {
     })
 }
 
-/// Returns a value as a file has it.
+/// Returns a value as a file has it: without quotes where it can only be a number.
 fn value_text(text: &str) -> String {
-    if text.parse::<f64>().is_ok() { text.to_owned() } else { format!("{text:?}") }
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let are_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if are_digits(whole) && are_digits(part) && (whole == "0" || !whole.starts_with('0')) && whole.len() < 19
+    {
+        return text.to_owned();
+    }
+    let escape = |c: char| match c {
+        '"' | '\\' => format!("\\{c}"),
+        c if c.is_control() => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    format!("\"{}\"", text.chars().map(escape).collect::<String>())
 }

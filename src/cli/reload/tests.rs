@@ -4,7 +4,7 @@ use super::*;
 use crate::{config::ServerConfig, ids::UserIdKey};
 
 /// Another value than the default for each option; none for a switch. An option that needs another one has that in front.
-const OTHER_VALUES: [(&str, &str); 46] = [
+const OTHER_VALUES: [(&str, &str); 50] = [
     ("listen", "127.0.0.1:7001"),
     ("bind", "127.0.0.1"),
     ("ports", "8000-8999"),
@@ -47,6 +47,10 @@ const OTHER_VALUES: [(&str, &str); 46] = [
     ("workers", "3"),
     ("no-busy-poll", ""),
     ("log", "debug"),
+    ("log-format", "json"),
+    ("record", "records"),
+    ("record-days", "3"),
+    ("record-size", "2GiB"),
     ("control", "off"),
     ("control-group", "root"),
     ("control-readers", "root"),

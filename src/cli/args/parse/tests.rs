@@ -111,6 +111,8 @@ fn an_option_gives_way_to_one_above_that_excludes_it() {
     assert!(args.screen.no_tui);
     assert!(args.tls.given_certificate().unwrap().is_none());
     assert!(format!("{:?}", args.token).contains("token: None"));
+    // The key of one certificate is not that of another.
+    assert_eq!(origin(&file.parse("server --cert o.pem").unwrap(), "key"), "default: in the file of --cert");
     assert!(!file.server("server --no-tui=false").screen.no_tui);
     assert!(file.server("server --no-tui=true").screen.no_tui);
     // The same between the command line and the environment.
@@ -136,7 +138,7 @@ fn paths_are_relative_to_the_file() {
 fn every_mistake_of_a_file_is_named_with_line_and_key() {
     let file = TestFile::new(
         "listen = 7000\n\npolcy = \"weighted\"\npolicy = \"fair\"\nplain = \"yes\"\nwait = [1]\nstripe = true\n\
-         zzzzzz = 1\nports = \"9-8\"\nallow = {}\n[[proxy]]\nnam = 1\n[server]\n",
+         zzzzzz = 1\nports = \"9-8\"\nallow = {}\ndeny = []\n[[proxy]]\nnam = 1\n[server]\n",
     );
     let error = file.parse("server").unwrap_err();
     let name = file.0.display();
@@ -150,10 +152,11 @@ fn every_mistake_of_a_file_is_named_with_line_and_key() {
         "line 8: there is no setting «zzzzzz»",
         "line 9: ports: the first port is above the last one: write 8-9",
         "line 10: allow: expected a text or a number, not a table",
-        "line 11: entry 1: name: it is missing",
-        "line 11: entry 1: token: it is missing",
-        "line 12: entry 1: there is no setting «nam»; did you mean «name»?",
-        "line 13: there is no setting «server»",
+        "line 11: deny: the list is empty: leave the key out",
+        "line 12: entry 1: name: it is missing",
+        "line 12: entry 1: token: it is missing",
+        "line 13: entry 1: there is no setting «nam»; did you mean «name»?",
+        "line 14: there is no setting «server»",
     ];
     let lines: Vec<_> = error.lines().collect();
     for (line, expected) in lines.iter().zip(expected) {
@@ -175,7 +178,7 @@ fn a_file_that_others_can_write_is_refused() {
     let (open, secret) =
         (TestFile::new("policy = \"weighted\"\n"), TestFile::new(&format!("token = \"{TOKEN}\"\n")));
     for (mode, is_open_allowed, is_secret_allowed) in
-        [(0o600, true, true), (0o644, true, true), (0o664, true, false), (0o646, false, false)]
+        [(0o600, true, true), (0o644, true, true), (0o664, false, false), (0o646, false, false)]
     {
         for (file, is_allowed) in [(&open, is_open_allowed), (&secret, is_secret_allowed)] {
             file.set_mode(mode);
@@ -200,7 +203,8 @@ fn a_server_file_has_entries_of_proxies() {
     let file = TestFile::new(&text);
     let entries = file.server("server").entries;
     assert_eq!(entries.iter().map(|entry| entry.name()).collect::<Vec<_>>(), ["alice"]);
-    let error = file.parse("server --tokens x").unwrap_err();
+    assert!(!file.server("server --tokens x").has_entries());
+    let error = TestFile::new(&format!("tokens = \"x\"\n{text}")).parse("server").unwrap_err();
     assert!(error.contains("--tokens") && error.contains("[[proxy]]"), "{error}");
     let shown = file.parse("server").unwrap().options.to_string();
     assert!(shown.contains("[[proxy]]  # ") && shown.contains("ports = [8080]"), "{shown}");
@@ -257,7 +261,15 @@ fn secrets_are_masked_and_options_without_a_value_have_their_default() {
     assert!(line("wait").starts_with("wait = 5 ") && line("plain").starts_with("plain = false "), "{shown}");
     let expected = "# default: half of --max-streams";
     assert!(line("#max-streams-per-address").ends_with(expected), "{shown}");
-    // What is shown can be used as a file.
+    // What is shown can be used as a file, whatever a value looks like.
+    let name = parse("proxy --server h:1 --service 1=t:1 --name infinity --group 007", &[]).unwrap();
+    let shown_proxy = name.options.to_string();
+    assert!(
+        shown_proxy.contains("name = \"infinity\"") && shown_proxy.contains("group = \"007\""),
+        "{shown_proxy}"
+    );
+    let again = TestFile::new(&shown_proxy).parse("proxy").unwrap();
+    assert!(again.options.differences(&name.options).is_empty());
     let masked = shown.replace("\"***\"", &format!("\"{TOKEN}\""));
     let again = TestFile::new(&masked).parse("server").unwrap();
     let given = parse("server", &[("UNDERPASS_TOKEN", TOKEN)]).unwrap();
