@@ -170,3 +170,6 @@ impl Counters {
         Self { steps, down: column(0), up: column(1), streams_open: column(2), streams_total: column(3) }
     }
 }
+
+/// The counters of a row: `down`, `up`, `streams_open`, `streams_total`.
+pub(super) type RowCounters = [u64; Counters::COLUMNS];

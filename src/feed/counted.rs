@@ -4,17 +4,14 @@
 use std::collections::HashMap;
 
 use super::{
-    changes::{CountedChanges, Counters},
-    decoder::DecodeError,
+    changes::{CountedChanges, Counters, RowCounters},
+    decode_error::DecodeError,
     spread::Spread,
 };
 use crate::{
     ids::RateLimits,
     telemetry::{StreamSnapshot, UserSnapshot},
 };
-
-/// The counters of a row: `down`, `up`, `streams_open`, `streams_total`.
-pub(super) type RowCounters = [u64; Counters::COLUMNS];
 
 /// A row with a serial number and counters.
 pub(super) trait CountedRow: Clone {

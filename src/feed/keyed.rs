@@ -2,7 +2,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{changes::KeyedChanges, decoder::DecodeError, patch};
+use super::{changes::KeyedChanges, decode_error::DecodeError, patch};
 use crate::{
     ids::{ChannelId, ProxyId, ServiceKey},
     telemetry::{ChannelSnapshot, ProxySnapshot, ServiceSnapshot},

@@ -20,6 +20,7 @@
 
 mod changes;
 mod counted;
+mod decode_error;
 mod decoder;
 mod encoder;
 mod interest;
@@ -33,7 +34,8 @@ mod spread;
 mod tests;
 
 pub use changes::{Changes, CountedChanges, Counters, KeyedChanges};
-pub use decoder::{DecodeError, Decoded, Decoder};
+pub use decode_error::DecodeError;
+pub use decoder::{Decoded, Decoder};
 pub use encoder::Encoder;
 pub use interest::Interest;
 pub use line::{Item, Line, Missed};

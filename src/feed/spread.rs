@@ -4,7 +4,7 @@
 //! ten samples, would be twice the true one where two steps fall into the second, and zero where none does. The steps are
 //! therefore spread over the changes that they cover: the row is late by up to a second, and its rate is right.
 
-use super::counted::RowCounters;
+use super::changes::RowCounters;
 
 /// The counters of one row: what is shown now, and what will be shown when the last step is complete.
 #[derive(Debug, Clone, Copy)]

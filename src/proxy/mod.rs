@@ -8,8 +8,8 @@
 //!     └──── failed or timed out ──────────────► backoff ─► connect …
 //! ```
 //!
-//! Each server has a session of its own ([`ServerSession`](server_session::ServerSession)), which the loss of another one does
-//! not affect. On each link the [`Registrar`](registrar::Registrar) keeps what the server serves equal to the services of the
+//! Each server has a session of its own (`ServerSession`), which the loss of another one does
+//! not affect. On each link the `Registrar` keeps what the server serves equal to the services of the
 //! configuration, which may change while streams are open.
 //!
 //! A server that drains sends GOAWAY. Then the proxy opens a second link, to the server's successor where the GOAWAY

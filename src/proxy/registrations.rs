@@ -304,7 +304,7 @@ impl Registrations {
     /// Returns how far the registrations are.
     pub(super) fn progress(&self) -> Progress {
         let mut refusals = Vec::new();
-        for registration in self.services.values().filter(|registration| registration.is_wanted) {
+        for registration in self.list.iter().filter_map(|entry| self.services.get(&entry.id)) {
             match (&registration.granted, &registration.refusal) {
                 (Some(_), _) => return Progress::Serving,
                 (None, Some(refusal)) => {

@@ -7,6 +7,7 @@
 //! file that ends in the middle of a segment is read up to there.
 
 mod frames;
+mod header;
 mod player;
 mod reader;
 mod recorder;
@@ -16,10 +17,10 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use header::FileHeader;
 pub use player::{Played, Player};
 pub use reader::{OpenError, Recording};
 pub use recorder::{Recorder, RecorderOptions};
-pub use writer::FileHeader;
 
 /// The extension of the names of recordings.
 pub const EXTENSION: &str = "upr";

@@ -8,8 +8,9 @@ use std::{
 };
 
 use super::{
-    EXTENSION, FileHeader,
+    EXTENSION,
     frames::{Frame, frames},
+    header::FileHeader,
 };
 use crate::{
     feed::Line,

@@ -2,33 +2,14 @@
 
 use std::{fmt, fs::File, io, io::Write as _, path::Path};
 
-use serde::{Deserialize, Serialize};
 use zstd::stream::write::Encoder as Compressor;
 
-use super::{frames::Mark, reader::time_of};
+use super::{frames::Mark, header::FileHeader, reader::time_of};
 use crate::{feed::Line, telemetry::Notable};
 
 /// The compression level. Of a server with 100 streams a second, level 9 leaves a third less than level 3 and takes 0.3 % of
 /// a core; higher levels take several times as long for a few percent.
 const LEVEL: i32 = 9;
-
-/// The first line of a file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileHeader {
-    /// The version of the program that wrote the file.
-    pub underpass: String,
-    /// The version of the format. Readers refuse higher ones.
-    pub recording: u32,
-    /// A random number of the server's process, by which a reader sees that the server was restarted.
-    pub boot: String,
-    /// The address of the tunnel port.
-    pub listen: String,
-}
-
-impl FileHeader {
-    /// The version of the format that this version writes, and the highest that it reads.
-    pub const VERSION: u32 = 1;
-}
 
 /// A file that is being written.
 pub(super) struct FileWriter {

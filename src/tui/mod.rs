@@ -12,6 +12,7 @@
 //! a reply: [`Source::try_send`] queues a command, and a command without a reply is a state of the model.
 
 mod columns;
+mod command_id;
 mod command_line;
 mod completion;
 mod exit;
@@ -41,10 +42,10 @@ mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub use command_id::CommandId;
 pub use exit::{Error, Exit};
 pub use labels::{Labels, Role};
 pub use log_layer::LogLayer;
-pub use msg::CommandId;
 pub use options::Options;
 pub use settings::{RawSettings, Settings, SettingsError};
 pub use source::{

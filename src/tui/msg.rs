@@ -5,6 +5,7 @@ use std::time::Instant;
 use ratatui::layout::Size;
 
 use super::{
+    command_id::CommandId,
     exit::Exit,
     source::{PlaybackCommand, SourceState},
     terminal::{InputEvent, Key, MouseEvent},
@@ -13,10 +14,6 @@ use crate::{
     control::{Command, CommandReply},
     telemetry::Event,
 };
-
-/// The number of a command, by which its reply names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CommandId(pub(crate) u64);
 
 /// Something that happened outside of the model. Samples are not messages: see [`sample`](super::update::sample).
 #[derive(Debug, Clone)]

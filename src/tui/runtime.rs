@@ -11,9 +11,11 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
-    Exit, Options, files,
+    Exit, Options,
+    command_id::CommandId,
+    files,
     model::Model,
-    msg::{CommandId, Effect, ExportFile, Msg},
+    msg::{Effect, ExportFile, Msg},
     source::{PollRequest, SourceUpdate},
     terminal::{FrameWriter, TerminalInput, TerminalSignals, Tty, WaitOutcome},
     update::{sample, update},

@@ -10,9 +10,9 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{dial::Destination, source::Inbox};
+use super::{dial::Destination, outgoing::Outgoing, source::Inbox};
 use crate::{
-    control::{Capabilities, Command, CommandError, CommandReply, Executed},
+    control::{Capabilities, CommandError, CommandReply, Executed},
     feed::{Interest, Line},
     operator::{self, Access, Client, ErrorCode, LineSource, Request, RequestError, Role, WatchQuery},
     tui::CommandId,
@@ -29,17 +29,6 @@ const MAX_QUEUED_REQUESTS: usize = 128;
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 /// The longest pause.
 const MAX_RETRY: Duration = Duration::from_secs(3);
-
-/// What the cockpit sends to the server.
-#[derive(Debug)]
-pub(super) enum Outgoing {
-    /// A command, and the number by which the cockpit knows it.
-    Command(CommandId, Command),
-    /// What the screen shows.
-    Interest(Interest),
-    /// The server may send this many more lines.
-    Credit(u64),
-}
 
 /// A connection that is kept.
 #[derive(Debug)]

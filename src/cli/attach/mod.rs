@@ -2,6 +2,7 @@
 
 mod dial;
 mod link;
+mod outgoing;
 mod source;
 
 use std::{io, net::Shutdown, os::unix::net::UnixStream, process::ExitCode, thread};

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::link::Outgoing;
+use super::outgoing::Outgoing;
 use crate::{
     control::{Capabilities, Command, CommandError, CommandReply},
     feed::{DecodeError, Decoded, Decoder, Interest, Line},

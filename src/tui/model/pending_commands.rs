@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::stream_row::RowId;
-use crate::{control::Command, tui::msg::CommandId};
+use crate::{control::Command, tui::CommandId};
 
 /// The time after which a command without a reply is reported to the operator.
 const REPLY_OVERDUE: Duration = Duration::from_secs(5);

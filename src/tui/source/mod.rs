@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc, time::Instant};
 
 use tokio::sync::{broadcast, oneshot};
 
-use super::msg::CommandId;
+use super::command_id::CommandId;
 use crate::{
     control::{Capabilities, Command, CommandError, CommandReply, CommandSender},
     telemetry::{Event, LogRecord, LogRing, Notable, Sampler, Snapshot, Telemetry},

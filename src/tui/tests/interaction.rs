@@ -10,9 +10,10 @@ use crate::{
     tui::{
         RawSettings,
         columns::StreamColumn,
+        command_id::CommandId,
         keymap::InputContext,
         model::{Overlay, ScreenId, SortBy},
-        msg::{CommandId, Effect, Msg},
+        msg::{Effect, Msg},
         terminal::{Key, KeyCode, MouseEvent},
     },
 };

@@ -9,8 +9,9 @@ use crate::{
     telemetry::{EndReason, EventKind},
     tui::{
         Exit,
+        command_id::CommandId,
         model::Overlay,
-        msg::{CommandId, Effect, Msg},
+        msg::{Effect, Msg},
     },
 };
 

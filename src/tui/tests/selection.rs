@@ -8,7 +8,8 @@ use crate::{
     ids::StreamKey,
     telemetry::EndReason,
     tui::{
-        msg::{CommandId, Effect, Msg},
+        command_id::CommandId,
+        msg::{Effect, Msg},
         terminal::{Key, KeyCode},
     },
 };

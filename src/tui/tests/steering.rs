@@ -7,8 +7,9 @@ use crate::{
     control::{Command, CommandError, Executed, LimitScope},
     ids::{Direction, Policy, ProxyId, Rate, ServiceKey},
     tui::{
+        command_id::CommandId,
         model::{LoadMeasure, Overlay, ScreenId},
-        msg::{CommandId, Effect, Msg},
+        msg::{Effect, Msg},
         terminal::{Key, KeyCode},
     },
 };

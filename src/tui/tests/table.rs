@@ -8,8 +8,9 @@ use crate::{
     ids::{Priority, StreamKey},
     telemetry::EndReason,
     tui::{
+        command_id::CommandId,
         model::{Overlay, StreamRow},
-        msg::{CommandId, Effect, Msg},
+        msg::{Effect, Msg},
     },
 };
 

@@ -3,9 +3,10 @@
 use crate::{
     control::{Command, CommandError, CommandReply},
     tui::{
+        command_id::CommandId,
         format,
         model::{Model, NoticeLevel, RowId, StreamAttributes, StreamRow},
-        msg::{CommandId, Effect},
+        msg::Effect,
     },
 };
 
