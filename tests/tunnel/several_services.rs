@@ -218,11 +218,12 @@ async fn a_new_link_registers_the_services_of_now() {
     let (proxy, served) = proxy(&tunnel, vec![service("0", one.addr), service("0", two.addr)]).await;
     let ports: Vec<_> = served.iter().map(public).collect();
     tunnel.stop_server().await;
-    proxy.serves_nothing().await;
     proxy.replace_services(vec![service("0", two.addr), service("0:web", three.addr)]);
     let config = Tunnel::config(|config| (config.listen, config.bind) = (tunnel.addr, tunnel.addr.ip()));
     let mut other = Tunnel::bind(config, tunnel.token.clone()).await;
-    let served = proxy.serves_when("both services", |served| served.len() == 2).await;
+    let targets = [&two, &three].map(|target| target.addr.to_string());
+    let is_served = |served: &[ServedService]| served.iter().map(|service| &service.target).eq(&targets);
+    let served = proxy.serves_when("both services", is_served).await;
     assert_eq!(public(&served[0]), ports[1], "the port that it had");
     assert_eq!(answer(public(&served[0])).await, "two");
     assert_eq!(answer(public(&served[1])).await, "three");
