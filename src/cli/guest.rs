@@ -3,13 +3,9 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use anyhow::bail;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 
 use super::{log::LogDestination, terminal};
-use crate::{
-    runtime::is_signal_ignored,
-    tui::{self, Exit, Labels, Settings, Source},
-};
+use crate::tui::{self, Exit, Labels, Settings, Source};
 
 /// Shows the cockpit on this thread until the operator quits or the terminal is gone. `alternative` says what to do without a
 /// terminal.
@@ -27,10 +23,7 @@ pub(super) fn show(
         source,
         labels,
         settings,
-        ignored_signals: [SIGINT, SIGTERM, SIGHUP, SIGTSTP]
-            .into_iter()
-            .filter(|&signal| is_signal_ignored(signal))
-            .collect(),
+        ignored_signals: terminal::ignored_signals(),
         stop: Arc::new(AtomicBool::new(false)),
         on_drain: None,
     };

@@ -10,10 +10,10 @@ use std::{
 };
 
 use anyhow::Context;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
+use signal_hook::consts::SIGHUP;
 use tokio::sync::oneshot;
 
-use super::{args::WorkerArgs, log::LogDestination, output};
+use super::{args::WorkerArgs, log::LogDestination, output, terminal};
 #[cfg(debug_assertions)]
 use crate::{
     control::{Capabilities, Command, CommandError},
@@ -106,10 +106,7 @@ impl Cockpit {
             source,
             labels,
             settings,
-            ignored_signals: [SIGINT, SIGTERM, SIGHUP, SIGTSTP]
-                .into_iter()
-                .filter(|&signal| is_signal_ignored(signal))
-                .collect(),
+            ignored_signals: terminal::ignored_signals(),
             stop: stop.clone(),
             on_drain: Some(Box::new(move || drain.cancel())),
         };

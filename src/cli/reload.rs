@@ -153,6 +153,18 @@ impl Source {
     }
 }
 
+/// Calls `reload` each time that `hangups` changes, and for each request of the control socket. Never completes.
+async fn follow(
+    mut hangups: watch::Receiver<()>,
+    mut requests: mpsc::Receiver<ReloadRequest>,
+    mut reload: impl AsyncFnMut() -> Result<ReloadReport, ReloadError>,
+) {
+    loop {
+        let reply = next_request(&mut hangups, &mut requests).await;
+        finish(reload().await, reply);
+    }
+}
+
 /// Waits until SIGHUP or a request of the control socket asks for a reload. Returns where the latter expects the result.
 async fn next_request(
     hangups: &mut watch::Receiver<()>,
@@ -229,14 +241,10 @@ impl Reloader {
     /// completes.
     pub(super) async fn follow(
         mut self,
-        mut hangups: watch::Receiver<()>,
-        mut requests: mpsc::Receiver<ReloadRequest>,
+        hangups: watch::Receiver<()>,
+        requests: mpsc::Receiver<ReloadRequest>,
     ) {
-        loop {
-            let reply = next_request(&mut hangups, &mut requests).await;
-            let result = self.reload().await;
-            finish(result, reply);
-        }
+        follow(hangups, requests, async || self.reload().await).await;
     }
 
     /// Reads the file again and takes it over; certificate and tokens are read again, too.
@@ -319,14 +327,10 @@ impl<'a> ProxyReloader<'a> {
     /// completes.
     pub(super) async fn follow(
         mut self,
-        mut hangups: watch::Receiver<()>,
-        mut requests: mpsc::Receiver<ReloadRequest>,
+        hangups: watch::Receiver<()>,
+        requests: mpsc::Receiver<ReloadRequest>,
     ) {
-        loop {
-            let reply = next_request(&mut hangups, &mut requests).await;
-            let result = self.reload().await;
-            finish(result, reply);
-        }
+        follow(hangups, requests, async || self.reload().await).await;
     }
 
     /// Reads the file again and takes it over: the services, and the filter of the log.

@@ -8,10 +8,13 @@ use std::{
 };
 
 use rustix::termios::tcgetwinsize;
-use signal_hook::consts::SIGTTOU;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGTTOU};
 
 use super::{log::LogDestination, output};
-use crate::{runtime::ignore_signal, tui};
+use crate::{
+    runtime::{ignore_signal, is_signal_ignored},
+    tui,
+};
 
 /// How long to wait for a terminal to report its size. `docker run -t` starts the program first and sets the size of its
 /// terminal some milliseconds later.
@@ -79,6 +82,11 @@ fn has_size_soon(has_size: impl Fn() -> bool) -> bool {
         thread::sleep(Duration::from_millis(10));
     }
     true
+}
+
+/// Returns those signals of the cockpit that this process was started to ignore.
+pub(super) fn ignored_signals() -> Vec<i32> {
+    [SIGINT, SIGTERM, SIGHUP, SIGTSTP].into_iter().filter(|&signal| is_signal_ignored(signal)).collect()
 }
 
 #[cfg(test)]
