@@ -33,8 +33,8 @@ impl MetricsEndpoint {
         let Some(addr) = addr else { return Ok(None) };
         if !addr.ip().is_loopback() {
             tracing::warn!(
-                "metrics on {addr} need no password: everybody who can connect to it reads the names of services and proxies, and \
-                 how much they carry (option --metrics)"
+                "metrics on {addr} need no password: each client that can connect reads the names of services and proxies, and \
+                 their traffic (option --metrics)"
             );
         }
         let listener = match MetricsListener::bind(addr) {

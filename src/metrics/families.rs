@@ -101,3 +101,13 @@ impl Family<'_> {
         })
     }
 }
+
+/// Returns the label of a direction.
+pub(super) fn direction(name: &'static str) -> Label<'static> {
+    ("direction", name)
+}
+
+/// Returns the samples of payload in both directions under one label.
+pub(super) fn by_direction<'l, T>(label: Label<'l>, down: T, up: T) -> [([Label<'l>; 2], T); 2] {
+    [([label, direction("download")], down), ([label, direction("upload")], up)]
+}

@@ -5,7 +5,7 @@ use std::{convert::Infallible, fmt, sync::Arc};
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
 use super::{
-    families::{Families, Label},
+    families::{Families, Label, by_direction, direction},
     format::Format,
     http::{Exposition, MetricsListener, Probes},
     process::ProcessFigures,
@@ -76,11 +76,6 @@ fn service(series: &ServedSeries) -> Label<'_> {
     ("service", &series.label)
 }
 
-/// Returns the label of a direction.
-fn direction(name: &'static str) -> Label<'static> {
-    ("direction", name)
-}
-
 impl ProxyCollector {
     /// Writes what is counted by service.
     fn write_services(&self, families: &mut Families<'_>) -> fmt::Result {
@@ -99,10 +94,7 @@ impl ProxyCollector {
                 "underpass_target_traffic_bytes",
                 "Payload of streams, open ones included: downloads were read from targets, uploads were written to them.",
             )?
-            .counts(all.iter().flat_map(|one| {
-                let of = |name, bytes| ([service(one), direction(name)], bytes);
-                [of("download", one.down), of("upload", one.up)]
-            }))?;
+            .counts(all.iter().flat_map(|one| by_direction(service(one), one.down, one.up)))?;
         families
             .histogram("underpass_target_connect_seconds", "Time that connecting to the target took.")?
             .histograms(MICROS, all.iter().map(|one| ([service(one)], &one.connect)))?;
@@ -116,10 +108,7 @@ impl ProxyCollector {
             )?
             .histograms(
                 1.0,
-                all.iter().flat_map(|one| {
-                    let of = |name, counts| ([service(one), direction(name)], counts);
-                    [of("download", &one.stream_down), of("upload", &one.stream_up)]
-                }),
+                all.iter().flat_map(|one| by_direction(service(one), &one.stream_down, &one.stream_up)),
             )
     }
 

@@ -5,7 +5,7 @@ use std::{convert::Infallible, fmt, sync::Arc};
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
 use super::{
-    families::{Families, Label},
+    families::{Families, Label, by_direction, direction},
     format::Format,
     http::{Exposition, MetricsListener, Probes},
     process::ProcessFigures,
@@ -18,10 +18,10 @@ use crate::telemetry::{
 pub(super) const MICROS: f64 = 1e6;
 
 /// A family of gauges: name, help and the value of each series.
-pub(super) type GaugeOf<T> = (&'static str, &'static str, fn(&T) -> u64);
+type GaugeOf<T> = (&'static str, &'static str, fn(&T) -> u64);
 
 /// A family of histograms: name, help and the counts of each series.
-pub(super) type HistogramOf<T> = (&'static str, &'static str, fn(&T) -> &HistogramCounts);
+type HistogramOf<T> = (&'static str, &'static str, fn(&T) -> &HistogramCounts);
 
 /// The metrics of a server.
 #[derive(Debug)]
@@ -105,11 +105,6 @@ fn proxy(series: &ProxySeries) -> Label<'_> {
     ("proxy", &series.label)
 }
 
-/// Returns the label of a direction.
-fn direction(name: &'static str) -> Label<'static> {
-    ("direction", name)
-}
-
 impl ServerCollector {
     /// Writes what is counted for the server as a whole.
     fn write_totals(&self, families: &mut Families<'_>) -> fmt::Result {
@@ -183,10 +178,7 @@ impl ServerCollector {
                 "underpass_traffic_bytes",
                 "Payload of streams, open ones included: downloads were written to users, uploads were read from them.",
             )?
-            .counts(all.iter().flat_map(|one| {
-                let of = |name, bytes| ([service(one), direction(name)], bytes);
-                [of("download", one.down), of("upload", one.up)]
-            }))
+            .counts(all.iter().flat_map(|one| by_direction(service(one), one.down, one.up)))
     }
 
     /// Writes the histograms of services.
@@ -221,10 +213,7 @@ impl ServerCollector {
             .histogram("underpass_stream_bytes", "Payload of each stream that has ended, by direction.")?
             .histograms(
                 1.0,
-                all.iter().flat_map(|one| {
-                    let of = |name, counts| ([service(one), direction(name)], counts);
-                    [of("download", &one.stream_down), of("upload", &one.stream_up)]
-                }),
+                all.iter().flat_map(|one| by_direction(service(one), &one.stream_down, &one.stream_up)),
             )
     }
 
@@ -258,10 +247,7 @@ impl ServerCollector {
             .counts(all.iter().map(|one| ([proxy(one)], one.streams_assigned)))?;
         families
             .counter("underpass_proxy_traffic_bytes", "Payload of the proxy's streams, open ones included.")?
-            .counts(all.iter().flat_map(|one| {
-                let of = |name, bytes| ([proxy(one), direction(name)], bytes);
-                [of("download", one.down), of("upload", one.up)]
-            }))
+            .counts(all.iter().flat_map(|one| by_direction(proxy(one), one.down, one.up)))
     }
 
     /// Writes the counters and gauges of the channels of each proxy.

@@ -65,7 +65,7 @@ pub struct Telemetry {
     pub(super) stream_ends: EndCounters,
     /// The listeners that accept no connections at the moment.
     pub(super) failing_listeners: FailingListeners,
-    /// Where the use of the memory budget is read; unset until a server has one.
+    /// Where the use of the memory budget is read; unset until a server or a proxy has one.
     pub(super) memory: OnceLock<Arc<dyn MemorySource>>,
     /// The counters of the services whose guard lives. `services` has those that can be seen: a port may be opened again while
     /// streams of its earlier service continue.

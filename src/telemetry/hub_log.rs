@@ -4,8 +4,8 @@ use tracing::Level;
 
 use super::EventKind;
 
-/// Logs an event with the target `lifecycle`; `with_fields` adds the kind of the event and, to the end of a stream, all that is
-/// known about it.
+/// Logs an event with the target `lifecycle`; `with_fields` adds the kind of the event and, to the end of a stream, what
+/// is known about it but its content.
 pub(super) fn log(kind: &EventKind, with_fields: bool) {
     // The level of a call has to be a constant.
     macro_rules! log_at {

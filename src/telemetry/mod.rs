@@ -43,7 +43,7 @@ pub use log_ring::{LogBroadcast, LogLevel, LogRecord, LogRing};
 pub use rate::RateWindow;
 pub use sampler::Sampler;
 pub use scrape::{ProxySeries, ServerSeries, ServiceSeries};
-pub use series::{MAX_PROXY_SERIES, MAX_SERVICE_SERIES, MemorySource, MemoryUse, StreamEnds};
+pub use series::{MemorySource, MemoryUse, StreamEnds};
 pub use served::{ChannelSums, ProxyFigures, ServedChannel, ServedSeries, ServedStats, ServedStream};
 pub use snapshot::{
     ChannelSnapshot, ChannelState, ProxySnapshot, SelectedStream, ServiceSnapshot, Snapshot, StreamSnapshot,

@@ -84,8 +84,6 @@ pub struct ProxySeries {
 /// Everything that a server counts for a monitoring system, as plain data.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerSeries {
-    /// When it was read, as the time since the server started.
-    pub uptime: Duration,
     /// Server-wide sums and counts.
     pub totals: Totals,
     /// How many streams have ended, by reason.
@@ -102,11 +100,21 @@ pub struct ServerSeries {
     pub proxies: Vec<ProxySeries>,
 }
 
+/// What the open services with one label count.
+#[derive(Debug, Clone, Copy, Default)]
+struct LiveCounts {
+    /// Streams that are open.
+    streams_open: u64,
+    /// Bytes written to users' sockets.
+    down: u64,
+    /// Bytes read from users' sockets.
+    up: u64,
+}
+
 impl Telemetry {
     /// Reads all series. It costs a system call and the lock of a link for each channel, once in a scrape.
     pub fn series(&self) -> ServerSeries {
         ServerSeries {
-            uptime: self.started.elapsed(),
             totals: self.totals(),
             ends: self.stream_ends.read(),
             accept_failures: self.accept_failures.load(Relaxed),
@@ -130,19 +138,20 @@ impl Telemetry {
     /// Reads the series of all services.
     fn service_series(&self) -> Vec<ServiceSeries> {
         self.service_series.read(|all| {
-            let mut open: HashMap<Arc<str>, (u64, u64, u64)> = HashMap::new();
+            let mut live: HashMap<Arc<str>, LiveCounts> = HashMap::new();
             self.live_services.visit_since(&mut 0, |_, service| {
-                let sums = open.entry(service.series.label.clone()).or_default();
-                sums.0 += service.streams.now();
-                sums.1 += service.traffic.down();
-                sums.2 += service.traffic.up();
+                let counts = live.entry(service.series.label.clone()).or_default();
+                counts.streams_open += service.streams.now();
+                counts.down += service.traffic.down();
+                counts.up += service.traffic.up();
             });
-            let of = |series: &Series<ServiceCounters>, live| {
+            let of = |series: &Series<ServiceCounters>, open| {
                 let counters = &series.counters;
-                let (streams_open, down, up) = open.get(&series.label).copied().unwrap_or_default();
+                let LiveCounts { streams_open, down, up } =
+                    live.get(&series.label).copied().unwrap_or_default();
                 ServiceSeries {
                     label: series.label.clone(),
-                    open: live,
+                    open,
                     streams_open,
                     streams_opened: counters.opened.load(Relaxed),
                     streams_failed: counters.failed.load(Relaxed),
@@ -156,7 +165,7 @@ impl Telemetry {
                     stream_up: counters.stream_up.counts(),
                 }
             };
-            all.into_iter().map(|(series, live)| of(series, live)).collect()
+            all.into_iter().map(|(series, open)| of(series, open)).collect()
         })
     }
 
@@ -164,10 +173,10 @@ impl Telemetry {
     fn proxy_series(&self) -> Vec<ProxySeries> {
         let now = Instant::now();
         // Collected first: no lock of telemetry may be held while a channel's link is locked.
-        let live: Vec<Arc<ChannelStats>> = self.channels.iter().map(|channel| channel.clone()).collect();
+        let channels: Vec<Arc<ChannelStats>> = self.channels.iter().map(|channel| channel.clone()).collect();
         let health: HashMap<_, ChannelHealth> =
-            live.iter().map(|channel| (channel.id, channel.health(now))).collect();
-        drop(live);
+            channels.iter().map(|channel| (channel.id, channel.health(now))).collect();
+        drop(channels);
         self.proxy_series.read(|all| {
             let mut live: HashMap<Arc<str>, ProxySeries> = HashMap::new();
             for proxy in &self.proxies {
@@ -206,7 +215,7 @@ impl Telemetry {
                     ..live
                 }
             };
-            all.into_iter().map(|(series, live)| of(series, live)).collect()
+            all.into_iter().map(|(series, connected)| of(series, connected)).collect()
         })
     }
 }

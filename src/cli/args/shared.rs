@@ -133,7 +133,7 @@ pub(in crate::cli) struct LogArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct MetricsArgs {
     /// Serve metrics for Prometheus at http://ADDR:PORT/metrics, and health checks at /healthz (the process works) and
-    /// /readyz (it serves). There is no password: on another address than loopback, everybody who can connect to it reads
+    /// /readyz (it serves). There is no password: on another address than loopback, each client that can connect to it reads
     /// the names of services and proxies, and how much they carry [default: none]
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     pub(in crate::cli) metrics: Option<SocketAddr>,

@@ -37,6 +37,11 @@ fn the_name_of_a_kind_is_that_of_its_json() {
         let json = serde_json::to_value(&event).unwrap();
         assert_eq!(json.as_object().unwrap().keys().next().unwrap(), event.name(), "{json}");
     }
+    // The error lists the names of all kinds.
+    let error = serde_json::from_value::<EventKind>("?".into()).unwrap_err().to_string();
+    for name in error.split('`').skip(3).step_by(2) {
+        assert!(include_str!("name.rs").contains(&format!("=> \"{name}\",")), "{name}");
+    }
 }
 
 /// The log has one line for each stream: its end, and that of a health check only on request. A failure is shown also

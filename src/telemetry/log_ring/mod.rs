@@ -79,7 +79,7 @@ impl LogRecord {
     /// Returns a record of a `tracing` event that is logged now.
     pub fn of(event: &Event<'_>) -> Self {
         let metadata = event.metadata();
-        // The message of a lifecycle event says what its fields say again for machines.
+        // The fields of a lifecycle event repeat its message for machines.
         let mut text = FieldText { text: String::new(), is_message_only: metadata.target() == "lifecycle" };
         event.record(&mut text);
         Self {

@@ -113,6 +113,9 @@ fn every_reason_is_counted_apart() {
     let names: std::collections::BTreeSet<_> = ends.iter().map(|ends| &ends.reason).collect();
     assert_eq!(names.len(), EndReason::ALL.len());
     assert!(names.contains(&"target_connect_failed".to_owned()), "{names:?}");
+    // The error lists all variants, so that none can be missing from the list that is counted by.
+    let error = serde_json::from_value::<EndReason>("?".into()).unwrap_err().to_string();
+    assert_eq!(error.matches('`').count() / 2, EndReason::COUNT + 1, "{error}");
 }
 
 /// A port is opened again while a download of its earlier service continues: nothing shrinks, and nothing is counted twice.

@@ -1,7 +1,7 @@
 //! Series: what is counted by service and by name of a proxy for a monitoring system, with a bounded number of labels.
 //!
 //! The counters of a service or a proxy end with it; a series goes on. What a stream has counted when it ends is recorded here
-//! once. The bytes of open streams stay where the data path counts them, and are added up when somebody reads.
+//! once. The bytes of open streams stay where the data path counts them, and are added up by a scrape.
 
 mod table;
 
@@ -15,10 +15,10 @@ pub(super) use table::{Series, SeriesTable};
 use super::{CumulativeHistogram, EndReason, EndedBy};
 
 /// The most services with a series of their own. Each takes about a hundred lines of a scrape.
-pub const MAX_SERVICE_SERIES: usize = 1000;
+pub(super) const MAX_SERVICE_SERIES: usize = 1000;
 
 /// The most names of proxies with a series of their own: the names come from peers.
-pub const MAX_PROXY_SERIES: usize = 500;
+pub(super) const MAX_PROXY_SERIES: usize = 500;
 
 /// What is counted of one service.
 #[derive(Debug)]

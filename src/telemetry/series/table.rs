@@ -127,7 +127,7 @@ impl<C: Default> SeriesEntries<C> {
             return &mut self.other;
         }
         if !self.by_label.contains_key(label) {
-            if self.by_label.len() >= max && !self.give_up_one() {
+            if self.by_label.len() >= max && !self.evict_longest_idle() {
                 return &mut self.other;
             }
             self.by_label.insert(label.into(), Entry::new(label));
@@ -136,7 +136,7 @@ impl<C: Default> SeriesEntries<C> {
     }
 
     /// Removes the series that has been without an object for longest. Returns whether there was one.
-    fn give_up_one(&mut self) -> bool {
+    fn evict_longest_idle(&mut self) -> bool {
         let idle = self.by_label.values().filter(|entry| entry.live == 0);
         let oldest = idle.min_by_key(|entry| entry.left_at).map(|entry| entry.series.label.clone());
         oldest.is_some_and(|label| self.by_label.remove(&label).is_some())
