@@ -341,12 +341,16 @@ impl RemoteProxy {
         services.iter().for_each(|service| service.pool.wake_waiting());
     }
 
-    /// Returns whether the proxy may register for one more service.
+    /// Returns whether the proxy may register for the service of a public port: one more, or one that it has.
     ///
     /// # Errors
     /// [`ServiceRejection`] says why not.
-    pub(super) fn check_may_register(&self) -> Result<(), ServiceRejection> {
-        self.check_capacity(&self.services.lock())
+    pub(super) fn check_may_register(&self, port: u16) -> Result<(), ServiceRejection> {
+        let registrations = self.services.lock();
+        if registrations.serves(port) && !self.is_closing() {
+            return Ok(());
+        }
+        self.check_capacity(&registrations)
     }
 
     /// Begins a search for a free port, which counts among the services of the proxy, unless the request with this number is

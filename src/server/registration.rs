@@ -93,7 +93,7 @@ pub(super) fn register(
 ) -> Result<Arc<Service<RemoteProxy>>, RegistrationRefusal> {
     let proxy = &member.proxy;
     // Before a port is opened for nothing; `add_service` checks again.
-    proxy.check_may_register()?;
+    proxy.check_may_register(request.service.port)?;
     proxy.grant().check_service(&request.service)?;
     if let Some(weight) = request.weight {
         proxy.set_requested_weight(weight);

@@ -94,6 +94,11 @@ impl<P> Registrations<P> {
         known.is_some_and(|known| Arc::ptr_eq(&known.service, service))
     }
 
+    /// Returns whether the proxy is registered for a public port.
+    pub(super) fn serves(&self, port: u16) -> bool {
+        self.services.contains_key(&port)
+    }
+
     /// Adds a service, which was granted to the request for any port with this number, if to one.
     pub(super) fn insert(&mut self, service: Arc<Service<P>>, any_port_request: Option<u32>) {
         let port = service.key.port;

@@ -117,19 +117,20 @@ async fn every_registration_is_accepted_refused_or_closes_its_channel() {
     server.end().await;
 }
 
-/// A proxy may register a limited number of ports; the others remain for other proxies.
+/// A proxy may register a limited number of ports; the others remain for other proxies. It may repeat a registration, which
+/// adds none.
 #[tokio::test]
 async fn the_ports_of_a_proxy_are_limited() {
     let server = Server::start().await;
     let (mut channel, _) =
         BinaryChannel::greeted(server.tunnel.addr, &server.tunnel.token, hello(), None).await.unwrap();
-    let (mut given, mut refused) = (0, 0);
+    let (mut given, mut refused) = (Vec::new(), 0);
     // In batches, because the number of queued replies is limited.
     for _ in 0..11 {
         channel.send_raw(&registration(b"ADDPROXY:0").repeat(100)).await;
         for _ in 0..100 {
             match answer(&mut channel).await {
-                (TunnelAction::Response, _) => given += 1,
+                (TunnelAction::Response, service) => given.push(service),
                 (_, reason) => {
                     assert_eq!(reason, "TOO_MANY_SERVICES: a proxy may register for at most 1024 services");
                     refused += 1;
@@ -137,7 +138,10 @@ async fn the_ports_of_a_proxy_are_limited() {
             }
         }
     }
-    assert_eq!((given, refused), (1024, 76));
+    assert_eq!((given.len(), refused), (1024, 76));
+    let known = given.swap_remove(0);
+    channel.send_raw(&registration(format!("ADDPROXY:{known}").as_bytes())).await;
+    assert_eq!(answer(&mut channel).await, (TunnelAction::Response, known));
     drop(channel);
     server.end().await;
 }
