@@ -15,6 +15,7 @@ use super::{
     channel_target::ChannelTarget,
     error::ServerLinkError,
     server_link::GoAwayState,
+    serving_board::ServingBoard,
 };
 use crate::{
     link::{Driver, Link, NewChannel},
@@ -50,6 +51,8 @@ pub(super) struct ChannelSupervisor {
     target: Arc<ChannelTarget>,
     /// Whether the server has sent GOAWAY, after which lost channels are not established again.
     go_away: Arc<GoAwayState>,
+    /// Names the server in the log of a proxy with several.
+    board: ServingBoard,
     /// The current resumption ticket, which allows to add a channel or to resume the link.
     ticket: Mutex<ResumptionTicket>,
     /// Held for reading by a handshake that adds a channel and for writing by one that resumes the link, so that a
@@ -68,10 +71,11 @@ impl ChannelSupervisor {
         link: Arc<Link>,
         target: Arc<ChannelTarget>,
         go_away: Arc<GoAwayState>,
+        board: ServingBoard,
         welcome: &Welcome,
     ) -> Self {
         let ticket = Mutex::new(ResumptionTicket::from(welcome));
-        Self { dialer, link, target, go_away, ticket, resume_lock: RwLock::default(), stats: None }
+        Self { dialer, link, target, go_away, board, ticket, resume_lock: RwLock::default(), stats: None }
     }
 
     /// Counts the channels in `stats`.
@@ -105,7 +109,7 @@ impl ChannelSupervisor {
                     if reason == DisconnectReason::Retired {
                         return;
                     }
-                    tracing::info!("channel to the server lost: {reason}");
+                    tracing::info!(server = self.board.label(), "channel to the server lost: {reason}");
                     if self.go_away.is_received() {
                         return;
                     }
@@ -126,7 +130,10 @@ impl ChannelSupervisor {
                 Err(error) => {
                     if error.is_certificate_refused() {
                         // The other channels continue, and the operator has to know why there are no more.
-                        tracing::warn!("cannot establish another channel to the server: {error}");
+                        tracing::warn!(
+                            server = self.board.label(),
+                            "cannot establish another channel to the server: {error}"
+                        );
                     } else {
                         tracing::debug!("cannot establish a channel to the server: {error}");
                     }

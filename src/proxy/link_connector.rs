@@ -171,8 +171,15 @@ impl LinkConnector {
         let (go_away, target) = (events.go_away.clone(), events.channels.clone());
         let link = Link::new(Role::Proxy, mux, None, events);
         let supervisor = Arc::new(
-            ChannelSupervisor::new(dialer, link.clone(), target.clone(), go_away.clone(), &welcome)
-                .counting(self.shared.streams.stats.clone()),
+            ChannelSupervisor::new(
+                dialer,
+                link.clone(),
+                target.clone(),
+                go_away.clone(),
+                self.board.clone(),
+                &welcome,
+            )
+            .counting(self.shared.streams.stats.clone()),
         );
         // Attached before the other tasks start, so that they find a channel and join instead of resuming.
         let first = supervisor.attach(negotiation, &welcome);
