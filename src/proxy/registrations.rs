@@ -358,17 +358,16 @@ impl Registrations {
             return None;
         }
         if !registration.is_wanted {
-            let port = registration.port();
-            match port.filter(|_| registration.granted.is_some() && self.is_numbered()) {
-                Some(port) => return Some(Request::Remove(port)),
-                // An older server keeps the port until the link ends; streams of it are refused.
-                None => {
-                    let granted = self.services.remove(&id).and_then(|registration| registration.granted);
-                    self.events.extend(granted.map(|granted| ServiceEvent::Removed(granted.key)));
-                    port.into_iter().for_each(|port| self.release(port));
-                    return None;
+            // No request is unanswered: a port is one that the server has granted.
+            if let Some(port) = registration.port() {
+                if self.is_numbered() {
+                    return Some(Request::Remove(port));
                 }
+                // An older server keeps the port until the link ends; streams of it are refused.
+                self.on_removed(id, port);
             }
+            self.services.remove(&id);
+            return None;
         }
         let config = &registration.entry.config;
         let is_granted = |granted: &Granted| granted.networks == config.user_networks;
