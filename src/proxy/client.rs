@@ -7,6 +7,7 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    backoff::PAUSE_AFTER_REFUSAL,
     error::ProxyError,
     link_connector::LinkConnector,
     loop_detector::LoopDetector,
@@ -31,10 +32,6 @@ const CLEANUP_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// How many streams beyond its maximum a proxy has memory for, so that it can refuse them with a reason.
 const MAX_REFUSED_STREAMS: usize = 64;
-
-/// How long after a refusal for good a server is asked again, while other servers are not known to refuse: its operator may have
-/// removed the reason. A wrong token is not sent often enough to block the address, which ten in ten minutes do.
-const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(300);
 
 /// A proxy: connects to its servers, registers its services and relays their streams to the targets.
 #[derive(Debug)]

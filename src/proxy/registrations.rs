@@ -16,7 +16,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    backoff::Backoff,
+    backoff::{Backoff, PAUSE_AFTER_REFUSAL},
     error::{Refusal, ServiceRefusal},
     loop_detector::target_port,
     service_list::{ServiceEntry, ServiceId, ServiceList},
@@ -42,9 +42,6 @@ const REPEAT_AFTER: Duration = Duration::from_secs(5);
 
 /// The same for a server that does not number its answers, where a repetition may be taken for another request.
 const REPEAT_UNNUMBERED_AFTER: Duration = Duration::from_secs(30);
-
-/// How long after a refusal for good a service is requested again: the operator of the server may have removed the reason.
-const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(300);
 
 /// The public ports that one server has assigned, by service: those of the next link to it. Shared by all links to the server.
 #[derive(Debug, Default)]
