@@ -128,8 +128,7 @@ async fn demo(
     let mut cockpit = host::Cockpit::open(destination, Box::new(source), (labels, settings), &ending)?;
     tokio::select! {
         () = duration_elapsed => {}
-        () = ending.drain.cancelled() => {}
-        () = ending.abort.cancelled() => {}
+        () = ending.requested() => {}
         () = cockpit.follow(&ending) => {}
     }
     stop_users.cancel();

@@ -66,10 +66,7 @@ impl Core {
     /// Waits for `shutdown`, then drains until every stream has ended, the drain timeout expires or the abort is
     /// signalled. Returns the number of streams that are still open.
     pub(super) async fn drain(&self, shutdown: &ShutdownSignals) -> u64 {
-        tokio::select! {
-            () = shutdown.drain.cancelled() => {}
-            () = shutdown.abort.cancelled() => {}
-        }
+        shutdown.requested().await;
         // Includes the handover: a service manager kills the process after a time that begins now.
         let drain_timeout = self.config().drain_timeout;
         let deadline = Instant::now() + drain_timeout;
