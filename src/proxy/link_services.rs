@@ -80,11 +80,7 @@ impl LinkServices {
 
     /// Waits until each service was granted or refused.
     pub(super) async fn wait_settled(&self) {
-        let mut changes = self.changed.subscribe();
-        while !self.is_settled() {
-            // Cannot fail: the sender lives in `self`.
-            _ = changes.changed().await;
-        }
+        self.wait_for(|registrations| registrations.is_settled().then_some(())).await;
     }
 
     /// Returns the code for a stream of a port that this proxy does not serve any more.
@@ -112,31 +108,37 @@ impl LinkServices {
 
     /// Returns the service to which the streams of a public port belong. Waits while that is not known.
     pub(super) async fn wait_for_owner(&self, port: u16) -> PortOwner {
-        let owner = || self.registrations.lock().owner_of(port);
+        let look = |registrations: &Registrations| match registrations.owner_of(port) {
+            PortOwner::Pending => None,
+            known => Some(known),
+        };
         // Known but for the first streams: most need no receiver.
-        match owner() {
-            PortOwner::Pending => {}
-            known => return known,
-        }
-        let mut changes = self.changed.subscribe();
-        loop {
-            match owner() {
-                // Cannot fail: the sender lives in `self`.
-                PortOwner::Pending => _ = changes.changed().await,
-                known => return known,
-            }
+        let known = look(&self.registrations.lock());
+        match known {
+            Some(known) => known,
+            None => self.wait_for(look).await,
         }
     }
 
     /// Waits until the server serves a service, or has refused all.
     pub(super) async fn wait_for_progress(&self) -> Progress {
+        let look = |registrations: &Registrations| match registrations.progress() {
+            Progress::Waiting => None,
+            known => Some(known),
+        };
+        self.wait_for(look).await
+    }
+
+    /// Waits until `look` finds what it looks for in the registrations, and returns that.
+    async fn wait_for<T>(&self, look: impl Fn(&Registrations) -> Option<T>) -> T {
         let mut changes = self.changed.subscribe();
         loop {
-            let progress = self.registrations.lock().progress();
-            match progress {
-                Progress::Waiting => _ = changes.changed().await,
-                known => return known,
+            let found = look(&self.registrations.lock());
+            if let Some(found) = found {
+                return found;
             }
+            // Cannot fail: the sender lives in `self`.
+            _ = changes.changed().await;
         }
     }
 
