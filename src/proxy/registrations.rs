@@ -60,8 +60,6 @@ pub(super) struct Registrations {
     queue: VecDeque<ServiceId>,
     /// The services of the unanswered requests by number, and when each request was sent last.
     unanswered: BTreeMap<u32, (ServiceId, Instant)>,
-    /// How many of the unanswered requests are for any port.
-    unassigned: usize,
     /// When refused services are requested again.
     retries: BTreeSet<(Instant, ServiceId)>,
     /// The ports of services that are being removed, and the services that wait for them.
@@ -168,7 +166,6 @@ impl Registrations {
             ports: HashMap::new(),
             queue: VecDeque::new(),
             unanswered: BTreeMap::new(),
-            unassigned: 0,
             retries: BTreeSet::new(),
             leaving: HashMap::new(),
             last_number: 0,
@@ -246,7 +243,6 @@ impl Registrations {
             let Some(request) = self.request_of(id, now) else { continue };
             self.last_number = self.last_number.wrapping_add(1);
             self.unanswered.insert(self.last_number, (id, now));
-            self.unassigned += usize::from(request.is_for_any_port());
             self.services.get_mut(&id)?.request = Some(request);
             return self.message(self.last_number, id);
         }
@@ -277,7 +273,6 @@ impl Registrations {
         let Some((id, _)) = self.unanswered.remove(&number) else { return };
         let Some(registration) = self.services.get_mut(&id) else { return };
         let Some(request) = registration.request.take() else { return };
-        self.unassigned -= usize::from(request.is_for_any_port());
         match (request, answer) {
             (Request::Add(_, networks), Ok(key)) => self.on_granted(id, Granted { key, networks }, now),
             (Request::Add(key, _), Err(refusal)) => self.on_refused(id, key.port, refusal, now),
@@ -293,7 +288,7 @@ impl Registrations {
         let owner = if self.is_text { self.list.iter().next() } else { self.ports.get(&port) };
         match owner {
             Some(entry) => PortOwner::Service(entry.clone()),
-            None if self.unassigned > 0 && !self.leaving.contains_key(&port) => PortOwner::Pending,
+            None if self.awaits_any_port() && !self.leaving.contains_key(&port) => PortOwner::Pending,
             None => PortOwner::Unknown,
         }
     }
@@ -341,6 +336,12 @@ impl Registrations {
     /// Returns whether the server numbers its answers.
     fn is_numbered(&self) -> bool {
         self.features & SERVICES != 0
+    }
+
+    /// Returns whether a request for any port is unanswered.
+    fn awaits_any_port(&self) -> bool {
+        let request = |(id, _): &(ServiceId, Instant)| self.services.get(id)?.request.as_ref();
+        self.unanswered.values().filter_map(request).any(Request::is_for_any_port)
     }
 
     /// Returns after how long an unanswered request is repeated.
