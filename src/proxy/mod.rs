@@ -30,6 +30,7 @@ mod link_services;
 mod loop_detector;
 mod open_streams;
 mod registrar;
+mod registration;
 mod registrations;
 mod server_link;
 mod server_session;

@@ -16,14 +16,15 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    backoff::{Backoff, PAUSE_AFTER_REFUSAL},
+    backoff::PAUSE_AFTER_REFUSAL,
     error::{Refusal, ServiceRefusal},
     loop_detector::target_port,
+    registration::{Granted, Registration, Request},
     service_list::{ServiceEntry, ServiceId, ServiceList},
 };
 use crate::{
     config::ProxyConfig,
-    ids::{ServiceKey, UserNetworks},
+    ids::ServiceKey,
     wire::{
         AddProxy, RemoveProxy, ResetCode, TunnelAction, TunnelMessage,
         binary::{SERVICES, USER_NETWORKS},
@@ -76,43 +77,6 @@ pub(super) struct Registrations {
     assigned: Arc<AssignedPorts>,
     /// The configuration: weight and pauses.
     config: Arc<ProxyConfig>,
-}
-
-/// The state of one service at the server.
-#[derive(Debug)]
-struct Registration {
-    /// The service as it is to be.
-    entry: Arc<ServiceEntry>,
-    /// Whether the service is in the list.
-    is_wanted: bool,
-    /// What the server has granted.
-    granted: Option<Granted>,
-    /// The unanswered request.
-    request: Option<Request>,
-    /// Why the last request was refused. It is repeated once this is `None` again.
-    refusal: Option<Refusal>,
-    /// The reason that was reported last: the same one is reported once.
-    reported: Option<String>,
-    /// The pauses between requests that are refused.
-    backoff: Backoff,
-}
-
-/// A service as the server has it.
-#[derive(Debug)]
-struct Granted {
-    /// The public port and the group.
-    key: ServiceKey,
-    /// The users that the server admits.
-    networks: UserNetworks,
-}
-
-/// An unanswered request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Request {
-    /// A registration with these users.
-    Add(ServiceKey, UserNetworks),
-    /// The end of a registration.
-    Remove(u16),
 }
 
 /// What happened to a service, for the log.
@@ -470,32 +434,6 @@ impl Registrations {
     /// Lets the service register that waits for the removal of another one on its port.
     fn release(&mut self, port: u16) {
         self.queue.extend(self.leaving.remove(&port).flatten());
-    }
-}
-
-impl Registration {
-    /// Creates the state of a service that was not requested yet.
-    fn new(entry: Arc<ServiceEntry>, config: &ProxyConfig) -> Self {
-        // Each refused service asks for itself, and a server logs each refusal.
-        let backoff = Backoff::new(config.min_backoff, config.max_backoff * 4);
-        Self { entry, is_wanted: true, granted: None, request: None, refusal: None, reported: None, backoff }
-    }
-
-    /// Returns the public port that the service has at the server, or has requested; `None` if it has none yet.
-    fn port(&self) -> Option<u16> {
-        let requested = match &self.request {
-            Some(Request::Add(key, _)) => Some(key.port).filter(|&port| port != 0),
-            Some(Request::Remove(port)) => Some(*port),
-            None => None,
-        };
-        self.granted.as_ref().map(|granted| granted.key.port).or(requested)
-    }
-}
-
-impl Request {
-    /// Returns whether the server is to choose the port.
-    fn is_for_any_port(&self) -> bool {
-        matches!(self, Self::Add(ServiceKey { port: 0, .. }, _))
     }
 }
 
