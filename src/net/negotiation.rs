@@ -234,7 +234,7 @@ impl Negotiation {
             NegotiationError::Closed if !is_tls => NegotiationError::Unused,
             error => error,
         })?;
-        if self.buffer[0] == TLS_HANDSHAKE && !self.socket.is_tls() {
+        if self.buffer[0] == TLS_HANDSHAKE && !is_tls {
             return Ok(DetectedFormat::Tls);
         }
         if self.buffer[0] != binary::PREFACE[0] {
