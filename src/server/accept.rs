@@ -69,8 +69,8 @@ pub(super) async fn accept_loop(
                     () = &mut stop => return,
                 }
                 pause = (pause * 2).min(MAX_PAUSE);
-                // The last descriptor may have gone to the connection before: accept(2) fails then although none waits, and it is
-                // over before there is one.
+                // Without a free descriptor accept(2) fails although no connection waits. Tried again here, so that the failure
+                // also ends where no further connection arrives.
                 match listener.try_accept() {
                     Ok((socket, addr)) => {
                         failing = None;

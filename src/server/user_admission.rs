@@ -33,7 +33,8 @@ mod tests;
 /// time, it may open at once.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// As many permits as there are: the number of connections that a wait for the last one can ask for at once.
+/// All permits of the semaphore: more than there can be connections, and as many as a semaphore can hold on a 32-bit machine, so
+/// that `acquire_many` can ask for all of them.
 const ALL_PERMITS: u32 = u32::MAX >> 3;
 
 /// What limits the user connections of a server.
