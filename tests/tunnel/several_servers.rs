@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::support::{
     client::{Fetched, download},
+    process::{Process, TOKEN},
     target::{self, LOOPBACK},
     tunnel::{RunningProxy, Tunnel},
 };
@@ -110,4 +111,20 @@ async fn the_streams_of_all_servers_count_together() {
     for server in servers {
         server.end().await;
     }
+}
+
+#[tokio::test]
+async fn the_log_names_the_server_to_which_a_channel_is_lost() {
+    let (mut first, lost) = Process::server(TOKEN, &[]).await;
+    let (_second, kept) = Process::server(TOKEN, &[]).await;
+    let (lost, kept) = (lost.to_string(), kept.to_string());
+    let servers = ["proxy", "--server", &lost, "--server", &kept];
+    let service = ["--port", "0", "--to", "127.0.0.1:9", "--token", TOKEN];
+    let mut proxy = Process::underpass(&[&servers[..], &service].concat());
+    for _ in &[&lost, &kept] {
+        proxy.serves().await;
+    }
+    first.kill_9().await;
+    let line = proxy.line("channel to the server lost").await;
+    assert!(line.contains(&format!("server={lost}")), "{line}");
 }
