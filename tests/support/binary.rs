@@ -1,4 +1,4 @@
-//! The proxy's end of a channel in the binary format, for tests that send what the real proxy never sends.
+//! One end of a channel in the binary format, for tests that send what the real proxy, or the real server, never sends.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use tokio::{
 use underpass::wire::{
     AddProxy, Frame, Hello, HelloMode, Open, TunnelAction, TunnelMessage, Welcome,
     binary::{self, FrameCodec, VERSION},
-    handshake::{ClientHandshake, ClientStep, HandshakeError, Token},
+    handshake::{ClientHandshake, ClientStep, HandshakeError, ServerHandshake, ServerStep, Token},
 };
 
 use super::{soon, target::LOOPBACK};
@@ -50,7 +50,7 @@ pub fn add_proxy(port: u16) -> Frame {
     ))
 }
 
-/// The proxy's end of a channel.
+/// One end of a channel: the proxy's, unless it was [accepted](Self::accepted).
 pub struct BinaryChannel {
     pub socket: TcpStream,
     pub buffer: BytesMut,
@@ -62,7 +62,7 @@ impl BinaryChannel {
         Self::new(soon("a connection", TcpStream::connect(server)).await.unwrap())
     }
 
-    /// Wraps a connection to the tunnel port.
+    /// Wraps a connection of a proxy to the tunnel port.
     pub fn new(socket: TcpStream) -> Self {
         socket.set_nodelay(true).unwrap();
         Self { socket, buffer: BytesMut::new(), codec: FrameCodec::default() }
@@ -101,6 +101,40 @@ impl BinaryChannel {
                 ClientStep::Send(next, frame) => {
                     client = *next;
                     channel.send([frame]).await;
+                }
+            }
+        }
+    }
+
+    /// Runs the server's side of the handshake of a new link on a connection, with at most these features in force.
+    pub async fn accepted(socket: TcpStream, token: &Token, features: u32) -> Self {
+        let mut channel = Self::new(socket);
+        let mut preface = [0; binary::PREFACE.len()];
+        soon("the preface", channel.socket.read_exact(&mut preface)).await.unwrap();
+        assert_eq!(preface, binary::PREFACE);
+        let mut server = ServerHandshake::new([token.key()], [1; 32]);
+        loop {
+            match server.on_frame(channel.hear().await.unwrap()).unwrap() {
+                ServerStep::Send(next, challenge) => {
+                    server = next;
+                    channel.send([challenge]).await;
+                }
+                ServerStep::Verified(verified) => {
+                    let features = verified.hello.features & features;
+                    let welcome = Welcome {
+                        link: [3; 16],
+                        epoch: 0,
+                        channel: 1,
+                        features,
+                        max_streams: 100,
+                        first_window: 65_536,
+                        grace_ms: 0,
+                        resume_secret: Some([2; 32]),
+                        mac: [0; 32],
+                    };
+                    channel.send([verified.welcome(welcome)]).await;
+                    channel.codec = FrameCodec::with_features(features);
+                    return channel;
                 }
             }
         }

@@ -3,14 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::support::{
-    binary::{self, BinaryChannel},
+    binary::BinaryChannel,
     process::Process,
     soon,
     target::{self, LOOPBACK, Target},
     text::{FieldCount, TextChannel},
     tunnel::{FORMATS, RunningProxy, Tunnel, with_only_service},
 };
-use bytes::BytesMut;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -19,11 +18,7 @@ use underpass::{
     config::{ChannelCount, ProxyConfig, ProxyFormat},
     proxy::ProxyError,
     telemetry::EventKind,
-    wire::{
-        Welcome,
-        binary::{FrameCodec, MAX_HANDSHAKE, PREFACE},
-        handshake::{ServerHandshake, ServerStep, Token},
-    },
+    wire::handshake::Token,
 };
 
 /// Users' addresses: on Linux all of 127.0.0.0/8 is loopback.
@@ -173,49 +168,17 @@ async fn a_proxy_with_networks_refuses_an_older_server() {
     let proxy = RunningProxy::start(config, token.clone());
     let old_server = crate::support::Running::start(async move {
         loop {
-            greet_without_features(listener.accept().await.unwrap().0, token.clone()).await;
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut channel = BinaryChannel::accepted(socket, &token, 0).await;
+            let mut rest = channel.buffer.to_vec();
+            channel.socket.read_to_end(&mut rest).await.ok();
+            assert!(!rest.windows(8).any(|word| word == b"ADDPROXY"), "it registers nowhere");
         }
     });
     let error = proxy.gives_up().await;
     assert!(matches!(&error, ProxyError::Registration { .. }), "{error}");
     assert!(error.to_string().contains("too old for --allow and --deny"), "{error}");
     assert!(!old_server.has_ended());
-}
-
-/// Runs the server's side of the handshake, with no feature in force. Asserts that the proxy sends nothing after it.
-async fn greet_without_features(mut socket: TcpStream, token: Token) {
-    let mut preface = [0; PREFACE.len()];
-    socket.read_exact(&mut preface).await.unwrap();
-    let (mut buffer, mut codec) = (BytesMut::new(), FrameCodec::default());
-    let mut handshake = ServerHandshake::new(token, [1; 32]);
-    let verified = loop {
-        let Some(frame) = codec.decoder.decode(&mut buffer, MAX_HANDSHAKE).unwrap() else {
-            assert!(socket.read_buf(&mut buffer).await.unwrap() > 0);
-            continue;
-        };
-        match handshake.on_frame(frame).unwrap() {
-            ServerStep::Send(next, frame) => {
-                handshake = next;
-                socket.write_all(&binary::bytes([frame])).await.unwrap();
-            }
-            ServerStep::Verified(verified) => break verified,
-        }
-    };
-    let welcome = Welcome {
-        link: [1; 16],
-        epoch: 1,
-        channel: 1,
-        features: 0,
-        max_streams: 10,
-        first_window: 1 << 16,
-        grace_ms: 0,
-        resume_secret: Some([2; 32]),
-        mac: [0; 32],
-    };
-    socket.write_all(&binary::bytes([verified.welcome(welcome)])).await.unwrap();
-    let mut rest = Vec::new();
-    socket.read_to_end(&mut rest).await.ok();
-    assert!(!rest.windows(8).any(|word| word == b"ADDPROXY"), "it registers nowhere");
 }
 
 #[tokio::test]

@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use tokio::{io::AsyncReadExt as _, net::TcpListener};
+use tokio::net::TcpListener;
 use underpass::{
     config::{ChannelCount, ProxyConfig, ServiceConfig},
     ids::{Priority, StreamKey, UserChannelId},
     wire::{
-        Frame, Open, ResetCode, TunnelAction, TunnelMessage, Welcome,
-        binary::{CHECKSUMS, FrameCodec, PREFACE, PUBLIC_ADDRESS, SERVICES, USER_NETWORKS},
-        handshake::{ServerHandshake, ServerStep, Token},
+        Frame, Open, ResetCode, TunnelAction, TunnelMessage,
+        binary::{CHECKSUMS, PUBLIC_ADDRESS, SERVICES, USER_NETWORKS},
+        handshake::Token,
     },
 };
 
@@ -23,41 +23,6 @@ use crate::support::{
 
 /// The features of version 0.1.
 const FEATURES_OF_0_1: u32 = CHECKSUMS | PUBLIC_ADDRESS | USER_NETWORKS;
-
-/// Accepts the next channel like a server of version 0.1.
-async fn accept(listener: &TcpListener, token: &Token) -> BinaryChannel {
-    let (socket, _) = soon("a proxy", listener.accept()).await.unwrap();
-    let mut channel = BinaryChannel::new(socket);
-    let mut preface = [0; PREFACE.len()];
-    soon("the preface", channel.socket.read_exact(&mut preface)).await.unwrap();
-    assert_eq!(preface, PREFACE);
-    let mut server = ServerHandshake::new([token.key()], [1; 32]);
-    loop {
-        match server.on_frame(channel.hear().await.unwrap()).unwrap() {
-            ServerStep::Send(next, challenge) => {
-                server = next;
-                channel.send([challenge]).await;
-            }
-            ServerStep::Verified(verified) => {
-                let features = verified.hello.features & FEATURES_OF_0_1;
-                let welcome = Welcome {
-                    link: [3; 16],
-                    epoch: 0,
-                    channel: 1,
-                    features,
-                    max_streams: 100,
-                    first_window: 65_536,
-                    grace_ms: 0,
-                    resume_secret: Some([2; 32]),
-                    mac: [0; 32],
-                };
-                channel.send([verified.welcome(welcome)]).await;
-                channel.codec = FrameCodec::with_features(features);
-                return channel;
-            }
-        }
-    }
-}
 
 /// Returns the next request of the proxy.
 async fn request(channel: &mut BinaryChannel) -> String {
@@ -110,7 +75,8 @@ async fn a_proxy_serves_several_services_of_a_server_of_0_1() {
     let services = vec![service("8080", one.addr), service("0:web", two.addr)];
     let config = ProxyConfig { services, channels: ChannelCount::Fixed(1), ..config };
     let proxy = RunningProxy::start(config, token.clone());
-    let mut channel = accept(&listener, &token).await;
+    let (socket, _) = soon("a proxy", listener.accept()).await.unwrap();
+    let mut channel = BinaryChannel::accepted(socket, &token, FEATURES_OF_0_1).await;
     let port = |addr: SocketAddr| addr.port();
     // Without numbers, and the second one after the answer to the first.
     assert_eq!(request(&mut channel).await, format!("ADDPROXY:8080:default:{}", port(one.addr)));
