@@ -13,14 +13,11 @@ use underpass::{
 
 use crate::{
     Server, rest,
-    support::{soon, target::LOOPBACK},
+    support::{
+        soon,
+        target::{LOOPBACK, free_ports},
+    },
 };
-
-/// Returns ports that were free a moment ago.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| std::net::TcpListener::bind(LOOPBACK).unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
-}
 
 impl Server {
     /// Adds a proxy that serves the public port `port` and whose target is `target` on the same host.

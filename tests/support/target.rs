@@ -19,6 +19,12 @@ use underpass::cli::demo::{DemoFile, DemoOrigin, DemoOriginOptions, Sha256Sum, T
 
 pub const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
+/// Returns ports that were free a moment ago, for a program that cannot listen on port 0 and say what it got.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| std::net::TcpListener::bind(LOOPBACK).unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
 /// A running target. Dropping it stops it and closes its connections.
 pub struct Target {
     pub addr: SocketAddr,

@@ -6,7 +6,7 @@ use crate::support::{
     binary::{BinaryChannel, hello},
     client::{Fetched, download},
     soon,
-    target::{self, LOOPBACK},
+    target::{self, LOOPBACK, free_ports},
     tunnel::{RunningProxy, Tunnel},
 };
 use tokio::{
@@ -50,11 +50,6 @@ fn public(served: &ServedService) -> SocketAddr {
     SocketAddr::new(LOOPBACK.ip(), served.service.port)
 }
 
-/// Returns a port that was free a moment ago.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind(LOOPBACK).unwrap().local_addr().unwrap().port()
-}
-
 /// Starts a proxy with these services, and waits until all are served.
 async fn proxy(tunnel: &Tunnel, services: Vec<ServiceConfig>) -> (RunningProxy, Vec<ServedService>) {
     let count = services.len();
@@ -68,7 +63,7 @@ async fn proxy(tunnel: &Tunnel, services: Vec<ServiceConfig>) -> (RunningProxy, 
 async fn each_service_of_a_proxy_has_its_own_target() {
     let tunnel = Tunnel::start().await;
     let targets = [named("first").await, named("second").await, named("third").await, named("fourth").await];
-    let port = free_port();
+    let [port] = free_ports();
     let keys = ["0".to_owned(), format!("{port}:web"), "0".to_owned(), "0:web".to_owned()];
     let services = keys.iter().zip(&targets).map(|(key, target)| service(key, target.addr)).collect();
     let (proxy, served) = proxy(&tunnel, services).await;
@@ -127,7 +122,7 @@ async fn a_proxy_of_which_all_services_are_refused_for_good_gives_up() {
 async fn services_are_added_and_removed_while_downloads_run() {
     let tunnel = Tunnel::with(|config| config.proxy_wait_timeout = Duration::from_millis(100)).await;
     let origin = target::origin(RATE).await;
-    let (first, second) = (format!("{}", free_port()), format!("{}", free_port()));
+    let [first, second] = free_ports().map(|port| port.to_string());
     let (proxy, served) = proxy(&tunnel, vec![service(&first, origin.addr), service("0", origin.addr)]).await;
     let (removed, kept) = (public(&served[0]), public(&served[1]));
     let downloads = [download(removed, LONG_FILE), download(kept, LONG_FILE)];

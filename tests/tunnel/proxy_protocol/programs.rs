@@ -6,6 +6,7 @@ use super::*;
 use crate::support::{
     client::fetch_text,
     process::Process,
+    target::free_ports,
     tunnel::{RunningProxy, Tunnel, with_only_service},
 };
 use tokio::process::Command;
@@ -48,11 +49,6 @@ fn is_installed(program: &str) -> bool {
     is_found
 }
 
-/// Returns a port that was free a moment ago: neither program can listen on port 0 and say what it got.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind(LOOPBACK).unwrap().local_addr().unwrap().port()
-}
-
 /// Starts `program` with this configuration, and waits until it listens on `port`.
 async fn start(program: &str, port: u16, configuration: String) -> Program {
     let directory = Directory::new();
@@ -79,7 +75,7 @@ fn command(program: &str, directory: &Path, file: &Path) -> Command {
 
 /// Starts nginx, which expects a header and answers with the addresses in it.
 async fn nginx() -> (Program, SocketAddr) {
-    let port = free_port();
+    let [port] = free_ports();
     let configuration = format!(
         "daemon off; master_process off; pid nginx.pid;
          events {{ }}
@@ -98,7 +94,7 @@ async fn nginx() -> (Program, SocketAddr) {
 
 /// Starts HAProxy, which expects a header and answers with the addresses in it.
 async fn haproxy() -> (Program, SocketAddr) {
-    let port = free_port();
+    let [port] = free_ports();
     let configuration = format!(
         "defaults
            mode http
@@ -154,7 +150,7 @@ async fn haproxy_in_front_of(
     tunnel: SocketAddr,
     send: &str,
 ) -> (Program, [SocketAddr; 2]) {
-    let ports = [free_port(), free_port()];
+    let ports = free_ports();
     let listen = |index: usize, server: SocketAddr| {
         format!(
             "listen l{index}
@@ -239,7 +235,7 @@ async fn nginx_in_front_names_the_user() {
         service.proxy_protocol = Some(ProxyProtocolVersion::V1)
     });
     let public = tunnel.proxy_with(config).await;
-    let port = free_port();
+    let [port] = free_ports();
     let configuration = format!(
         "load_module {module}; daemon off; master_process off; pid nginx.pid;
          events {{ }}
