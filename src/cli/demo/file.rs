@@ -4,6 +4,8 @@ use std::{fmt, sync::LazyLock};
 
 use sha2::{Digest, Sha256};
 
+use crate::ids::encode_hex;
+
 /// Length in bytes of the contiguous slices of [`NOISE`] that a file is made of.
 const SEGMENT_BYTES: usize = 64 * 1024;
 
@@ -127,7 +129,7 @@ impl Sha256Sum {
 
 impl fmt::Display for Sha256Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&encode_hex(&self.0))
     }
 }
 

@@ -3,9 +3,12 @@
 use bytes::{Bytes, BytesMut};
 
 use super::*;
-use crate::wire::{
-    Frame, Hello, HelloMode, RefusalCode, TunnelAction, TunnelMessage, Welcome,
-    binary::{CHECKSUMS, FrameType, MAX_HANDSHAKE, VERSION, decode, encode},
+use crate::{
+    ids::encode_hex,
+    wire::{
+        Frame, Hello, HelloMode, RefusalCode, TunnelAction, TunnelMessage, Welcome,
+        binary::{CHECKSUMS, FrameType, MAX_HANDSHAKE, VERSION, decode, encode},
+    },
 };
 
 const NONCE: [u8; 32] = [1; 32];
@@ -352,20 +355,16 @@ fn an_unexpected_frame_ends_the_handshake() {
 fn proofs_are_pinned() {
     let (new, join) = (hello(HelloMode::New), hello(HelloMode::Join));
     let proof = client_proof(&token(), &over(&new, &NONCE));
-    assert_eq!(hex(&proof), "2c95af8d9174612c946edf7ab848ebda2e3d0594b05c34181ba020d92c2c435a");
+    assert_eq!(encode_hex(&proof), "2c95af8d9174612c946edf7ab848ebda2e3d0594b05c34181ba020d92c2c435a");
     let bound = Transcript { hello: &join, challenge: &NONCE, secret: Some(&SECRET), exporter: b"tls" };
     assert_eq!(
-        hex(&client_proof(&token(), &bound)),
+        encode_hex(&client_proof(&token(), &bound)),
         "40d071efb176196801da997835152bb69268753123d9f388fcd6395e0441d5c8"
     );
     assert_eq!(
-        hex(&server_proof(&token().key(), &over(&new, &NONCE), &proof, &welcome())),
+        encode_hex(&server_proof(&token().key(), &over(&new, &NONCE), &proof, &welcome())),
         "1ee7f28eb1e3f2c2969bf7454747bfacfba48214e82823903b2775a74dee652a"
     );
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]
