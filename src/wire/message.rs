@@ -141,17 +141,15 @@ impl FromStr for TunnelAction {
 
     fn from_str(s: &str) -> Result<Self, ActionError> {
         if let Some((name, arguments)) = s.split_once(':') {
-            let number = |text| parse_number(text).map_err(|_| ActionError::Number);
             return match name {
                 "ADDPROXY" => arguments.parse().map(Self::AddProxy),
                 "REMOVEPROXY" => {
                     let (number, port) = arguments.split_once(':').ok_or(ActionError::Number)?;
-                    let port = parse_number(port).map_err(|_| ActionError::Number)?;
-                    let number = parse_number(number).map_err(|_| ActionError::Number)?;
+                    let (number, port) = (parse_argument(number)?, parse_argument(port)?);
                     Ok(Self::RemoveProxy(RemoveProxy { number, port }))
                 }
-                "RESPONSE" => number(arguments).map(Self::Granted),
-                "ERROR" => number(arguments).map(Self::Refused),
+                "RESPONSE" => parse_argument(arguments).map(Self::Granted),
+                "ERROR" => parse_argument(arguments).map(Self::Refused),
                 _ => Err(ActionError::Unknown),
             };
         }
@@ -202,13 +200,9 @@ impl fmt::Display for AddProxy {
         let text = |number: Option<u32>| number.map(|number| number.to_string()).unwrap_or_default();
         let (port, weight) = (text(self.target_port.map(u32::from)), text(self.weight));
         let networks = if self.has_networks { NETWORKS } else { "" };
-        match (&*port, &*weight, networks, self.number) {
-            (port, weight, networks, Some(number)) => write!(f, ":{port}:{weight}:{networks}:{number}"),
-            ("", "", "", None) => Ok(()),
-            (port, "", "", None) => write!(f, ":{port}"),
-            (port, weight, "", None) => write!(f, ":{port}:{weight}"),
-            (port, weight, networks, None) => write!(f, ":{port}:{weight}:{networks}"),
-        }
+        let arguments = format!(":{port}:{weight}:{networks}:{}", text(self.number));
+        // Empty arguments at the end are omitted.
+        f.write_str(arguments.trim_end_matches(':'))
     }
 }
 
@@ -242,6 +236,11 @@ impl FromStr for AddProxy {
         }
         Ok(Self { service: ServiceKey { port, group }, target_port, weight, has_networks, number })
     }
+}
+
+/// Parses an argument of an action other than ADDPROXY: a decimal number without a sign.
+fn parse_argument<T: FromStr>(text: &str) -> Result<T, ActionError> {
+    parse_number(text).map_err(|_| ActionError::Number)
 }
 
 /// Parses a decimal number without a sign.
