@@ -117,9 +117,9 @@ impl LinkConnector {
         }
     }
 
-    /// Creates the parts of a link that its first channel needs: the services, of which none is registered yet, and the
-    /// receiver of the link's events. `features` are those in force.
-    fn parts(&self, features: u32, socket: &ChannelSocket) -> (Arc<LinkServices>, Arc<ServerLinkEvents>) {
+    /// Creates the receiver of the events of a link, with its services, of which none is registered yet. `features` are those
+    /// in force.
+    fn events(&self, features: u32, socket: &ChannelSocket) -> Arc<ServerLinkEvents> {
         let shared = &self.shared;
         if let Ok((local, server)) = socket.addresses() {
             shared.loops.set_path(self.server, ServerPath { local: local.ip(), server: server.ip() });
@@ -128,20 +128,14 @@ impl LinkConnector {
         let list = shared.lists.borrow().clone();
         let registrations =
             Registrations::new(shared.config.clone(), list, features, is_text, self.assigned.clone());
-        let services = Arc::new(LinkServices::new(registrations));
-        let events = ServerLinkEvents {
+        Arc::new(ServerLinkEvents {
             go_away: Arc::default(),
-            config: shared.config.clone(),
-            services: services.clone(),
+            shared: shared.clone(),
+            services: Arc::new(LinkServices::new(registrations)),
             server: self.server,
             board: self.board.clone(),
-            connector: shared.connector.clone(),
-            loops: shared.loops.clone(),
-            tasks: shared.tasks.clone(),
-            streams: shared.streams.clone(),
             channels: Arc::new(ChannelTarget::new(shared.config.channels)),
-        };
-        (services, Arc::new(events))
+        })
     }
 
     /// Establishes a link of the binary format, and starts one task for each configured channel.
@@ -158,7 +152,7 @@ impl LinkConnector {
             connector: connector.clone(),
         };
         let (negotiation, welcome): (Negotiation, Welcome) = dialer.open_link(replaced).await?;
-        let (services, events) = self.parts(welcome.features, negotiation.socket());
+        let events = self.events(welcome.features, negotiation.socket());
         let mux = MuxConfig {
             initial_window: welcome.first_window,
             budget: memory.clone(),
@@ -168,7 +162,8 @@ impl LinkConnector {
             max_auto_channels: config.channels.max_auto(),
             ..MuxConfig::default()
         };
-        let (go_away, target) = (events.go_away.clone(), events.channels.clone());
+        let (services, go_away, target) =
+            (events.services.clone(), events.go_away.clone(), events.channels.clone());
         let link = Link::new(Role::Proxy, mux, None, events);
         let supervisor = Arc::new(
             ChannelSupervisor::new(
@@ -195,7 +190,8 @@ impl LinkConnector {
     async fn open_text(&self, server: &ServerEndpoint) -> Result<OpenLink, ServerLinkError> {
         let SharedParts { config, token, connector, tasks, memory, .. } = &self.shared;
         let mut negotiation = connect_to_server(connector, config, server).await?;
-        let (services, events) = self.parts(0, negotiation.socket());
+        let events = self.events(0, negotiation.socket());
+        let (services, go_away) = (events.services.clone(), events.go_away.clone());
         let token = TunnelMessage::control(TunnelAction::Auth, token.reveal().to_owned());
         let mut lines = BytesMut::new();
         for message in [Some(token), services.next_request(Instant::now())].into_iter().flatten() {
@@ -205,7 +201,6 @@ impl LinkConnector {
         // The text format has no flow control: data counts as received once it is sent, and the window only bounds
         // the data that waits here to be sent.
         let mux = MuxConfig { budget: memory.clone(), ..MuxConfig::default() };
-        let go_away = events.go_away.clone();
         let link = Link::new(Role::Proxy, mux, Some(FieldCount::Four), events);
         let (socket, read_ahead, codec) = negotiation.into_parts();
         let text = Some(FieldCount::Four);

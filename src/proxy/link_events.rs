@@ -9,19 +9,15 @@ use super::{
     channel_target::ChannelTarget,
     error::Refusal,
     link_services::LinkServices,
-    loop_detector::LoopDetector,
-    open_streams::OpenStreams,
     server_link::GoAwayState,
     serving_board::ServingBoard,
+    shared_parts::SharedParts,
     target::{self, StreamContext},
 };
 use crate::{
-    config::ProxyConfig,
     ids::{StreamKey, clean},
     link::{Link, LinkEvents, Stream},
     mux::ChannelWish,
-    net::Connector,
-    runtime::Tasks,
     telemetry::seconds,
     wire::{ErrorCode, Open, ResetCode, TunnelAction, TunnelMessage},
 };
@@ -33,22 +29,14 @@ const MAX_TEXT_CHARS: usize = 200;
 pub(super) struct ServerLinkEvents {
     /// Where a GOAWAY of the server is recorded.
     pub(super) go_away: Arc<GoAwayState>,
-    /// The configuration of the proxy: the maximum of streams, and their connect timeout.
-    pub(super) config: Arc<ProxyConfig>,
+    /// What all links of the proxy have in common.
+    pub(super) shared: SharedParts,
     /// The services of the link: their registrations and their targets.
     pub(super) services: Arc<LinkServices>,
     /// The number of the server.
     pub(super) server: usize,
     /// Names the server in the log of a proxy with several.
     pub(super) board: ServingBoard,
-    /// Connects to the targets.
-    pub(super) connector: Arc<Connector>,
-    /// Compares the users of all streams with the connections to the targets.
-    pub(super) loops: Arc<LoopDetector>,
-    /// Spawns the task of each stream.
-    pub(super) tasks: Tasks,
-    /// The open streams of all links of this proxy.
-    pub(super) streams: OpenStreams,
     /// How many channels the link should have.
     pub(super) channels: Arc<ChannelTarget>,
 }
@@ -88,12 +76,13 @@ impl ServerLinkEvents {
 impl LinkEvents for ServerLinkEvents {
     /// Starts the task that connects to the target and relays the stream, or refuses the stream if the maximum is open.
     fn stream_opened(&self, stream: Stream, open: Open) {
-        let Some(permit) = self.streams.admit() else {
-            let (key, max) = (open.key, self.config.max_streams);
-            if let Some(stats) = &self.streams.stats {
+        let shared = &self.shared;
+        let Some(permit) = shared.streams.admit() else {
+            let (key, max) = (open.key, shared.config.max_streams);
+            if let Some(stats) = &shared.streams.stats {
                 stats.stream_refused();
             }
-            self.streams.log.log(|| {
+            shared.streams.log.log(|| {
                 tracing::warn!(
                     "stream {key} refused: the maximum of {max} streams is open (option --max-streams)"
                 );
@@ -101,20 +90,20 @@ impl LinkEvents for ServerLinkEvents {
             return stream.reset(ResetCode::LimitExceeded);
         };
         let context = StreamContext {
-            config: self.config.clone(),
+            config: shared.config.clone(),
             services: self.services.clone(),
             server: self.server,
-            connector: self.connector.clone(),
-            loops: self.loops.clone(),
-            tasks: self.tasks.clone(),
-            streams: self.streams.clone(),
+            connector: shared.connector.clone(),
+            loops: shared.loops.clone(),
+            tasks: shared.tasks.clone(),
+            streams: shared.streams.clone(),
         };
         let served = target::serve_stream(context, stream, open);
         let served = async move {
             served.await;
             drop(permit);
         };
-        self.tasks.spawn("stream", self.streams.tracker.track_future(served));
+        shared.tasks.spawn("stream", shared.streams.tracker.track_future(served));
     }
 
     /// Handles a message of the server about the link itself: the answer to a registration, GOAWAY in the text
