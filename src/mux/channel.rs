@@ -357,6 +357,11 @@ impl Channel {
         self.liveness
     }
 
+    /// Returns whether the peer answers, and the channel is not being closed.
+    pub(super) fn is_usable(&self) -> bool {
+        self.liveness == Liveness::Responsive && !self.is_retiring()
+    }
+
     /// Makes a ping due with the next frames unless the peer owes an answer already.
     pub(super) fn request_ping(&mut self, now: Instant) {
         if !self.is_answer_due() {

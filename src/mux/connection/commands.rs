@@ -8,9 +8,7 @@ use super::{event::OpenError, mux::Mux};
 use crate::{
     ids::{Priority, StreamKey},
     mux::{
-        channel::Channel,
         error::ProtocolError,
-        keepalive::Liveness,
         limits::MAX_COMPACTED_LEN,
         recv_buffer::DataEnd,
         role::Role,
@@ -229,9 +227,7 @@ impl Mux {
     /// Returns the channel for a message that any of them may carry: one on which the peer answers, if there is one. `None` if
     /// the link has no channel.
     pub fn any_channel(&self) -> Option<u16> {
-        let is_usable =
-            |channel: &Channel| channel.liveness() == Liveness::Responsive && !channel.is_retiring();
-        let usable = self.channels.iter().find(|(_, channel)| is_usable(channel));
+        let usable = self.channels.iter().find(|(_, channel)| channel.is_usable());
         usable.or_else(|| self.channels.iter().next()).map(|(id, _)| *id)
     }
 

@@ -132,9 +132,7 @@ impl Mux {
 
     /// Returns whether the link has a channel whose peer answers, and which is not being closed.
     pub fn has_responsive_channel(&self) -> bool {
-        let is_usable =
-            |channel: &Channel| channel.liveness() == Liveness::Responsive && !channel.is_retiring();
-        self.channels.values().any(is_usable)
+        self.channels.values().any(Channel::is_usable)
     }
 
     /// Returns the number of channels on which the peer does not answer.
