@@ -69,7 +69,7 @@ pub(super) struct RecordWriter {
     retry_at: u64,
     /// Whether an error was reported that has not been overcome: the same one each minute is not reported again.
     has_failed: bool,
-    /// What could not be written, and what came faster than it was taken.
+    /// Events that could not be written, and events and log records that came faster than they were taken.
     missed: Missed,
 }
 
@@ -121,18 +121,23 @@ impl RecordWriter {
         (self.segment_began, self.segment_bytes, self.flushed_at) = (at, (0, 0), at);
     }
 
-    /// Counts events that were dropped before they came here.
-    pub(super) fn missed(&mut self, events: u64) {
+    /// Counts events that are missing in the recording.
+    pub(super) fn miss_events(&mut self, events: u64) {
         self.missed.events += events;
+    }
+
+    /// Counts log records that were dropped before they came here.
+    pub(super) fn miss_log(&mut self, records: u64) {
+        self.missed.log += records;
     }
 
     /// Writes an event.
     pub(super) fn event(&mut self, event: Event) {
         let (at, notable) = (event.epoch_ms, Notable::of(&event.kind));
-        let Some(file) = &mut self.file else { return self.missed(1) };
+        let Some(file) = &mut self.file else { return self.miss_events(1) };
         // Before the first state of a file there is nothing that the event could change.
         if self.segment_bytes.0 == 0 {
-            return self.missed(1);
+            return self.miss_events(1);
         }
         let line = self.encoder.event(event);
         let result = file.write(&line, notable);
@@ -263,8 +268,8 @@ impl Recorder {
             let mut is_last = false;
             writer.state(sampler.sample(&telemetry, &[]), epoch_ms());
             loop {
-                write_items(&mut writer, &mut events, RecordWriter::event);
-                write_items(&mut writer, &mut log, RecordWriter::log);
+                write_items(&mut writer, &mut events, RecordWriter::event, RecordWriter::miss_events);
+                write_items(&mut writer, &mut log, RecordWriter::log, RecordWriter::miss_log);
                 writer.state(sampler.sample(&telemetry, &[]), epoch_ms());
                 if is_last {
                     break;
@@ -284,16 +289,17 @@ impl Recorder {
     }
 }
 
-/// Writes all events, or log records, that wait.
-fn write_items<T: Clone>(
+/// Writes all events, or log records, that wait, and counts those that were dropped with `miss`.
+pub(super) fn write_items<T: Clone>(
     writer: &mut RecordWriter,
     items: &mut broadcast::Receiver<T>,
     write: fn(&mut RecordWriter, T),
+    miss: fn(&mut RecordWriter, u64),
 ) {
     loop {
         match items.try_recv() {
             Ok(item) => write(writer, item),
-            Err(TryRecvError::Lagged(missed)) => writer.missed(missed),
+            Err(TryRecvError::Lagged(missed)) => miss(writer, missed),
             Err(TryRecvError::Empty | TryRecvError::Closed) => return,
         }
     }

@@ -9,15 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::broadcast;
+
 use super::{
-    recorder::{RecordWriter, RecorderOptions},
+    recorder::{RecordWriter, RecorderOptions, write_items},
     *,
 };
 use crate::{
+    feed::Missed,
     ids::{ProxyId, StreamKey, UserChannelId},
     telemetry::{
-        Content, EndReason, Event, EventKind, Notable, Snapshot, StreamInfo, StreamPhase, StreamSnapshot,
-        StreamState,
+        Content, EndReason, Event, EventKind, LogLevel, LogRecord, Notable, Snapshot, StreamInfo,
+        StreamPhase, StreamSnapshot, StreamState,
     },
 };
 
@@ -323,6 +326,36 @@ fn the_next_failure_is_found_across_segments_that_have_none() {
     assert_eq!(after(0), Some(BEGINS + 250_000));
     assert_eq!(after(250), Some(BEGINS + 390_000));
     assert_eq!(after(390), None);
+}
+
+#[test]
+fn events_and_log_records_that_came_too_fast_are_counted_apart() {
+    let dir = Dir::new("lagged");
+    let mut writer = RecordWriter::create(dir.options(1 << 30), header(), BEGINS).unwrap();
+    let (events, log) = (broadcast::Sender::new(2), broadcast::Sender::new(4));
+    let (mut from_events, mut from_log) = (events.subscribe(), log.subscribe());
+    let service: crate::ids::ServiceKey = "8080".parse().unwrap();
+    for _ in 0..5 {
+        let kind = EventKind::ServiceClosed { service: service.clone() };
+        events.send(Event { epoch_ms: BEGINS, kind }).unwrap();
+    }
+    for _ in 0..11 {
+        let (level, target) = (LogLevel::Info, "underpass".into());
+        log.send(LogRecord { epoch_ms: BEGINS, level, target, text: String::new() }).unwrap();
+    }
+    writer.state(&Snapshot::default(), BEGINS);
+    write_items(&mut writer, &mut from_events, RecordWriter::event, RecordWriter::miss_events);
+    write_items(&mut writer, &mut from_log, RecordWriter::log, RecordWriter::miss_log);
+    writer.state(&Snapshot::default(), BEGINS + 1000);
+    writer.close();
+    let (mut played, mut missed) = ((0, 0), Missed::default());
+    open(std::slice::from_ref(&dir.0)).play(u64::MAX, || true, &mut |_, item| match item {
+        Played::Event(_) => played.0 += 1,
+        Played::Log(_) => played.1 += 1,
+        Played::Missed(items) => missed = items,
+        _ => {}
+    });
+    assert_eq!((played, missed), ((2, 4), Missed { events: 3, log: 7 }));
 }
 
 /// The oldest files are deleted, and none beyond the bound is begun.

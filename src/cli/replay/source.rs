@@ -141,9 +141,11 @@ impl Source for ReplaySource {
             match played {
                 Played::Reset => {}
                 Played::Snapshot(snapshot) => deliver(SourceUpdate::Snapshot(snapshot)),
-                Played::Missed(missed) => deliver(SourceUpdate::MissedEvents(missed.events)),
+                Played::Missed(missed) if missed.events > 0 => {
+                    deliver(SourceUpdate::MissedEvents(missed.events));
+                }
                 Played::Log(record) if with_log => deliver(SourceUpdate::Log(record)),
-                Played::Log(_) => {}
+                Played::Missed(_) | Played::Log(_) => {}
                 Played::Event(event) => {
                     if let Some(record) = log_record(&event).filter(|_| with_log) {
                         deliver(SourceUpdate::Log(record));
