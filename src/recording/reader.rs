@@ -191,7 +191,9 @@ impl Recording {
         let segments =
             (self.segment_at(time)..self.segments.len()).filter(|at| may_contain(&self.segments[*at]));
         for segment in segments {
-            let found = self.lines(segment).ok()?.find_map(|line| {
+            // A file that has been deleted meanwhile is passed over.
+            let Ok(mut lines) = self.lines(segment) else { continue };
+            let found = lines.find_map(|line| {
                 let at = time_of(&line)?;
                 let event = line.event()?;
                 let is_wanted = Notable::of(&event.kind).is_some_and(|kind| kinds.contains(&kind));

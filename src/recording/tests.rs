@@ -328,6 +328,26 @@ fn the_next_failure_is_found_across_segments_that_have_none() {
     assert_eq!(after(390), None);
 }
 
+/// The server that writes the recording deletes its oldest file at any time.
+#[test]
+fn a_file_that_was_deleted_meanwhile_does_not_hide_the_next_notable_event() {
+    let dir = Dir::new("deleted");
+    for begins in [0, 100] {
+        let mut writer =
+            RecordWriter::create(dir.options(1 << 30), header(), BEGINS + begins * 1000).unwrap();
+        let mut server = Server::new();
+        server.ms = begins * 1000;
+        server.second(1, &mut writer);
+        server.event(&mut writer, EventKind::ServiceClosed { service: "8080".parse().unwrap() });
+        server.second(1, &mut writer);
+        writer.close();
+    }
+    let recording = Recording::open(std::slice::from_ref(&dir.0)).unwrap();
+    assert_eq!(recording.next_notable(&[Notable::Service], BEGINS), Some(BEGINS + 1000));
+    fs::remove_file(&dir.files()[0]).unwrap();
+    assert_eq!(recording.next_notable(&[Notable::Service], BEGINS), Some(BEGINS + 101_000));
+}
+
 #[test]
 fn events_and_log_records_that_came_too_fast_are_counted_apart() {
     let dir = Dir::new("lagged");
