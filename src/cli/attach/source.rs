@@ -61,8 +61,9 @@ impl Inbox {
             Decoded::Snapshot => self.has_new_state = true,
             Decoded::Event(event) => self.push(Incoming::Event(event)),
             Decoded::Log(record) => self.push(Incoming::Log(record)),
-            Decoded::Missed(missed) => self.push(Incoming::Missed(missed.events)),
-            Decoded::Unknown => {}
+            Decoded::Missed(missed) if missed.events > 0 => self.push(Incoming::Missed(missed.events)),
+            // The log screen does not say what it lacks, as on the server itself.
+            Decoded::Missed(_) | Decoded::Unknown => {}
         }
         Ok(())
     }
@@ -180,3 +181,6 @@ impl Source for AttachedSource {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
