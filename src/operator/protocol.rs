@@ -125,6 +125,21 @@ impl From<CommandError> for RequestError {
     }
 }
 
+/// As a cockpit of another process shows it. Any other error of a request means that the server executes no command.
+impl From<RequestError> for CommandError {
+    fn from(error: RequestError) -> Self {
+        match error.code {
+            ErrorCode::NotFound => Self::NotFound,
+            ErrorCode::Busy => Self::QueueFull,
+            ErrorCode::Forbidden => Self::Forbidden,
+            // Two errors have this code. Their messages tell them apart.
+            ErrorCode::InvalidRequest if error.message == Self::TooManyBans.to_string() => Self::TooManyBans,
+            ErrorCode::InvalidRequest => Self::WeightOutOfRange,
+            _ => Self::ServerStopped,
+        }
+    }
+}
+
 /// The result of a request: the content of `ok`, or the error.
 pub type RequestResult = Result<Value, RequestError>;
 
@@ -143,3 +158,6 @@ pub(super) fn line(value: &impl Serialize) -> Vec<u8> {
     line.push(b'\n');
     line
 }
+
+#[cfg(test)]
+mod tests;

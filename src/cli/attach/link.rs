@@ -14,7 +14,7 @@ use super::{dial::Destination, outgoing::Outgoing, source::Inbox};
 use crate::{
     control::{Capabilities, CommandError, CommandReply, Executed},
     feed::{Interest, Line},
-    operator::{self, Access, Client, ErrorCode, LineSource, Request, RequestError, Role, WatchQuery},
+    operator::{self, Access, Client, LineSource, Request, RequestError, Role, WatchQuery},
     tui::CommandId,
 };
 
@@ -249,17 +249,11 @@ async fn send(
 
 /// Returns the reply to a command as the cockpit knows it.
 fn reply_of(ok: Option<serde_json::Value>, error: Option<RequestError>) -> CommandReply {
-    match error.map(|error| error.code) {
-        None => {
-            let affected = ok.as_ref().and_then(|ok| ok.get("affected_streams")?.as_u64());
-            Ok(Executed { affected_streams: affected.unwrap_or(0) as usize })
-        }
-        Some(ErrorCode::NotFound) => Err(CommandError::NotFound),
-        Some(ErrorCode::Busy) => Err(CommandError::QueueFull),
-        Some(ErrorCode::Forbidden) => Err(CommandError::Forbidden),
-        Some(ErrorCode::InvalidRequest) => Err(CommandError::WeightOutOfRange),
-        Some(_) => Err(CommandError::ServerStopped),
+    if let Some(error) = error {
+        return Err(error.into());
     }
+    let affected = ok.as_ref().and_then(|ok| ok.get("affected_streams")?.as_u64());
+    Ok(Executed { affected_streams: affected.unwrap_or(0) as usize })
 }
 
 /// Returns what the operator may do on a server.
