@@ -68,7 +68,7 @@ proptest! {
             prop_assert_eq!(decoded.streams.len(), original.streams.len());
             for (decoded, original) in decoded.streams.iter().zip(&original.streams) {
                 prop_assert_eq!((&decoded.info, decoded.phase), (&original.info, original.phase));
-                prop_assert!((decoded.down, decoded.up) <= (original.down, original.up));
+                prop_assert!(decoded.down <= original.down && decoded.up <= original.up);
                 if viewed(&original.number) {
                     prop_assert_eq!(decoded, original);
                 }
