@@ -159,16 +159,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]
     pub async fn send_with_id(&mut self, id: u64, request: &impl Serialize) -> Result<(), ClientError> {
-        /// A request with its id.
-        #[derive(Serialize)]
-        struct WithId<'a, T> {
-            /// The id.
-            id: u64,
-            /// The request.
-            #[serde(flatten)]
-            request: &'a T,
-        }
-        self.writer.write_all(&protocol::line(&WithId { id, request })).await?;
+        self.writer.write_all(&request_line(id, request)).await?;
         Ok(())
     }
 
@@ -224,6 +215,20 @@ impl LineSource {
     pub async fn next_text(&mut self) -> Result<bytes::Bytes, ClientError> {
         next_line(&mut self.0).await
     }
+}
+
+/// Returns the line of a request with this id.
+pub fn request_line(id: u64, request: &impl Serialize) -> Vec<u8> {
+    /// A request with its id.
+    #[derive(Serialize)]
+    struct WithId<'a, T> {
+        /// The id.
+        id: u64,
+        /// The request.
+        #[serde(flatten)]
+        request: &'a T,
+    }
+    protocol::line(&WithId { id, request })
 }
 
 /// Parses a line that is no greeting.

@@ -28,7 +28,7 @@ mod socket;
 mod stream_sort;
 mod watcher;
 
-pub use client::{Client, ClientError, Line, LineSource};
+pub use client::{Client, ClientError, Line, LineSource, request_line};
 pub use peer::{Access, AccessRules, ControlGroup};
 pub use place::{Instance, Variable, instances, own_directory};
 pub use protocol::{ErrorCode, Greeting, MAX_REQUEST_BYTES, PROTOCOL, RequestError, RequestResult, Role};

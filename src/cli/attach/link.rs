@@ -3,7 +3,6 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use parking_lot::Mutex;
-use serde::Serialize;
 use tokio::{
     io::AsyncWriteExt as _,
     net::unix::OwnedWriteHalf,
@@ -158,7 +157,7 @@ impl Keeper {
             log: true,
             interest: self.interest.clone(),
         });
-        if let Err(error) = writer.write_all(&line(WATCH_ID, watch)).await {
+        if let Err(error) = writer.write_all(&operator::request_line(WATCH_ID, &watch)).await {
             return End::Lost(error.to_string());
         }
         let awaited = Mutex::new(Vec::new());
@@ -172,23 +171,6 @@ impl Keeper {
         }
         end
     }
-}
-
-/// Returns a request as a line.
-fn line(id: u64, request: Request) -> Vec<u8> {
-    /// A request with its id.
-    #[derive(Serialize)]
-    struct WithId {
-        /// The id.
-        id: u64,
-        /// The request, which contains its name.
-        #[serde(flatten)]
-        request: Request,
-    }
-    // Fails only for maps whose keys are no text.
-    let mut line = serde_json::to_vec(&WithId { id, request }).unwrap_or_default();
-    line.push(b'\n');
-    line
 }
 
 /// Receives lines until the connection ends.
@@ -230,14 +212,14 @@ async fn send(
 ) -> End {
     while let Some(request) = requests.recv().await {
         let line = match request {
-            Outgoing::Credit(add) => line(WATCH_ID, Request::Credit { add }),
+            Outgoing::Credit(add) => operator::request_line(WATCH_ID, &Request::Credit { add }),
             Outgoing::Interest(shown) => {
                 *interest = shown.clone();
-                line(WATCH_ID, Request::Interest(shown))
+                operator::request_line(WATCH_ID, &Request::Interest(shown))
             }
             Outgoing::Command(id, command) => {
                 awaited.lock().push(id);
-                line(COMMAND_IDS + id.0, Request::from(&command))
+                operator::request_line(COMMAND_IDS + id.0, &Request::from(&command))
             }
         };
         if let Err(error) = writer.write_all(&line).await {
