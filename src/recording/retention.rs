@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{EXTENSION, reader::files_in};
+use crate::telemetry::civil_date;
 
 /// What the names of our files begin with; others in the directory are left alone.
 const PREFIX: &str = "underpass-";
@@ -20,20 +21,6 @@ pub(super) fn path_of(dir: &Path, at: u64, attempt: u32) -> PathBuf {
     dir.join(format!(
         "{PREFIX}{year:04}-{month:02}-{day:02}T{hour:02}{minute:02}{second:02}Z{suffix}.{EXTENSION}"
     ))
-}
-
-/// Returns year, month and day in the Gregorian calendar for a number of days since 1970-01-01. The algorithm is that of
-/// Howard Hinnant, `civil_from_days`.
-fn civil_date(days: u64) -> (u64, u64, u64) {
-    // Days since 0000-03-01, so that a leap day is the last one of its year.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (400 * era + year_of_era + u64::from(month <= 2), month, day)
 }
 
 /// Deletes the oldest recordings until the rest takes at most `max_bytes`, and those that were last written more than

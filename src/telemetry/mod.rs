@@ -32,7 +32,7 @@ mod throttle;
 
 pub use accept_failures::AcceptFailure;
 pub use bottleneck::{Bottleneck, BottleneckTimes, StreamDetails, StreamDetailsSource};
-pub use clock::epoch_ms;
+pub use clock::{civil_date, epoch_ms};
 pub use content::{Content, Progress, Shortfall, TransferEnd};
 pub use cumulative::{CumulativeHistogram, HistogramCounts};
 pub use event::{CommandOutcome, DisconnectReason, EndReason, EndedBy, Event, EventKind, Notable, seconds};
