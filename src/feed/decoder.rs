@@ -26,7 +26,7 @@ pub enum Decoded {
 /// The streams of a snapshot are in the order in which they were, except that one may take the place of one that went.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// The number of the last line; `None` before the first snapshot.
+    /// The number of the last line; `None` before the first snapshot, and after an error.
     last_number: Option<u64>,
     /// The present state.
     snapshot: Snapshot,
@@ -45,8 +45,8 @@ impl Decoder {
     /// Applies a line.
     ///
     /// # Errors
-    /// The line does not continue what came before. The state is undefined until the next snapshot, and all lines before it
-    /// fail.
+    /// The line does not continue what came before. The state is undefined until the next snapshot, and changes before
+    /// that fail.
     pub fn apply(&mut self, line: Line) -> Result<Decoded, DecodeError> {
         let got = line.seq;
         let item = line.into_item();

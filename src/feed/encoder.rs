@@ -78,7 +78,8 @@ impl Encoder {
         self.line(item)
     }
 
-    /// Returns the line of an event. Events come before the snapshot that contains their effects.
+    /// Returns the line of an event. Its effect may be in the snapshot before it already: events are taken first, and
+    /// one may be emitted between that and the sample.
     pub fn event(&mut self, event: Event) -> Line {
         self.line(Item::Event(event))
     }

@@ -21,7 +21,7 @@ impl Interest {
     /// The largest number of rows on a screen, of each kind.
     pub const MAX_ROWS: usize = 500;
 
-    /// Returns the interest within its bounds, sorted: it comes from another process.
+    /// Returns the interest within its bounds, with the rows sorted: it comes from another process.
     #[must_use]
     pub fn bounded(mut self) -> Self {
         self.selected.truncate(Self::MAX_SELECTED);

@@ -47,7 +47,8 @@ pub struct Line {
     /// The id of the request that the line answers; `None` in a recording.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
-    /// When the line was written: wall-clock milliseconds since the Unix epoch; only in a recording.
+    /// When the line was written: wall-clock milliseconds since the Unix epoch. Only in a recording, for states and missed
+    /// items: events and log records have a time of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<u64>,
     /// The number of the item: one more than that of the item before. Only a snapshot may follow a gap.

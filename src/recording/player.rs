@@ -112,7 +112,7 @@ impl Player {
             if std::mem::take(&mut self.is_reset_due) {
                 deliver(at, Played::Reset);
             }
-            // After a line that does not fit, the next segment is played.
+            // After a line that does not fit, states are played again from the next segment on.
             match self.decoder.apply(line) {
                 Ok(Decoded::Snapshot) => deliver(at, Played::Snapshot(self.decoder.snapshot())),
                 Ok(Decoded::Event(event)) => deliver(at, Played::Event(event)),

@@ -161,7 +161,8 @@ impl RecordWriter {
         self.written(result, at);
     }
 
-    /// Writes the state. Returns the bytes of its line, or 0 if there is no file.
+    /// Writes the state. Returns the bytes of the lines after the first state of the segment, which is 0 for that state
+    /// itself and without a file.
     fn try_state(&mut self, snapshot: &Snapshot, at: u64) -> io::Result<u64> {
         if self.file.as_ref().is_some_and(|file| file.size() >= self.options.max_bytes / FILES)
             && let Some(full) = self.file.take()

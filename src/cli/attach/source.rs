@@ -13,7 +13,8 @@ use crate::{
     tui::{CommandId, PollRequest, Source, SourceState, SourceUpdate},
 };
 
-/// The largest number of items that wait for the cockpit. The credit that is granted is less, so that the server stops before.
+/// The largest number of items that wait for the cockpit. It is more than the credit, so that the queue fills only with
+/// log records that a frozen display does not take.
 const MAX_QUEUED: usize = 8192;
 
 /// What the connection has received and the cockpit has not taken.
@@ -91,7 +92,7 @@ impl Inbox {
         self.replies.push((id, reply));
     }
 
-    /// Appends an item. A full queue drops its oldest one; that does not happen to a server that keeps to its credit.
+    /// Appends an item. A full queue drops its oldest one: a log record, which stays there while the display is frozen.
     fn push(&mut self, item: Incoming) {
         if self.queue.len() >= MAX_QUEUED {
             self.queue.pop_front();

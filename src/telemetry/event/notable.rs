@@ -7,13 +7,13 @@ use super::EventKind;
 pub enum Notable {
     /// A stream ended with a failure.
     Failure,
-    /// A proxy connected, was lost or came back, or a channel did.
+    /// A proxy connected, was lost or resumed.
     Proxy,
     /// A public port was opened or closed.
     Service,
     /// The operator changed something.
     Operator,
-    /// A user, a handshake or a registration was refused.
+    /// A user, a handshake or a registration was refused, or an address was blocked.
     Refusal,
     /// Any other warning.
     Warning,

@@ -22,7 +22,8 @@ mod tests;
 pub enum PollRequest<'a> {
     /// Replies to commands that were sent before.
     Replies,
-    /// Lifecycle events, log records if wanted, and then one snapshot.
+    /// Lifecycle events, log records if wanted, and then one snapshot; in a replay all snapshots of the time that has
+    /// passed, with the other items in the order of time. An attached cockpit gets none if none has arrived.
     Sample {
         /// Whether log records are delivered; otherwise the source keeps them for a later poll, up to its bound.
         with_log: bool,
@@ -130,8 +131,9 @@ pub trait Source: fmt::Debug + Send {
         Ok(())
     }
 
-    /// Passes everything of the requested kind that is available now to `deliver`, without blocking. Events come
-    /// before the snapshot that contains their effects.
+    /// Passes everything of the requested kind that is available now to `deliver`, without blocking. An event may
+    /// follow a snapshot that contains its effect already: one that is emitted during the poll is delivered by the
+    /// next one.
     fn poll(&mut self, request: PollRequest<'_>, deliver: &mut dyn FnMut(SourceUpdate<'_>));
 }
 

@@ -1,4 +1,4 @@
-//! The in-process source delivers events before the snapshot that contains their effects, and every reply once.
+//! The in-process source delivers the events that wait before a snapshot, and every reply once.
 
 use super::*;
 use crate::{
