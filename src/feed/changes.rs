@@ -41,13 +41,6 @@ pub struct Changes {
     pub selected: Option<Vec<SelectedStream>>,
 }
 
-impl Changes {
-    /// Returns whether nothing but the time has changed.
-    pub fn is_idle(&self) -> bool {
-        *self == Self { uptime: self.uptime, ..Self::default() }
-    }
-}
-
 /// Changes of a table with few rows, sorted by key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeyedChanges<K, R> {
@@ -140,9 +133,9 @@ pub struct Counters {
     pub streams_total: Vec<i64>,
 }
 
-/// Returns whether a field is left out of a line.
-fn is_zero(rounds: &u32) -> bool {
-    *rounds == 0
+/// Returns whether a count is left out of a line.
+pub(super) fn is_zero<T: Default + PartialEq>(count: &T) -> bool {
+    *count == T::default()
 }
 
 impl Counters {

@@ -1,10 +1,7 @@
 //! Lines to snapshots.
 
 use super::{Changes, Item, Line, Missed, counted::CountedReceiver, decode_error::DecodeError, keyed, patch};
-use crate::{
-    ids::{ChannelId, ProxyId},
-    telemetry::{ChannelSnapshot, Event, LogRecord, ProxySnapshot, Snapshot},
-};
+use crate::telemetry::{ChannelSnapshot, Event, LogRecord, ProxySnapshot, Snapshot};
 
 /// What a line brought.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,9 +115,7 @@ impl Decoder {
 /// Puts channels, sorted by id, back to their proxies, sorted by id.
 fn assign_channels(proxies: &mut [ProxySnapshot], channels: Vec<ChannelSnapshot>) {
     for channel in channels {
-        let ChannelId { proxy, .. } = channel.id;
-        if let Ok(at) = proxies.binary_search_by_key(&proxy, |proxy: &ProxySnapshot| -> ProxyId { proxy.id })
-        {
+        if let Ok(at) = proxies.binary_search_by_key(&channel.id.proxy, |proxy| proxy.id) {
             proxies[at].channels.push(channel);
         }
     }

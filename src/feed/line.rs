@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::changes::Changes;
+use super::changes::{Changes, is_zero};
 use crate::telemetry::{Event, LogRecord, Snapshot};
 
 /// What one line says.
@@ -31,11 +31,6 @@ pub struct Missed {
     /// The number of log records.
     #[serde(skip_serializing_if = "is_zero")]
     pub log: u64,
-}
-
-/// Returns whether a count is left out of a line.
-fn is_zero(count: &u64) -> bool {
-    *count == 0
 }
 
 /// One line: an item with its number.

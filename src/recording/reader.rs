@@ -12,10 +12,7 @@ use super::{
     frames::{Frame, frames},
     header::FileHeader,
 };
-use crate::{
-    feed::Line,
-    telemetry::{LogRecord, Notable},
-};
+use crate::{feed::Line, telemetry::Notable};
 
 /// The longest line that is read: a snapshot of a million streams. It bounds the memory that a damaged file can take.
 const MAX_LINE_BYTES: u64 = 256 << 20;
@@ -222,9 +219,7 @@ pub(super) fn files_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Returns when a line was written: its own time, or that of its event or log record.
 pub(super) fn time_of(line: &Line) -> Option<u64> {
-    line.at
-        .or(line.event().map(|event| event.epoch_ms))
-        .or(line.log().map(|record: &LogRecord| record.epoch_ms))
+    line.at.or(line.event().map(|event| event.epoch_ms)).or(line.log().map(|record| record.epoch_ms))
 }
 
 /// The lines of one segment, up to where the file is cut short or damaged.
