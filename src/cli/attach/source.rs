@@ -30,10 +30,8 @@ pub(super) struct Inbox {
     replies: Vec<(CommandId, CommandReply)>,
     /// Which commands the server executes for this operator.
     capabilities: Option<Capabilities>,
-    /// How many lines the cockpit has taken and no credit was granted for.
-    taken_lines: u64,
-    /// How many lines are waiting.
-    waiting_lines: u64,
+    /// How many lines have been received for which no credit was granted again.
+    uncredited_lines: u64,
 }
 
 /// An item other than a state.
@@ -47,7 +45,7 @@ enum Incoming {
     Missed(u64),
     /// Another server process.
     Reset,
-    /// The connection was lost, or is there again.
+    /// The connection was lost, or is reestablished.
     State(SourceState),
 }
 
@@ -57,7 +55,7 @@ impl Inbox {
     /// # Errors
     /// It does not continue what came before.
     pub(super) fn take_line(&mut self, line: Line) -> Result<(), DecodeError> {
-        self.waiting_lines += 1;
+        self.uncredited_lines += 1;
         match self.decoder.apply(line)? {
             Decoded::Snapshot => self.has_new_state = true,
             Decoded::Event(event) => self.push(Incoming::Event(event)),
@@ -73,7 +71,7 @@ impl Inbox {
     pub(super) fn begin(&mut self, is_other: bool, capabilities: Capabilities) {
         self.decoder = Decoder::default();
         self.has_new_state = false;
-        (self.taken_lines, self.waiting_lines) = (0, 0);
+        self.uncredited_lines = 0;
         if is_other {
             self.queue.clear();
             self.push(Incoming::Reset);
@@ -176,9 +174,9 @@ impl Source for AttachedSource {
         if std::mem::take(&mut inbox.has_new_state) {
             deliver(SourceUpdate::Snapshot(inbox.decoder.snapshot()));
         }
-        inbox.taken_lines += std::mem::take(&mut inbox.waiting_lines);
-        if inbox.taken_lines > 0 && self.requests.try_send(Outgoing::Credit(inbox.taken_lines)).is_ok() {
-            inbox.taken_lines = 0;
+        let add = inbox.uncredited_lines;
+        if add > 0 && self.requests.try_send(Outgoing::Credit(add)).is_ok() {
+            inbox.uncredited_lines = 0;
         }
     }
 }
