@@ -25,7 +25,8 @@ pub(super) struct Mark {
     /// Behind a segment: the time of its last line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ends: Option<u64>,
-    /// Behind a segment: how many notable events it contains, by [`Notable`](crate::telemetry::Notable) in the order of declaration.
+    /// Behind a segment: how many notable events it contains, by [`Notable`](crate::telemetry::Notable) in the order of
+    /// declaration.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) notable: Vec<u64>,
 }
@@ -55,7 +56,7 @@ pub(super) enum Frame {
     },
 }
 
-/// Returns the frames of a file, up to the first that is cut short or none.
+/// Returns the frames of a file, up to the first that is cut short or is not a frame.
 pub(super) fn frames(file: &File) -> io::Result<Vec<Frame>> {
     let length = file.metadata()?.len();
     let (mut frames, mut offset) = (Vec::new(), 0);

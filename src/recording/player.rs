@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     feed::{Decoded, Decoder, Line, Missed},
-    telemetry::{Event, LogRecord, Notable, Snapshot},
+    telemetry::{Event, LogRecord, Snapshot},
 };
 
 /// How much earlier than the time that was asked for playing begins, in milliseconds: charts and the streams that ended
@@ -80,11 +80,6 @@ impl Player {
         self.position
     }
 
-    /// Returns the time of the first event of one of these kinds after the position; `None` if there is none.
-    pub fn next_notable(&self, kinds: &[Notable], after: u64) -> Option<u64> {
-        self.recording.next_notable(kinds, after)
-    }
-
     /// Moves to half a minute before `time`. What follows until then has to be played.
     pub fn seek(&mut self, time: u64) {
         let from = time.saturating_sub(LEAD_MS);
@@ -147,10 +142,6 @@ impl Player {
                 None => {
                     self.lines = None;
                     self.segment += 1;
-                    if self.segment >= self.recording.segments.len() {
-                        self.segment = self.recording.segments.len();
-                        return None;
-                    }
                 }
             }
         }

@@ -266,16 +266,16 @@ impl Recorder {
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new().name("recorder".to_owned()).spawn(move || {
             let mut sampler = Sampler::default();
-            let mut is_last = false;
+            // Events are written only after a state.
             writer.state(sampler.sample(&telemetry, &[]), epoch_ms());
             loop {
+                let is_last = stopped.recv_timeout(STATE_INTERVAL) != Err(RecvTimeoutError::Timeout);
                 write_items(&mut writer, &mut events, RecordWriter::event, RecordWriter::miss_events);
                 write_items(&mut writer, &mut log, RecordWriter::log, RecordWriter::miss_log);
                 writer.state(sampler.sample(&telemetry, &[]), epoch_ms());
                 if is_last {
                     break;
                 }
-                is_last = stopped.recv_timeout(STATE_INTERVAL) != Err(RecvTimeoutError::Timeout);
             }
             writer.close();
         })?;

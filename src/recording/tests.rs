@@ -310,7 +310,7 @@ fn what_is_no_recording_is_refused_with_its_name() {
 }
 
 #[test]
-fn the_next_failure_is_found_across_segments_that_have_none() {
+fn the_next_notable_event_is_found_across_segments_that_have_none() {
     let dir = Dir::new("notable");
     let mut writer = RecordWriter::create(dir.options(1 << 30), header(), BEGINS).unwrap();
     let mut server = Server::new();
@@ -322,7 +322,7 @@ fn the_next_failure_is_found_across_segments_that_have_none() {
     }
     writer.close();
     let player = open(std::slice::from_ref(&dir.0));
-    let after = |seconds: u64| player.next_notable(&[Notable::Service], BEGINS + seconds * 1000);
+    let after = |seconds: u64| player.recording().next_notable(&[Notable::Service], BEGINS + seconds * 1000);
     assert_eq!(after(0), Some(BEGINS + 250_000));
     assert_eq!(after(250), Some(BEGINS + 390_000));
     assert_eq!(after(390), None);
@@ -451,7 +451,8 @@ fn another_server_begins_with_a_reset() {
     assert_eq!(resets, [1000, 21_000]);
 }
 
-/// A day takes 547 MB, of which most is the random part of three events for each stream. Three minutes of it are recorded here, and the whole day with `UNDERPASS_DAY=1`, which prints what it takes.
+/// A day takes 547 MB, of which most is the random part of three events for each stream. Three minutes of it are recorded
+/// here, and the whole day with `UNDERPASS_DAY=1`, which prints what it takes.
 #[test]
 fn a_hundred_streams_a_second_stay_below_600_mb_a_day() {
     let is_whole_day = std::env::var_os("UNDERPASS_DAY").is_some();

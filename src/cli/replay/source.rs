@@ -115,7 +115,7 @@ impl Source for ReplaySource {
             PlaybackCommand::SetSpeed(speed) => self.playback.speed = speed,
             PlaybackCommand::Next(kind) => {
                 let kinds = kind.map_or(Notable::ALL.to_vec(), |kind| vec![kind]);
-                let Some(time) = self.player.next_notable(&kinds, position) else {
+                let Some(time) = self.player.recording().next_notable(&kinds, position) else {
                     return Err("no later event of this kind in the recording".to_owned());
                 };
                 // So that it can be looked at.
