@@ -18,7 +18,7 @@ use super::{
 use crate::{
     control::{Command, CommandError},
     ids::clean,
-    telemetry::{EventKind, ProxySnapshot},
+    telemetry::{EventKind, LIFECYCLE_TARGET, ProxySnapshot},
 };
 
 /// What a performed request is answered with.
@@ -199,7 +199,7 @@ pub(super) fn audit(shared: &Shared, peer: &Peer, what: &str, outcome: Result<()
     let event = EventKind::OperatorActed { what: what.to_owned(), by: peer.operator(), outcome };
     match &shared.subject {
         Subject::Server(server) => _ = server.telemetry.emit(event),
-        Subject::Proxy(_) => tracing::info!(target: "lifecycle", "{event}"),
+        Subject::Proxy(_) => tracing::info!(target: LIFECYCLE_TARGET, "{event}"),
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     control::CommandSender,
-    telemetry::{EventKind, LogBroadcast, MAX_REFUSALS_PER_SECOND, Telemetry, Throttle},
+    telemetry::{EventKind, LIFECYCLE_TARGET, LogBroadcast, MAX_REFUSALS_PER_SECOND, Telemetry, Throttle},
 };
 
 /// How many lists of the owner are made at the same time.
@@ -177,7 +177,7 @@ impl Shared {
         let event = EventKind::TaskPanicked { task: "control connection".to_owned() };
         match &self.subject {
             Subject::Server(server) => _ = server.telemetry.emit(event),
-            Subject::Proxy(_) => tracing::warn!(target: "lifecycle", "{event}"),
+            Subject::Proxy(_) => tracing::warn!(target: LIFECYCLE_TARGET, "{event}"),
         }
     }
 

@@ -16,7 +16,9 @@ use tokio::sync::broadcast::{self, error::TryRecvError};
 use super::{FileHeader, retention, writer::FileWriter};
 use crate::{
     feed::{Encoder, Interest, Missed, Pace},
-    telemetry::{Event, LogBroadcast, LogRecord, Notable, Sampler, Snapshot, Telemetry, epoch_ms},
+    telemetry::{
+        Event, LIFECYCLE_TARGET, LogBroadcast, LogRecord, Notable, Sampler, Snapshot, Telemetry, epoch_ms,
+    },
 };
 
 /// The time between two states. Events lie between them, each with its own time.
@@ -32,8 +34,6 @@ const MIN_BYTES_PER_STATE: u64 = 2;
 const FLUSH_MS: u64 = 5_000;
 /// The size of a file as a fraction of all: deleting the oldest one frees this much.
 const FILES: u64 = 16;
-/// The target of log records that repeat events.
-const LIFECYCLE_TARGET: &str = "lifecycle";
 /// How long the recorder waits after an error, such as a full disk, before it tries a new file, in milliseconds.
 const RETRY_MS: u64 = 60_000;
 

@@ -2,7 +2,7 @@
 
 use tracing::Level;
 
-use super::EventKind;
+use super::{EventKind, LIFECYCLE_TARGET, LogLevel};
 
 /// Logs an event with the target `lifecycle`; `with_fields` adds the kind of the event and, to the end of a stream, what
 /// is known about it but its content.
@@ -11,7 +11,7 @@ pub(super) fn log(kind: &EventKind, with_fields: bool) {
     macro_rules! log_at {
         ($level:expr) => {
             match kind {
-                _ if !with_fields => tracing::event!(target: "lifecycle", $level, "{}", log_text(kind)),
+                _ if !with_fields => tracing::event!(target: LIFECYCLE_TARGET, $level, "{}", log_text(kind)),
                 EventKind::StreamEnded {
                     key,
                     reason,
@@ -26,7 +26,7 @@ pub(super) fn log(kind: &EventKind, with_fields: bool) {
                     time_to_first_byte,
                     content: _,
                 } => tracing::event!(
-                    target: "lifecycle",
+                    target: LIFECYCLE_TARGET,
                     $level,
                     event = kind.name(),
                     stream = display(key),
@@ -44,17 +44,15 @@ pub(super) fn log(kind: &EventKind, with_fields: bool) {
                     log_text(kind)
                 ),
                 kind => {
-                    tracing::event!(target: "lifecycle", $level, event = kind.name(), "{}", log_text(kind));
+                    tracing::event!(target: LIFECYCLE_TARGET, $level, event = kind.name(), "{}", log_text(kind));
                 }
             }
         };
     }
-    if kind.is_warning() {
-        log_at!(Level::WARN);
-    } else if kind.is_detail() {
-        log_at!(Level::DEBUG);
-    } else {
-        log_at!(Level::INFO);
+    match kind.log_level() {
+        LogLevel::Warn => log_at!(Level::WARN),
+        LogLevel::Debug => log_at!(Level::DEBUG),
+        _ => log_at!(Level::INFO),
     }
 }
 

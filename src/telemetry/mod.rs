@@ -39,7 +39,7 @@ pub use event::{CommandOutcome, DisconnectReason, EndReason, EndedBy, Event, Eve
 pub use guard::{ChannelGuard, ProxyGuard, ServiceGuard, StreamGuard, UserGuard};
 pub use hub::Telemetry;
 pub use latency::{Latencies, LatencyHistogram, LatencyHistograms, LatencySummary};
-pub use log_ring::{LogBroadcast, LogLevel, LogRecord, LogRing};
+pub use log_ring::{LIFECYCLE_TARGET, LogBroadcast, LogLevel, LogRecord, LogRing};
 pub use rate::RateWindow;
 pub use sampler::Sampler;
 pub use scrape::{ProxySeries, ServerSeries, ServiceSeries};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::{
     control::{Capabilities, Command, CommandError},
     recording::{Played, Player},
-    telemetry::{Event, LogLevel, LogRecord, Notable},
+    telemetry::{Event, LIFECYCLE_TARGET, LogLevel, LogRecord, Notable},
     tui::{CommandId, Playback, PlaybackCommand, PollRequest, Source, SourceState, SourceUpdate},
 };
 
@@ -171,15 +171,14 @@ impl Source for ReplaySource {
 /// Returns the log record of an event, as the server has logged it; `None` if it was logged at the level debug. Recordings do
 /// not contain it twice.
 fn log_record(event: &Event) -> Option<LogRecord> {
-    let level = match &event.kind {
-        kind if kind.is_warning() => LogLevel::Warn,
-        kind if kind.is_detail() => return None,
-        _ => LogLevel::Info,
-    };
+    let level = event.kind.log_level();
+    if level == LogLevel::Debug {
+        return None;
+    }
     Some(LogRecord {
         epoch_ms: event.epoch_ms,
         level,
-        target: "lifecycle".into(),
+        target: LIFECYCLE_TARGET.into(),
         text: event.kind.to_string(),
     })
 }

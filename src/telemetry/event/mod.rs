@@ -19,7 +19,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Content, Shortfall, micros};
+use super::{Content, LogLevel, Shortfall, micros};
 use crate::ids::{AddressBlock, ChannelId, Operator, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
 pub use notable::Notable;
@@ -327,6 +327,17 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// Returns the level at which the event is logged.
+    pub fn log_level(&self) -> LogLevel {
+        if self.is_warning() {
+            LogLevel::Warn
+        } else if self.is_detail() {
+            LogLevel::Debug
+        } else {
+            LogLevel::Info
+        }
+    }
+
     /// Returns whether the event is logged as a warning: a failure that the operator did not ask for.
     pub fn is_warning(&self) -> bool {
         match self {

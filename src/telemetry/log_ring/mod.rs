@@ -20,6 +20,9 @@ use super::clock;
 #[cfg(test)]
 mod tests;
 
+/// The log target of lifecycle events.
+pub const LIFECYCLE_TARGET: &str = "lifecycle";
+
 /// The severity of a log record, the most severe first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,8 +82,9 @@ impl LogRecord {
     /// Returns a record of a `tracing` event that is logged now.
     pub fn of(event: &Event<'_>) -> Self {
         let metadata = event.metadata();
-        // The fields of a lifecycle event repeat its message for machines.
-        let mut text = FieldText { text: String::new(), is_message_only: metadata.target() == "lifecycle" };
+        // The message of a lifecycle event says what its fields say again for machines.
+        let mut text =
+            FieldText { text: String::new(), is_message_only: metadata.target() == LIFECYCLE_TARGET };
         event.record(&mut text);
         Self {
             epoch_ms: clock::epoch_ms(),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::{CommandOutcome, EventKind};
+use super::{CommandOutcome, EventKind, LIFECYCLE_TARGET};
 
 #[cfg(test)]
 mod tests;
@@ -65,7 +65,7 @@ impl Throttle {
         if let Some(suppressed) = self.admit(Instant::now()) {
             if suppressed > 0 {
                 let max = self.max_per_second;
-                tracing::warn!(target: "lifecycle", "{suppressed} lines of the same kind as the next one were not logged: at most {max} per second are");
+                tracing::warn!(target: LIFECYCLE_TARGET, "{suppressed} lines of the same kind as the next one were not logged: at most {max} per second are");
             }
             log();
         }
@@ -84,9 +84,9 @@ impl Throttle {
         );
         let is_step = next.is_detail() && !matches!(next, EventKind::StreamEnded { .. });
         if is_step {
-            tracing::debug!(target: "lifecycle", "{line}");
+            tracing::debug!(target: LIFECYCLE_TARGET, "{line}");
         } else {
-            tracing::warn!(target: "lifecycle", "{line}");
+            tracing::warn!(target: LIFECYCLE_TARGET, "{line}");
         }
     }
 }

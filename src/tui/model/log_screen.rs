@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::{
     ids::{StreamKey, clean},
-    telemetry::{LogRecord, LogRing},
+    telemetry::{LIFECYCLE_TARGET, LogRecord, LogRing},
     tui::format::wrap_all,
 };
 
@@ -13,9 +13,6 @@ pub(crate) const MESSAGE_INDENT: usize = 18;
 
 /// The longest message that is shown, in characters; a longer one is cut.
 pub(crate) const MAX_MESSAGE_CHARS: usize = 4000;
-
-/// The log target of records that repeat lifecycle events.
-const LIFECYCLE_TARGET: &str = "lifecycle";
 
 /// The log screen: the records of the log, their filter and how far they are scrolled.
 #[derive(Debug, Default)]
