@@ -73,8 +73,6 @@ pub(crate) struct Keymap {
     removed: Vec<KeymapEntry>,
     /// Whether bindings were removed because the operator may only read.
     is_read_only: bool,
-    /// Whether the operator may end the program.
-    may_quit: bool,
 }
 
 /// A binding with the keys that are in effect for it.
@@ -96,7 +94,7 @@ impl Default for Keymap {
             keys: Cow::Borrowed(binding.keys),
             shown: Cow::Borrowed(binding.shown),
         });
-        Self { entries: entries.collect(), removed: Vec::new(), is_read_only: false, may_quit: true }
+        Self { entries: entries.collect(), removed: Vec::new(), is_read_only: false }
     }
 }
 
@@ -126,13 +124,12 @@ impl Keymap {
     /// Removes every binding that changes the server or ends it. Quitting ends the cockpit alone where the server is another
     /// process.
     pub(crate) fn read_only(self, role: Role) -> Self {
-        let may_quit = role != Role::Server;
         let kept = self.retain(|requires| match requires {
             RequiredCapability::None | RequiredCapability::Playback => true,
-            RequiredCapability::Shutdown => may_quit,
+            RequiredCapability::Shutdown => role != Role::Server,
             _ => false,
         });
-        Self { is_read_only: true, may_quit, ..kept }
+        Self { is_read_only: true, ..kept }
     }
 
     /// Keeps the bindings whose required capability `has` accepts, and remembers the others as removed.
@@ -145,7 +142,7 @@ impl Keymap {
 
     /// Returns whether the operator may end the program.
     pub(crate) fn may_shut_down(&self) -> bool {
-        self.may_quit
+        self.removed.iter().all(|entry| entry.binding.requires != RequiredCapability::Shutdown)
     }
 
     /// Returns why `key` has no effect in `context`, for the operator who pressed it: it was removed, works on other

@@ -203,8 +203,7 @@ impl Model {
         self.frozen = None;
         self.detail_screen = DetailScreen::default();
         self.journal = EventJournal::default();
-        self.server_status =
-            ServerStatus { was_interrupted: self.server_status.was_interrupted, ..ServerStatus::default() };
+        self.server_status = ServerStatus::default();
         self.log_screen.clear();
         if matches!(self.overlay, Some(Overlay::Dialog(_))) {
             // What it asks about is gone.
