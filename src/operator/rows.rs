@@ -11,7 +11,7 @@ use crate::{
     ids::{ProxyId, Rate},
     telemetry::{
         ChannelSnapshot, ChannelState, ProxySnapshot, ServiceSnapshot, Snapshot, StreamSnapshot, Totals,
-        UserSnapshot,
+        UserSnapshot, micros,
     },
 };
 
@@ -206,11 +206,6 @@ pub(super) fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Returns microseconds of a duration.
-fn micros(time: std::time::Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
 /// Returns a rate limit as a number.
 fn limit(rate: Option<Rate>) -> Option<u64> {
     rate.map(Rate::bytes_per_second)
@@ -328,8 +323,8 @@ impl ProxyListRow {
             limit_down: limit(proxy.limits.down),
             limit_up: limit(proxy.limits.up),
             grace_remaining_ms: proxy.grace_remaining.map(millis),
-            connect_p50_us: micros(proxy.latency.connect.p50),
-            connect_p99_us: micros(proxy.latency.connect.p99),
+            connect_p50_us: micros::count(proxy.latency.connect.p50),
+            connect_p99_us: micros::count(proxy.latency.connect.p99),
             age_ms: millis(snapshot.uptime.saturating_sub(proxy.connected_at)),
         }
     }
@@ -353,7 +348,7 @@ impl ChannelRow {
             received: channel.received,
             sent: channel.sent,
             queued: channel.send_queue_bytes,
-            rtt_us: channel.last_rtt.map(micros),
+            rtt_us: channel.last_rtt.map(micros::count),
             congestion_control: channel.congestion_control.as_ref().map(ToString::to_string),
             age_ms: millis(channel.age),
         }

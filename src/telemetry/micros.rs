@@ -16,7 +16,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
 }
 
 /// Returns the number of whole microseconds in a duration; at most 2⁶⁴ − 1.
-fn count(duration: Duration) -> u64 {
+pub fn count(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use super::micros;
+
 #[cfg(test)]
 mod tests;
 
@@ -93,7 +95,7 @@ impl CumulativeHistogram {
 
     /// Records a duration in microseconds.
     pub fn record_duration(&self, duration: Duration) {
-        self.record(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+        self.record(micros::count(duration));
     }
 
     /// Returns the present counts.
