@@ -7,9 +7,11 @@ use std::{
     thread,
 };
 
-use crate::{exclusive, live::tunnel_addr, terminal::Terminal};
-
-const TOKEN: &str = "vK8dR2xQ9mWz4LpT7cYb";
+use crate::{
+    exclusive,
+    live::tunnel_addr,
+    terminal::{TOKEN, Terminal},
+};
 
 /// A process that is killed when it is dropped.
 struct Killed(Child);

@@ -13,10 +13,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::terminal::{LONG, Terminal};
-
-/// A token that nobody can guess.
-const TOKEN: &str = "vK8dR2xQ9mWz4LpT7cYb";
+use crate::terminal::{LONG, TOKEN, Terminal};
 
 /// A process that is killed at the end, and the lines that it writes.
 struct Process {
@@ -78,8 +75,8 @@ struct Tunnel {
 }
 
 impl Tunnel {
-    /// Starts all of it; the server has these arguments, too.
-    fn start(listen: &str, more: &[&str]) -> Self {
+    /// Starts all of it. The server has these arguments, too.
+    fn start(more: &[&str]) -> Self {
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
         let to = target.local_addr().unwrap().to_string();
         thread::spawn(move || {
@@ -87,7 +84,7 @@ impl Tunnel {
                 thread::spawn(move || send_steadily(connection));
             }
         });
-        let args = ["server", "--no-tui", "--plain", "--listen", listen, "--bind", "127.0.0.1"];
+        let args = ["server", "--no-tui", "--plain", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1"];
         let server = Process::underpass(&[&args, more].concat());
         let listen = server.after("listening for proxies on ");
         let proxy =
@@ -123,7 +120,7 @@ fn own_path(name: &str) -> PathBuf {
 fn a_recording_is_replayed_in_the_cockpit() {
     let dir = own_path("record");
     let path = dir.to_str().unwrap();
-    let mut tunnel = Tunnel::start("127.0.0.1:0", &["--control", "off", "--drain", "0", "--record", path]);
+    let mut tunnel = Tunnel::start(&["--control", "off", "--drain", "0", "--record", path]);
     // As many states as a rate needs.
     thread::sleep(Duration::from_millis(3500));
     tunnel.server.terminate();
@@ -169,7 +166,7 @@ fn until_streaming(terminal: &Terminal) {
 fn attached_cockpits_show_the_server_act_on_it_and_leave_it_running() {
     let socket = own_path("attach.sock");
     let path = socket.to_str().unwrap();
-    let mut tunnel = Tunnel::start("127.0.0.1:0", &["--control", path]);
+    let mut tunnel = Tunnel::start(&["--control", path]);
     let operator = Terminal::underpass(&["attach", path], (160, 40), &[]);
     let reader = Terminal::underpass(&["attach", path, "--read-only"], (160, 40), &[]);
     until_streaming(&operator);
@@ -200,7 +197,7 @@ fn attached_cockpits_show_the_server_act_on_it_and_leave_it_running() {
 fn an_attached_cockpit_finds_a_restarted_server_again() {
     let socket = own_path("again.sock");
     let path = socket.to_str().unwrap();
-    let mut tunnel = Tunnel::start("127.0.0.1:0", &["--control", path]);
+    let mut tunnel = Tunnel::start(&["--control", path]);
     let terminal = Terminal::underpass(&["attach", path], (160, 40), &[]);
     until_streaming(&terminal);
     tunnel.server.child.kill().unwrap();
@@ -229,7 +226,7 @@ fn a_server_on_another_machine_is_attached_through_ssh() {
     );
     fs::write(&ssh, script).unwrap();
     fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
-    let tunnel = Tunnel::start("127.0.0.1:0", &["--control", path]);
+    let tunnel = Tunnel::start(&["--control", path]);
     let environment = [("UNDERPASS_SSH", ssh.to_str().unwrap())];
     let terminal = Terminal::underpass(&["attach", "ssh", "example.net", path], (160, 40), &environment);
     until_streaming(&terminal);

@@ -5,9 +5,11 @@ use std::{
     net::TcpStream,
 };
 
-use crate::{exclusive, live::tunnel_addr, terminal::Terminal};
-
-const TOKEN: &str = "vK8dR2xQ9mWz4LpT7cYb";
+use crate::{
+    exclusive,
+    live::tunnel_addr,
+    terminal::{TOKEN, Terminal},
+};
 
 /// Sends `bytes` to the tunnel port, and waits until the server has closed the connection.
 fn send(server: &str, bytes: &[u8]) {

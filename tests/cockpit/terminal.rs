@@ -15,6 +15,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Timeout of every wait, long enough for a debug build on two busy cores.
 pub const LONG: Duration = Duration::from_secs(30);
 
+/// A token that cannot be guessed.
+pub const TOKEN: &str = "vK8dR2xQ9mWz4LpT7cYb";
+
 /// The time that a person needs to look at the screen before a key.
 const GLANCE: Duration = Duration::from_millis(120);
 
