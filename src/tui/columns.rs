@@ -40,7 +40,7 @@ pub(crate) struct ColumnSpec {
 }
 
 impl ColumnSpec {
-    /// Creates a column with these widths in cells. It is dropped last, has no help text, and cannot be chosen,
+    /// Creates a column with these widths in cells. It is dropped last, has no help text, and cannot be chosen
     /// or sorted by until the methods below say so.
     const fn new(heading: &'static str, min_width: usize, max_width: usize, align: Align) -> Self {
         Self {
@@ -131,15 +131,21 @@ macro_rules! table_columns {
 table_columns! {
     /// A column of the streams table.
     StreamColumn {
-        Stream = text("STREAM", 10, 10).drop_rank(0).setting("stream").sort_name("key").help("stream key: user id and the number of the stream of this user");
+        Stream = text("STREAM", 10, 10).drop_rank(0).setting("stream").sort_name("key")
+            .help("stream key: user id and the number of the stream of this user");
         State = text("STATE", 7, 7).drop_rank(2).setting("state").sort_name("state").help("see States below");
-        Service = text("SERVICE", 8, 14).drop_rank(13).setting("service").sort_name("service").help("public port, and the group of proxies behind it if that is not the default group");
-        Proxy = text("PROXY", 10, 20).drop_rank(5).setting("proxy").sort_name("proxy").help("proxy that connected to the target");
+        Service = text("SERVICE", 8, 14).drop_rank(13).setting("service").sort_name("service")
+            .help("public port, and the group of proxies behind it if that is not the default group");
+        Proxy = text("PROXY", 10, 20).drop_rank(5).setting("proxy").sort_name("proxy")
+            .help("proxy that connected to the target");
         Channel = text("CHANNEL", 7, 7).drop_rank(11).setting("channel").sort_name("channel")
             .help("primary channel of the stream: proxy and number of the connection");
-        Address = text("USER ADDRESS", 21, 47).drop_rank(9).setting("address").sort_name("user").help("IP address and port of the user's connection");
-        Content = text("CONTENT", 16, 60).preferred_width(26).drop_rank(4).setting("content").sort_name("content").help("protocol and name detected in the first bytes; nothing is altered");
-        Priority = text("PRIO", 6, 6).drop_rank(8).setting("priority").sort_name("priority").help("priority: urgent, high, normal, low or backgr(ound); each step up doubles the share of a congested channel");
+        Address = text("USER ADDRESS", 21, 47).drop_rank(9).setting("address").sort_name("user")
+            .help("IP address and port of the user's connection");
+        Content = text("CONTENT", 16, 60).preferred_width(26).drop_rank(4).setting("content").sort_name("content")
+            .help("protocol and name detected in the first bytes; nothing is altered");
+        Priority = text("PRIO", 6, 6).drop_rank(8).setting("priority").sort_name("priority")
+            .help("priority: urgent, high, normal, low or backgr(ound); each step up doubles the share of a congested channel");
         Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(15).setting("limit")
             .help("rate limits of the stream in bytes per second");
         UpRate = figure("UP/s", 6, 7).drop_rank(7).setting("up").sort_name("up")
@@ -181,7 +187,8 @@ table_columns! {
         Ports = text("PORTS", 6, 14).drop_rank(7).help("public ports that the proxy serves, or their number");
         Address = text("ADDRESS", 21, 23).drop_rank(16).help("address from which the proxy connected");
         Channels = figure("CHANNELS", 8, 8).drop_rank(8).help("connections between the proxy and the server");
-        Weight = figure("WEIGHT", 6, 6).drop_rank(10).help("share of new streams beside the other proxies of a service");
+        Weight = figure("WEIGHT", 6, 6).drop_rank(10)
+            .help("share of new streams beside the other proxies of a service");
         Streams = figure("STREAMS", 7, 7).drop_rank(1).help("open streams");
         StreamShare = text("STREAMS %", 13, 24).drop_rank(5)
             .help("share of all open streams; the mark is where the policy would put it");
@@ -201,7 +208,8 @@ table_columns! {
 table_columns! {
     /// A column of the service table. Its first heading doubles as the title of the table.
     ServiceColumn {
-        Name = text("Services", 14, 26).drop_rank(0).help("public port, and group if it is not the default one");
+        Name = text("Services", 14, 26).drop_rank(0)
+            .help("public port, and group if it is not the default one");
         Policy = text("POLICY", 13, 13).drop_rank(1).help("how new streams are distributed over the proxies");
         Proxies = figure("PROXIES", 7, 7).drop_rank(4).help("connected proxies that serve it");
         Streams = figure("STREAMS", 7, 7).drop_rank(3).help("open streams");
@@ -219,16 +227,21 @@ table_columns! {
 table_columns! {
     /// A column of the users table. An unfolded user's streams are rows of the same columns.
     UserColumn {
-        Name = text("USER", 10, 10).drop_rank(0).help("user id: one client address on one service, which has the same id whenever it returns");
-        Address = text("ADDRESS", 15, 39).drop_rank(5).help("IP address of the user; the content of a stream");
-        Service = text("SERVICE", 8, 14).drop_rank(6).help("service that the user uses; the proxy of a stream");
+        Name = text("USER", 10, 10).drop_rank(0)
+            .help("user id: one client address on one service, which has the same id whenever it returns");
+        Address = text("ADDRESS", 15, 39).drop_rank(5)
+            .help("IP address of the user; the content of a stream");
+        Service = text("SERVICE", 8, 14).drop_rank(6)
+            .help("service that the user uses; the proxy of a stream");
         Streams = figure("STREAMS", 7, 7).drop_rank(1).help("open streams; the state of a stream");
         UpRate = figure("UP/s", 6, 6).drop_rank(3).help("upload over the last second");
         DownRate = figure("DOWN/s", 7, 7).drop_rank(2).help("download over the last second");
-        Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(4).help("rate limits of the user or the stream");
+        Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(4)
+            .help("rate limits of the user or the stream");
         TrafficShare = text("TRAFFIC %", 13, 20).drop_rank(10)
             .help("share of all traffic, both directions together");
-        Up = figure("UP", 6, 6).drop_rank(9).help("bytes uploaded since the user connected; it has left 5 s after its last stream");
+        Up = figure("UP", 6, 6).drop_rank(9)
+            .help("bytes uploaded since the user connected; it has left 5 s after its last stream");
         Down = figure("DOWN", 6, 6).drop_rank(8).help("bytes downloaded since the user connected");
         TotalStreams = figure("TOTAL STREAMS", 13, 13).drop_rank(11).help("streams since the user connected");
         Age = figure("AGE", 6, 6).drop_rank(7).help("time since the user connected");

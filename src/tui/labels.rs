@@ -5,12 +5,12 @@ use std::time::Duration;
 /// What the cockpit is to the server that it shows. It decides what quitting means.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Role {
-    /// The cockpit of the server itself: who quits ends the server.
+    /// The cockpit of the server itself: quitting ends the server.
     #[default]
     Server,
-    /// The cockpit of another process: who quits detaches, and the server continues.
+    /// The cockpit of another process: quitting detaches, and the server continues.
     Attached,
-    /// A recording, which nobody can change.
+    /// A recording, which cannot be changed.
     Replay,
 }
 

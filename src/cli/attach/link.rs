@@ -1,4 +1,4 @@
-//! The connection to the server: on a thread of its own, which connects again after a loss.
+//! The connection to the server: on a thread of its own, which reconnects after a loss.
 
 use std::{sync::Arc, thread, time::Duration};
 
@@ -24,10 +24,10 @@ const CREDIT: u64 = 2000;
 const SAMPLE_INTERVAL_MS: u64 = 100;
 /// The most requests that wait to be sent.
 const MAX_QUEUED_REQUESTS: usize = 128;
-/// The pause before the connection is tried again; it doubles up to the maximum.
-const FIRST_RETRY: Duration = Duration::from_millis(200);
-/// The longest pause.
-const MAX_RETRY: Duration = Duration::from_secs(3);
+/// The backoff before the first attempt to reconnect; it doubles up to the maximum.
+const MIN_BACKOFF: Duration = Duration::from_millis(200);
+/// The longest backoff.
+const MAX_BACKOFF: Duration = Duration::from_secs(3);
 
 /// A connection that is kept.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Link {
     /// Connects, and starts the thread that keeps the connection until the requests are dropped.
     ///
     /// # Errors
-    /// The first connection cannot be established; later ones are tried again and again.
+    /// The first connection cannot be established; after a later loss it reconnects.
     pub(super) fn open(destination: Destination) -> anyhow::Result<Self> {
         let inbox = Arc::<Mutex<Inbox>>::default();
         let (requests, receiver) = mpsc::channel(MAX_QUEUED_REQUESTS);
@@ -92,7 +92,7 @@ impl Keeper {
         let mut client = match self.connect(true).await {
             Ok(client) => client,
             Err(error) => {
-                // Who waits for it is there.
+                // `open` waits for it.
                 _ = opened.send(Err(error));
                 return;
             }
@@ -130,9 +130,9 @@ impl Keeper {
 
     /// Tries to connect until it succeeds. Returns `None` once the cockpit is gone.
     async fn reconnect(&mut self) -> Option<Client> {
-        let mut pause = FIRST_RETRY;
+        let mut backoff = MIN_BACKOFF;
         loop {
-            let deadline = tokio::time::Instant::now() + pause;
+            let deadline = tokio::time::Instant::now() + backoff;
             while let Ok(request) = tokio::time::timeout_at(deadline, self.requests.recv()).await {
                 match request? {
                     Outgoing::Command(id, _) => self.inbox.lock().reply(id, Err(CommandError::ServerStopped)),
@@ -144,7 +144,7 @@ impl Keeper {
                 Ok(client) => return Some(client),
                 Err(error) => self.inbox.lock().lose(format!("{error:#}")),
             }
-            pause = (pause * 2).min(MAX_RETRY);
+            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
 

@@ -35,8 +35,8 @@ pub(super) struct ReplaySource {
     rest_ms: f64,
     /// When the position last advanced.
     advanced_at: Instant,
-    /// What the cockpit was told last.
-    told: Option<Playback>,
+    /// The playback that was delivered last.
+    delivered: Option<Playback>,
 }
 
 impl ReplaySource {
@@ -46,7 +46,7 @@ impl ReplaySource {
         let playback =
             Playback { position: begins, begins, ends, speed, is_paused: false, is_seeking: false };
         let now = Instant::now();
-        Self { player, base: now, playback, rest_ms: 0.0, advanced_at: now, told: None }
+        Self { player, base: now, playback, rest_ms: 0.0, advanced_at: now, delivered: None }
     }
 
     /// Advances the position by the time that has passed.
@@ -161,8 +161,8 @@ impl Source for ReplaySource {
             // Faster than it can be read: the speed is that of reading.
             self.playback.position = self.player.position();
         }
-        if self.told != Some(self.playback) {
-            self.told = Some(self.playback);
+        if self.delivered != Some(self.playback) {
+            self.delivered = Some(self.playback);
             deliver(SourceUpdate::State(SourceState::Playing(self.playback)));
         }
     }

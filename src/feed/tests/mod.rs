@@ -135,7 +135,7 @@ fn a_decoder_refuses_changes_after_a_gap_until_the_next_snapshot() {
     assert_eq!(sorted(decoder.snapshot()), sorted(&world.snapshot));
 }
 
-/// Changes that do not fit are an error and never a panic, whoever sent them.
+/// Changes that do not fit are an error and never a panic.
 #[test]
 fn changes_that_do_not_fit_are_refused() {
     for changes in [

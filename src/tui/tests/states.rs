@@ -263,7 +263,7 @@ fn assert_not_up(fixture: &mut Fixture, step: &str) {
     }
 }
 
-/// A proxy that joins, was refused its port, or has left after that, serves nobody.
+/// A proxy that joins, was refused its port, or has left after that, serves no users.
 #[test]
 fn a_proxy_that_was_refused_its_port_is_never_shown_as_up() {
     for (width, height) in [(200, 50), (120, 36), (80, 24), (60, 15)] {

@@ -67,8 +67,8 @@ fn follow_with_detail(model: &mut Model) {
     selected.into_iter().for_each(|id| model.open_detail(id));
 }
 
-/// Scrolls the filtered log, or that of another process, by records. Otherwise moves the selected log target, or scrolls tui-logger's
-/// widget.
+/// Scrolls the filtered log, or that of another process, by records. Otherwise moves the selected log target, or
+/// scrolls tui-logger's widget.
 fn scroll_log(model: &mut Model, step: CursorStep) {
     use tui_logger::TuiWidgetEvent as Event;
     if model.log_screen.lists_own_records() {

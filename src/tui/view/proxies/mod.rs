@@ -55,7 +55,7 @@ fn draw_title(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let shown = model.shown();
     let (connected, reconnecting) = shown.proxies.connected_and_in_grace_period();
-    // One that joins or was refused serves nobody: it is not up.
+    // One that joins or was refused serves no users: it is not up.
     let is_portless = |proxy: &&ProxyRow| proxy.services.is_empty() && proxy.grace_remaining.is_none();
     let portless = shown.proxies.connected().filter(is_portless).count() as u64;
     let up = connected - portless;
