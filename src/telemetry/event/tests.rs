@@ -44,6 +44,25 @@ fn the_name_of_a_kind_is_that_of_its_json() {
     }
 }
 
+/// The names are written by hand, one for each kind: each is that of its variant, and is one that its JSON can have.
+#[test]
+fn each_kind_has_the_name_of_its_variant() {
+    let source = include_str!("name.rs");
+    let arms =
+        source.lines().filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" { .. } => "));
+    let names: Vec<&str> = arms
+        .map(|(variant, name)| {
+            let name = name.trim_matches(['"', ',']);
+            let words = name.split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
+            assert_eq!(words.collect::<String>(), variant);
+            name
+        })
+        .collect();
+    let error = serde_json::from_str::<EventKind>("\"none\"").unwrap_err().to_string();
+    let of_json: Vec<&str> = error.split('`').skip(3).step_by(2).collect();
+    assert_eq!((names.len(), names), (31, of_json));
+}
+
 /// The log has one line for each stream: its end, and that of a health check only on request. A failure is shown also
 /// where no byte had passed.
 #[test]
