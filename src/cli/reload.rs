@@ -281,10 +281,11 @@ impl Reloader {
 
     /// Takes over what can be taken over from options that were checked.
     fn apply(&self, args: &ServerArgs, options: &ResolvedOptions) -> ReloadReport {
-        let in_force = self.server.replace(&args.config());
+        let config = args.config();
+        let in_force = self.server.replace(&config);
         let mut report = self.source.compare(options, &LIVE);
         let max_streams = format!("{MAX_STREAMS} =");
-        if args.config().max_streams > in_force.max_streams {
+        if config.max_streams > in_force.max_streams {
             for option in report.applied.extract_if(.., |option| option.starts_with(&max_streams)) {
                 report.needs_restart.push(format!("{option} (until then {})", in_force.max_streams));
             }
@@ -339,7 +340,7 @@ impl<'a> ProxyReloader<'a> {
         let CliCommand::Proxy(args) = args.command else {
             return Err(ReloadError("the command line is not that of a proxy".to_owned()));
         };
-        let services = self.proxy.replace_services(args.config().services);
+        let services = self.proxy.replace_services(args.services());
         services.map_err(|error| ReloadError(error.to_string()))?;
         self.log.replace(&args.log.log);
         let report = self.source.compare(&options, &LIVE_OF_PROXY);

@@ -144,10 +144,7 @@ impl ProxyConfig {
     /// # Errors
     /// [`ServicesError`] says why it cannot.
     pub fn check_services(&self, services: &[ServiceConfig]) -> Result<(), ServicesError> {
-        if self.format == ProxyFormat::Text && services.len() > 1 {
-            return Err(ServicesError::TextFormat(services.len()));
-        }
-        ServiceConfig::check_all(services)
+        ServiceConfig::check_all(services, self.format)
     }
 
     /// Returns what connecting to `server` would expose although the settings do not permit it; `None` if nothing.

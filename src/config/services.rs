@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::proxy_format::ProxyFormat;
 use crate::ids::{ProxyProtocolVersion, ServiceKey, UserNetworks};
 
 /// One service of a proxy: a public port, and what its streams are connected to.
@@ -46,11 +47,14 @@ impl ServiceConfig {
         Self { key, target: target.into(), user_networks: UserNetworks::default(), proxy_protocol: None }
     }
 
-    /// Checks that one proxy can have all of these services.
+    /// Checks that one proxy that speaks this format can have all of these services.
     ///
     /// # Errors
     /// [`ServicesError`] says why it cannot.
-    pub fn check_all(services: &[Self]) -> Result<(), ServicesError> {
+    pub fn check_all(services: &[Self], format: ProxyFormat) -> Result<(), ServicesError> {
+        if format == ProxyFormat::Text && services.len() > 1 {
+            return Err(ServicesError::TextFormat(services.len()));
+        }
         match services.len() {
             0 => return Err(ServicesError::None),
             len if len > Self::MAX => return Err(ServicesError::TooMany(len)),

@@ -33,7 +33,7 @@ use clap_complete::Shell;
 use crate::{
     config::{
         ChannelCount, PortRange, ProxyConfig, ProxyEntries, ProxyFormat, ServerConfig, ServerEndpoint,
-        TextProxies,
+        ServiceConfig, TextProxies,
     },
     ids::{Group, MAX_WEIGHT, Policy, ServiceKey},
 };
@@ -422,14 +422,18 @@ impl ServerArgs {
 }
 
 impl ProxyArgs {
+    /// Returns the services. None if they have too many networks, which is refused when the command line is parsed.
+    pub(super) fn services(&self) -> Vec<ServiceConfig> {
+        self.services.services().unwrap_or_default()
+    }
+
     /// Resolves the arguments into the proxy's configuration, except TLS; reads the host name if no name is given.
     pub(super) fn config(&self) -> ProxyConfig {
         let addresses = self.server.iter().map(|server| ServerEndpoint::new(&server.address));
         ProxyConfig {
             servers: addresses.collect(),
             insecure: self.tls.insecure,
-            // The command line was checked when it was parsed.
-            services: self.services.services().unwrap_or_default(),
+            services: self.services(),
             name: self.name.clone().or_else(host_name).unwrap_or_default(),
             channels: self.channels,
             weight: self.weight,

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cli::{WRONG_INPUT, output},
-    config::{ChannelCount, Mistake, ProxyEntries, ProxyFormat, TextProxies},
+    config::{ChannelCount, Mistake, ProxyEntries, ProxyFormat, ServiceConfig, TextProxies},
 };
 
 /// A subcommand with its arguments, and where they are from.
@@ -271,23 +271,19 @@ impl ServerArgs {
 impl ProxyArgs {
     /// Returns what is wrong with the arguments together.
     fn conflict(&self) -> Option<String> {
-        let text = match self {
-            Self { format: ProxyFormat::Text, channels: ChannelCount::Fixed(2..), .. } => {
-                "--format text has one channel: leave --channels out, or use --format binary"
-            }
-            _ => {
-                let config = self.config();
-                let has_header = config.services.iter().any(|service| service.proxy_protocol.is_some());
-                if self.format == ProxyFormat::Text && has_header {
-                    let text = "--format text does not carry the user's address, which --proxy-protocol sends to the target: use \
-                                --format binary";
-                    return Some(text.to_owned());
-                }
-                let services = config.check_services(&config.services).err().map(|error| error.to_string());
-                return services.or_else(|| self.tls.conflict(&self.server, self.format));
-            }
-        };
-        Some(text.to_owned())
+        let is_text = self.format == ProxyFormat::Text;
+        if is_text && matches!(self.channels, ChannelCount::Fixed(2..)) {
+            let text = "--format text has one channel: leave --channels out, or use --format binary";
+            return Some(text.to_owned());
+        }
+        let services = self.services();
+        if is_text && services.iter().any(|service| service.proxy_protocol.is_some()) {
+            let text = "--format text does not carry the user's address, which --proxy-protocol sends to the target: use \
+                        --format binary";
+            return Some(text.to_owned());
+        }
+        let unfit = ServiceConfig::check_all(&services, self.format).err().map(|error| error.to_string());
+        unfit.or_else(|| self.tls.conflict(&self.server, self.format))
     }
 }
 
