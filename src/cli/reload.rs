@@ -3,7 +3,7 @@
 //! The whole command line is parsed again with the new file, as at the start, so that a file is accepted now if it would be
 //! accepted then. What has changed is taken over where a running server can, and named where only a restart can.
 
-use std::{ffi::OsString, fmt, fs, os::unix::fs::FileTypeExt as _};
+use std::{ffi::OsString, fmt, fs, os::unix::fs::FileTypeExt as _, path::Path};
 
 use tokio::sync::{mpsc, watch};
 
@@ -115,27 +115,13 @@ impl Source {
 
     /// Reads the options again.
     async fn read(&self) -> Result<Invocation, ReloadError> {
-        self.check_path()?;
-        let line = self.line.clone();
+        let (line, path) = (self.line.clone(), self.started.path().map(Path::to_owned));
         // On another thread: a network file system may not answer for a while.
-        let parsed =
-            tokio::task::spawn_blocking(move || CliArgs::parse_line(line, Surroundings::PROCESS)).await;
-        let parsed = parsed.map_err(|error| ReloadError(error.to_string()))?;
-        parsed.map_err(|error| ReloadError(error.to_string()))
-    }
-
-    /// Checks that the file of the start can be read again.
-    fn check_path(&self) -> Result<(), ReloadError> {
-        let Some(path) = self.started.path() else { return Ok(()) };
-        let name = path.display();
-        match fs::metadata(path) {
-            Ok(metadata) if metadata.file_type().is_fifo() => Err(ReloadError(format!(
-                "{name}: a pipe cannot be read again: restart the process, or name a file"
-            ))),
-            Ok(_) => Ok(()),
-            // The defaults would apply, and nobody has asked for them.
-            Err(error) => Err(ReloadError(format!("{name}: cannot read the configuration: {error}"))),
-        }
+        let read = tokio::task::spawn_blocking(move || {
+            path.map_or(Ok(()), |path| check_path(&path))?;
+            CliArgs::parse_line(line, Surroundings::PROCESS).map_err(|error| ReloadError(error.to_string()))
+        });
+        read.await.unwrap_or_else(|error| Err(ReloadError(error.to_string())))
     }
 
     /// Returns what of other options can be taken over, and what needs a restart. `live` are the names of the former.
@@ -150,6 +136,19 @@ impl Source {
                 .map(ToString::to_string)
                 .collect(),
         }
+    }
+}
+
+/// Checks that the file of the start can be read again.
+fn check_path(path: &Path) -> Result<(), ReloadError> {
+    let name = path.display();
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.file_type().is_fifo() => Err(ReloadError(format!(
+            "{name}: a pipe cannot be read again: restart the process, or name a file"
+        ))),
+        Ok(_) => Ok(()),
+        // The defaults would apply, and the operator has not asked for them.
+        Err(error) => Err(ReloadError(format!("{name}: cannot read the configuration: {error}"))),
     }
 }
 
