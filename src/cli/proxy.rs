@@ -48,14 +48,9 @@ pub(super) fn run(args: ProxyArgs, options: ResolvedOptions) -> anyhow::Result<E
         let shutdown = ShutdownSignals::default();
         let (draining, served, probed) = (shutdown.clone(), proxy.watch_services(), proxy.clone());
         let health = Health::new(workers, proxy.telemetry().clone(), move || {
-            if draining.is_requested() {
-                Err("draining".to_owned())
-            } else if served.borrow().is_empty() {
-                Err("not registered with a server".to_owned())
-            } else if !probed.has_channel() {
-                Err("no channel to a server".to_owned())
-            } else {
-                Ok(())
+            match obstacle(&draining, &probed, &served.borrow()) {
+                Some(why) => Err(why.to_owned()),
+                None => Ok(()),
             }
         });
         let metrics = ProxyMetrics::new(proxy.telemetry().clone(), stats);
@@ -82,12 +77,13 @@ pub(super) fn run(args: ProxyArgs, options: ResolvedOptions) -> anyhow::Result<E
             shutdown: &shutdown,
             reload: has_file.then(|| hangups.clone()),
         };
-        let informed = manager.inform(watched, registered, || match &status.borrow()[..] {
-            _ if shutdown.is_requested() => "draining".to_owned(),
-            [] => "no link to a server".to_owned(),
-            _ if !proxy.has_channel() => "no channel to a server".to_owned(),
-            [one] => format!("serving {} of {}", one.service, one.server),
-            all => format!("serving {} services", all.len()),
+        let informed = manager.inform(watched, registered, || {
+            let served = status.borrow();
+            match (obstacle(&shutdown, &proxy, &served), &served[..]) {
+                (Some(why), _) => why.to_owned(),
+                (None, [one]) => format!("serving {} of {}", one.service, one.server),
+                (None, all) => format!("serving {} services", all.len()),
+            }
         });
         let subject = Subject::Proxy(ProxyHandle::new(report(&proxy, servers)));
         let process = ProcessHandle {
@@ -121,6 +117,19 @@ pub(super) fn run(args: ProxyArgs, options: ResolvedOptions) -> anyhow::Result<E
             }
         })
     })
+}
+
+/// Returns why the proxy serves nothing; `None` if it serves.
+fn obstacle(shutdown: &ShutdownSignals, proxy: &Proxy, served: &[ServedService]) -> Option<&'static str> {
+    if shutdown.is_requested() {
+        Some("draining")
+    } else if served.is_empty() {
+        Some("no link to a server")
+    } else if !proxy.has_channel() {
+        Some("no channel to a server")
+    } else {
+        None
+    }
 }
 
 /// Returns what tells the state of a proxy that connects to these servers.
