@@ -93,12 +93,11 @@ async fn a_server_is_ready_once_it_listens_and_reports_its_end() {
 /// A proxy that no server has registered carries nothing, so that it is not ready.
 #[tokio::test]
 async fn a_proxy_is_ready_once_it_is_registered() {
-    let (mut server, addr) = Process::server(TOKEN, &[]).await;
     let mut manager = Manager::open("registered");
     // Nothing listens there until the server does.
-    let relay = TcpListener::bind("127.0.0.1:0").unwrap();
-    let late = relay.local_addr().unwrap();
-    drop(relay);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let late = free.local_addr().unwrap();
+    drop(free);
     let late_server = late.to_string();
     let args = [
         "proxy",
@@ -117,16 +116,14 @@ async fn a_proxy_is_ready_once_it_is_registered() {
     manager.hears("STATUS=no link to a server").await;
     assert!(!manager.has_heard("READY=1"), "{:?}", manager.heard);
     let listen = ["server", "--listen", &late_server, "--bind", "127.0.0.1", "--no-tui", "--token", TOKEN];
-    let mut second = Process::underpass(&listen);
-    second.listens().await;
+    let mut server = Process::underpass(&listen);
+    server.listens().await;
     manager.hears("READY=1").await;
     let port = proxy.serves().await.port;
     manager.hears(&format!("STATUS=serving {port}:default")).await;
     proxy.signal(Signal::Term).await;
     manager.hears("STOPPING=1").await;
     assert_eq!(proxy.exit().await.code(), Some(0), "{}", proxy.output());
-    server.signal(Signal::Term).await;
-    _ = (server.exit().await, addr);
 }
 
 #[tokio::test]
