@@ -38,7 +38,7 @@ async fn what_cannot_be_meant_is_a_usage_error() {
         (&["ban", "10.0.0.1/8"], "the network is 10.0.0.0/8"),
         (&["ps", "--filter", "host:x"], "unknown field host:"),
         (&["ps", "--sort", "speed"], "unknown sort key «speed»"),
-        (&["ps", "--watch", "0.01"], "expected 0.1 to 10 seconds"),
+        (&["ps", "--watch", "0.01"], "expected a refresh interval of 0.1 to 10 seconds"),
         (&["ps", "--control", "off"], "off is for server and proxy"),
     ] {
         let (code, _, errors) = directory.run(args).await;

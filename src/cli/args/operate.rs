@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{recording::GuestScreenArgs, values::seconds};
+use super::{recording::GuestScreenArgs, values::refresh};
 use crate::{
     control::{LimitChange, ProxyRef, StreamFilter, Target, parse_limits, parse_policy, parse_weight},
     ids::{AddressBlock, Network, Policy, Priority, ServiceKey, StreamKey, UserChannelId},
@@ -199,7 +199,7 @@ pub(in crate::cli) enum OperateCommand {
         #[arg(long)]
         json: bool,
         /// Print again every so many seconds
-        #[arg(long, short, value_name = "SECS", num_args = 0..=1, default_missing_value = "1", value_parser = interval)]
+        #[arg(long, short, value_name = "SECS", num_args = 0..=1, default_missing_value = "1", value_parser = refresh)]
         watch: Option<Duration>,
         /// Which server
         #[command(flatten)]
@@ -211,7 +211,7 @@ pub(in crate::cli) enum OperateCommand {
         #[command(flatten)]
         list: StreamListArgs,
         /// Time between two refreshes, over which rates are measured
-        #[arg(long, short, value_name = "SECS", default_value = "1", value_parser = interval)]
+        #[arg(long, short, value_name = "SECS", default_value = "1", value_parser = refresh)]
         interval: Duration,
         /// End after so many refreshes
         #[arg(long, value_name = "N")]
@@ -413,13 +413,6 @@ fn filter(text: &str) -> Result<String, String> {
 /// Checks a sort key.
 fn sort(text: &str) -> Result<String, String> {
     StreamSort::named(text).map(|_| text.to_owned())
-}
-
-/// Parses the time between two refreshes: at least a tenth of a second.
-fn interval(text: &str) -> Result<Duration, String> {
-    let time = seconds(text)?;
-    let range = Duration::from_millis(100)..=Duration::from_secs(10);
-    if range.contains(&time) { Ok(time) } else { Err("expected 0.1 to 10 seconds".to_owned()) }
 }
 
 /// Parses rate limits that the shell has split into words.

@@ -196,7 +196,7 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(seconds))
 }
 
-/// Parses the refresh interval of the cockpit. Shorter ones are not visible, longer ones are no live view.
+/// Parses the interval between two refreshes. Shorter ones are not visible, longer ones are no live view.
 pub(super) fn refresh(text: &str) -> Result<Duration, String> {
     seconds(text)
         .ok()
