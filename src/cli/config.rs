@@ -10,10 +10,11 @@ use anyhow::bail;
 
 use super::{
     WRONG_INPUT,
-    args::{CheckArgs, CliArgs, CliCommand, ConfigCommand, Role, ShowArgs, Surroundings},
+    args::{CheckArgs, CliArgs, CliCommand, ConfigCommand, ShowArgs, Surroundings},
     output,
     tokens_file::{self, TokensFile},
 };
+use crate::operator::Role;
 
 /// Checks files, or shows the resulting options.
 pub(super) fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
@@ -50,7 +51,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     for (path, role) in files {
         let mistakes = check_file(&path, role);
         if mistakes.is_empty() {
-            output::print(format_args!("{}: valid configuration of a {}\n", path.display(), role.name()));
+            output::print(format_args!("{}: valid configuration of a {}\n", path.display(), role.as_str()));
         } else {
             status = ExitCode::from(WRONG_INPUT);
         }
@@ -61,7 +62,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 
 /// Returns the mistakes of a file and of the files that it names.
 fn check_file(path: &Path, role: Role) -> Vec<String> {
-    let line = ["underpass", role.name(), "--config"].map(OsString::from).into_iter().chain([path.into()]);
+    let line = ["underpass", role.as_str(), "--config"].map(OsString::from).into_iter().chain([path.into()]);
     let name = path.display();
     // Without the environment, which may be another one where the file is used.
     let invocation = match CliArgs::parse_line(line.collect(), Surroundings::NONE) {
@@ -95,7 +96,7 @@ fn check_file(path: &Path, role: Role) -> Vec<String> {
 /// Prints the options of a subcommand with where their values are from. Returns the exit status.
 fn show(args: ShowArgs) -> ExitCode {
     let ShowArgs { role, options } = args;
-    let line = ["underpass", role.name()].map(OsString::from).into_iter().chain(options);
+    let line = ["underpass", role.as_str()].map(OsString::from).into_iter().chain(options);
     match CliArgs::parse_line(line.collect(), Surroundings::PROCESS) {
         Ok(invocation) => {
             let file = match invocation.options.path() {

@@ -9,11 +9,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::{
     cli::{state_dir::is_own, text_file},
     config::{Mistake, Mistakes, RawTable},
+    operator::Role,
 };
 
 /// The largest file in bytes: a thousand entries of a kilobyte.
@@ -37,30 +38,13 @@ pub(in crate::cli) struct ConfigFileArgs {
     config: Option<PathBuf>,
 }
 
-/// What a configuration file is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum Role {
-    /// `underpass server`
-    Server,
-    /// `underpass proxy`
-    Proxy,
-}
-
 impl Role {
     /// All roles.
     pub(in crate::cli) const ALL: [Self; 2] = [Self::Server, Self::Proxy];
 
-    /// Returns the name of the subcommand.
-    pub(in crate::cli) fn name(self) -> &'static str {
-        match self {
-            Self::Server => "server",
-            Self::Proxy => "proxy",
-        }
-    }
-
     /// Returns the role of a subcommand, if it has a configuration file.
     pub(super) fn of(subcommand: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.name() == subcommand)
+        Self::ALL.into_iter().find(|role| role.as_str() == subcommand)
     }
 
     /// Returns what a file is for, by its keys: only one of a proxy names servers and services.
@@ -114,7 +98,7 @@ impl Surroundings<'_> {
         let user = directory("XDG_CONFIG_HOME").or_else(|| Some(directory("HOME")?.join(".config")));
         let user = user.map(|directory| directory.join("underpass"));
         let system = Some(PathBuf::from(SYSTEM_DIRECTORY));
-        user.into_iter().chain(system).map(|path| path.join(format!("{}.toml", role.name()))).collect()
+        user.into_iter().chain(system).map(|path| path.join(format!("{}.toml", role.as_str()))).collect()
     }
 }
 

@@ -18,10 +18,13 @@ use clap::{
 };
 
 use super::{
-    config_file::{ConfigFile, Role, Surroundings},
+    config_file::{ConfigFile, Surroundings},
     services::table_value,
 };
-use crate::config::{Mistake, RawKey, RawValue, UnknownKey};
+use crate::{
+    config::{Mistake, RawKey, RawValue, UnknownKey},
+    operator::Role,
+};
 
 /// The options of the command line that are no keys of a file.
 const NO_KEYS: [&str; 3] = ["config", "help", "version"];

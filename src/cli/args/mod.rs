@@ -36,11 +36,12 @@ use crate::{
         ServiceConfig, TextProxies,
     },
     ids::{Group, MAX_WEIGHT, Policy, ServiceKey},
+    operator::Role,
 };
 
 use super::version;
 use config_file::ConfigFileArgs;
-pub(super) use config_file::{Role, Surroundings};
+pub(super) use config_file::Surroundings;
 use limits::LimitArgs;
 use networks::{BalancerArgs, NetworkArgs};
 use operate::{AttachArgs, ControlSocketArgs, OperateCommand, RelayArgs};

@@ -9,13 +9,14 @@ use clap::{
 
 use super::{
     CliArgs, CliCommand, ProxyArgs, ServerArgs,
-    config_file::{ConfigFile, ConfigFileError, Role, Surroundings},
+    config_file::{ConfigFile, ConfigFileError, Surroundings},
     layers::{Layers, Origin, keys, take_switches},
     resolved::ResolvedOptions,
 };
 use crate::{
     cli::{WRONG_INPUT, output},
     config::{ChannelCount, Mistake, ProxyEntries, ProxyFormat, ServiceConfig, TextProxies},
+    operator::Role,
 };
 
 /// A subcommand with its arguments, and where they are from.

@@ -10,6 +10,7 @@ use crate::{
     ids::{ByteSize, IdError, Policy, ProxyProtocolVersion, near_miss},
     mux::MAX_CHUNK_SIZE,
     net::{CongestionControlError, check_congestion_control},
+    operator::Role,
     tui::RawSettings,
 };
 
@@ -24,6 +25,18 @@ impl OnOff {
     /// Returns whether the feature is enabled.
     pub(super) fn is_on(self) -> bool {
         self == Self::On
+    }
+}
+
+impl ValueEnum for Role {
+    /// Lists the subcommands of `underpass config show`.
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    /// Names a subcommand, with its help text.
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()).help(format!("`underpass {}`", self.as_str())))
     }
 }
 

@@ -309,7 +309,7 @@ fn the_examples_have_every_option_with_its_default() {
     ] {
         // As it is, it is valid and changes nothing.
         let defaults = parse(line, &[]).unwrap();
-        let given = TestFile::new(text).parse(role.name()).unwrap();
+        let given = TestFile::new(text).parse(role.as_str()).unwrap();
         let differences = given.options.differences(&defaults.options);
         assert!(differences.is_empty(), "{role:?}: {differences:?}");
         // With all keys.
@@ -323,18 +323,18 @@ fn the_examples_have_every_option_with_its_default() {
             .map(|line| line.strip_prefix('#').filter(|line| is_key(line)).unwrap_or(line))
             .collect();
         let full = CliArgs::command();
-        let command = full.find_subcommand(role.name()).unwrap();
+        let command = full.find_subcommand(role.as_str()).unwrap();
         let file = TestFile::new(&uncommented.join("\n"));
         let file = ConfigFile::find(Some(&file.0), &[], |_| true).unwrap().unwrap();
         let plain = without_environment();
-        let given = plain.clone().ignore_errors(true).get_matches_from(["underpass", role.name()]);
-        let given = given.subcommand_matches(role.name()).unwrap();
+        let given = plain.clone().ignore_errors(true).get_matches_from(["underpass", role.as_str()]);
+        let given = given.subcommand_matches(role.as_str()).unwrap();
         let (layers, mistakes) =
             Layers::collect(command, (given, &[]), Surroundings::NONE, Some((&file, role)));
         assert_eq!(mistakes, [], "{role:?}");
-        assert_eq!(layers.wrong_values(plain.find_subcommand(role.name()).unwrap()), [], "{role:?}");
+        assert_eq!(layers.wrong_values(plain.find_subcommand(role.as_str()).unwrap()), [], "{role:?}");
         for (_, key) in keys(command) {
-            let Some(raw) = file.table.get(key) else { panic!("{key} is missing in {}.toml", role.name()) };
+            let Some(raw) = file.table.get(key) else { panic!("{key} is missing in {}.toml", role.as_str()) };
             let option = defaults.options.find(key).unwrap();
             if option.origin == Origin::Default && !option.values.is_empty() {
                 let values = match &raw.value {
@@ -343,7 +343,7 @@ fn the_examples_have_every_option_with_its_default() {
                     RawValue::List(texts) => texts.clone(),
                     value => panic!("{value:?}"),
                 };
-                assert_eq!(values, option.values, "{key} in {}.toml", role.name());
+                assert_eq!(values, option.values, "{key} in {}.toml", role.as_str());
             }
         }
     }
