@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{recording::GuestScreenArgs, values::refresh};
+use super::{shared::LookArgs, values::refresh};
 use crate::{
     control::{LimitChange, ProxyRef, StreamFilter, Target, parse_limits, parse_policy, parse_weight},
     ids::{AddressBlock, Network, Policy, Priority, ServiceKey, StreamKey, UserChannelId},
@@ -89,7 +89,7 @@ pub(in crate::cli) struct AttachArgs {
     pub(in crate::cli) read_only: bool,
     /// How the cockpit looks
     #[command(flatten)]
-    pub(in crate::cli) screen: GuestScreenArgs,
+    pub(in crate::cli) screen: LookArgs,
 }
 
 /// Where the server is that the cockpit is attached to.

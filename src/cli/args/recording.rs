@@ -5,10 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 
 use super::{
-    shared::ScreenArgs,
-    values::{number, recording_size, refresh, speed, theme},
+    shared::LookArgs,
+    values::{number, recording_size, speed},
 };
-use crate::{recording::RecorderOptions, tui::Settings};
+use crate::recording::RecorderOptions;
 
 /// The recording of a server.
 #[derive(Debug, Args)]
@@ -47,23 +47,5 @@ pub(in crate::cli) struct ReplayArgs {
     pub(in crate::cli) speed: f64,
     /// How the cockpit looks
     #[command(flatten)]
-    pub(in crate::cli) screen: GuestScreenArgs,
-}
-
-/// The arguments of a cockpit that shows another process, or a recording.
-#[derive(Debug, Clone, Args)]
-pub(in crate::cli) struct GuestScreenArgs {
-    /// Colour theme of the cockpit: dark, light, ansi, safe or none
-    #[arg(long, value_name = "NAME", value_parser = theme)]
-    theme: Option<String>,
-    /// Interval between two updates of the cockpit, in seconds, 0.1 to 10 [default: 0.1]
-    #[arg(long, value_name = "SECS", value_parser = refresh)]
-    refresh: Option<Duration>,
-}
-
-impl GuestScreenArgs {
-    /// Resolves the cockpit's settings.
-    pub(in crate::cli) fn settings(&self, read_only: bool) -> anyhow::Result<Settings> {
-        ScreenArgs::guest(self.theme.clone(), self.refresh, read_only).settings()
-    }
+    pub(in crate::cli) screen: LookArgs,
 }

@@ -29,25 +29,36 @@ pub(in crate::cli) struct ScreenArgs {
     /// Disable protocol detection, which inspects the first bytes of each stream (HTTP requests, TLS server names, SSH)
     #[arg(long)]
     pub(in crate::cli) no_sniff: bool,
-    /// Colour theme of the cockpit: dark, light, ansi, safe or none
-    #[arg(long, value_name = "NAME", value_parser = theme)]
-    theme: Option<String>,
-    /// Interval between two samples of the cockpit, in seconds, 0.1 to 10 [default: 0.1]
-    #[arg(long, value_name = "SECS", value_parser = refresh)]
-    refresh: Option<Duration>,
+    /// How the cockpit looks
+    #[command(flatten)]
+    look: LookArgs,
     /// Disable all commands of the cockpit that change anything but the display
     #[arg(long)]
     read_only: bool,
 }
 
 impl ScreenArgs {
-    /// Returns the arguments of a cockpit that shows another process, or a recording.
-    pub(super) fn guest(theme: Option<String>, refresh: Option<Duration>, read_only: bool) -> Self {
-        Self { no_tui: false, no_sniff: false, theme, refresh, read_only }
-    }
-
     /// Resolves the cockpit's settings: the command line takes precedence over the settings file.
     pub(in crate::cli) fn settings(&self) -> anyhow::Result<Settings> {
+        self.look.settings(self.read_only)
+    }
+}
+
+/// How a cockpit looks.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct LookArgs {
+    /// Colour theme of the cockpit: dark, light, ansi, safe or none
+    #[arg(long, value_name = "NAME", value_parser = theme)]
+    theme: Option<String>,
+    /// Interval between two samples of the cockpit, in seconds, 0.1 to 10 [default: 0.1]
+    #[arg(long, value_name = "SECS", value_parser = refresh)]
+    refresh: Option<Duration>,
+}
+
+impl LookArgs {
+    /// Resolves the cockpit's settings: the command line takes precedence over the settings file. `read_only` disables all
+    /// commands that change anything but the display.
+    pub(in crate::cli) fn settings(&self, read_only: bool) -> anyhow::Result<Settings> {
         let path = CockpitFile::path(|name| std::env::var_os(name).map(PathBuf::from));
         let path = path.unwrap_or_default();
         let file = match File::open(&path).and_then(|file| text_file::read(file, MAX_SETTINGS_BYTES)) {
@@ -64,7 +75,7 @@ impl ScreenArgs {
             ascii: file.ascii,
             mouse: file.mouse,
             refresh: self.refresh.or(file.refresh).unwrap_or(RawSettings::default().refresh),
-            read_only: self.read_only || file.read_only,
+            read_only: read_only || file.read_only,
             columns: file.columns,
             keys: file.keys.into_iter().collect(),
         };
