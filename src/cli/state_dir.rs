@@ -136,7 +136,7 @@ impl KeptFile {
         ensure!(metadata.is_file(), "{name} is not a file");
         // A user who chooses the token can register proxies, and one who knows the key can pose as the server.
         ensure!(
-            is_own(&metadata) && metadata.mode() & WRITABLE_BY_OTHERS == 0,
+            !is_writable_by_others(&metadata),
             "another user may have written {name}: remove it, or make it yours alone (chown, chmod 600)"
         );
         warn_if_open_to_all(&metadata, content, path);
@@ -147,6 +147,11 @@ impl KeptFile {
 /// Returns whether a file belongs to the user of this process or to root.
 pub(super) fn is_own(metadata: &fs::Metadata) -> bool {
     metadata.uid() == geteuid().as_raw() || metadata.uid() == 0
+}
+
+/// Returns whether a user other than that of this process and root may have written a file.
+pub(super) fn is_writable_by_others(metadata: &fs::Metadata) -> bool {
+    !is_own(metadata) || metadata.mode() & WRITABLE_BY_OTHERS != 0
 }
 
 /// Logs a warning if all users of the machine can read or write the file with the secret `content`.

@@ -12,7 +12,7 @@ use std::{
 use clap::Args;
 
 use crate::{
-    cli::{state_dir::is_own, text_file},
+    cli::{state_dir::is_writable_by_others, text_file},
     config::{Mistake, Mistakes, RawTable},
     operator::Role,
 };
@@ -20,9 +20,7 @@ use crate::{
 /// The largest file in bytes: a thousand entries of a kilobyte.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// The bits of a file's mode that let others than the owner write it.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
-/// The bit that lets all users read it.
+/// The bit of a file's mode that lets all users read it.
 const READABLE_BY_ALL: u32 = 0o004;
 
 /// Where a file is looked for that no argument names, beside the directory of the user.
@@ -205,7 +203,7 @@ fn check_access(path: &Path, metadata: &Metadata, has_secret: bool) -> Result<Op
         return Ok(None);
     }
     let path = path.display();
-    if !is_own(metadata) || metadata.mode() & WRITABLE_BY_OTHERS != 0 {
+    if is_writable_by_others(metadata) {
         return Err(format!("other users can change it: make it yours alone (chown, chmod go-w {path})"));
     }
     let is_open = has_secret && metadata.mode() & READABLE_BY_ALL != 0;
