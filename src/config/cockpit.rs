@@ -82,11 +82,17 @@ impl CockpitFile {
     /// Returns the path of the settings file: `underpass/cockpit.toml` in `XDG_CONFIG_HOME`, or in `.config` of `HOME`.
     /// `env_var` reads an environment variable. Returns `None` if neither variable is set.
     pub fn path(env_var: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
-        // The XDG specification requires relative paths to be ignored.
-        let configured = env_var("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
-        let directory = configured.or_else(|| Some(env_var("HOME")?.join(".config")))?;
-        Some(directory.join("underpass").join("cockpit.toml"))
+        Some(user_directory(env_var)?.join("cockpit.toml"))
     }
+}
+
+/// Returns the directory of the user's configuration files: `underpass` in `XDG_CONFIG_HOME`, or in `.config` of `HOME`.
+/// `env_var` reads an environment variable. Returns `None` if neither variable is set.
+pub fn user_directory(env_var: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    // The XDG specification requires relative paths to be ignored.
+    let configured = env_var("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+    let directory = configured.or_else(|| Some(env_var("HOME")?.join(".config")))?;
+    Some(directory.join("underpass"))
 }
 
 #[cfg(test)]

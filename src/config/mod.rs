@@ -17,7 +17,7 @@ mod raw_table;
 mod server;
 mod services;
 
-pub use cockpit::{CockpitFile, CockpitFileError, REFRESH_RANGE};
+pub use cockpit::{CockpitFile, CockpitFileError, REFRESH_RANGE, user_directory};
 pub use congestion::CongestionControl;
 pub use descriptors::TooFewDescriptors;
 pub use endpoint::{Exposure, ServerEndpoint};

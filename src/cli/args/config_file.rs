@@ -13,7 +13,7 @@ use clap::Args;
 
 use crate::{
     cli::{state_dir::is_writable_by_others, text_file},
-    config::{Mistake, Mistakes, RawTable},
+    config::{Mistake, Mistakes, RawTable, user_directory},
     operator::Role,
 };
 
@@ -92,9 +92,9 @@ impl Surroundings<'_> {
         if !self.has_default_files {
             return Vec::new();
         }
-        let directory = |name| (self.variable)(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let user = directory("XDG_CONFIG_HOME").or_else(|| Some(directory("HOME")?.join(".config")));
-        let user = user.map(|directory| directory.join("underpass"));
+        let variable =
+            |name: &str| (self.variable)(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let user = user_directory(variable);
         let system = Some(PathBuf::from(SYSTEM_DIRECTORY));
         user.into_iter().chain(system).map(|path| path.join(format!("{}.toml", role.as_str()))).collect()
     }
