@@ -1,6 +1,6 @@
 //! Whether this process works and serves: what `/healthz`, `/readyz` and the watchdog of the service manager ask.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
@@ -22,12 +22,6 @@ pub(super) struct Health {
     telemetry: Arc<Telemetry>,
     /// Returns why the process does not serve.
     ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
-}
-
-impl fmt::Debug for Health {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Health").field("ready", &(self.ready)()).finish_non_exhaustive()
-    }
 }
 
 impl Health {
