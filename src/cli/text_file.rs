@@ -1,4 +1,4 @@
-//! Texts of the operator: the token and the settings of the cockpit.
+//! Texts of the operator: configuration files, tokens, certificates and their authorities.
 
 use std::io::{self, Read};
 

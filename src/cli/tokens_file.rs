@@ -24,8 +24,8 @@ mod tests;
 /// The largest file in bytes: 1,000 entries of a kilobyte.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// How often the file is checked for a change: a revocation is urgent. A change applies
-/// after the second look that finds it, within a second.
+/// How often the file is checked for a change: a revocation is urgent. A change applies after the second look that finds it,
+/// within a second.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The bits of a file's mode that let others than its owner read or write it.

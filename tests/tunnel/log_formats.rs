@@ -12,7 +12,8 @@ use crate::support::{
     soon, target,
 };
 
-/// Runs a server with this format, and a stream of 5 bytes through it. Returns its stderr, and the user's address.
+/// Runs a server with this format, and a stream of 5 bytes through it. Returns its stderr, the user's address,
+/// and the public port.
 async fn session(format: &str) -> (String, SocketAddr, u16) {
     let args = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--no-tui", "--token", TOKEN];
     let mut server = Process::underpass(&[&args[..], &["--log-format", format]].concat());

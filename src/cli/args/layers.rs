@@ -74,9 +74,8 @@ struct SetOption {
 pub(super) struct Layers(Vec<SetOption>);
 
 impl Layers {
-    /// Collects what the command line, environment and file set. `line` is the command line, from which switches that are off
-    /// are taken, and `given` what it gives. Returns what is wrong with the file, too: unknown keys, and values of another
-    /// type.
+    /// Collects what the command line, environment and file set. `given` is what the command line gives, and `switched_off`
+    /// the switches that it turns off. Returns what is wrong with the file, too: unknown keys, and values of another type.
     pub(super) fn collect(
         command: &Command,
         (given, switched_off): (&ArgMatches, &[String]),

@@ -231,7 +231,7 @@ pub(super) struct ServerArgs {
     /// The number of worker threads
     #[command(flatten)]
     pub(super) workers: WorkerArgs,
-    /// The filter of the log
+    /// The log
     #[command(flatten)]
     pub(super) log: LogArgs,
 }
@@ -298,7 +298,7 @@ pub(super) struct ProxyArgs {
     /// The number of worker threads
     #[command(flatten)]
     pub(super) workers: WorkerArgs,
-    /// The filter of the log
+    /// The log
     #[command(flatten)]
     pub(super) log: LogArgs,
 }
@@ -381,7 +381,7 @@ pub(super) struct DemoArgs {
     /// The number of worker threads
     #[command(flatten)]
     pub(super) workers: WorkerArgs,
-    /// The filter of the log
+    /// The log
     #[command(flatten)]
     pub(super) log: LogArgs,
 }

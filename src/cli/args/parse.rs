@@ -75,7 +75,7 @@ impl ArgsError {
     /// Prints it. Returns the exit status.
     pub(in crate::cli) fn report(&self) -> ExitCode {
         match self {
-            // Help goes to stdout, with status 0. A closed pipe is no other failure.
+            // Help goes to stdout, with status 0. That it cannot be printed, to a closed pipe, changes no status.
             Self::Line(error) => {
                 _ = error.print();
                 ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(WRONG_INPUT))

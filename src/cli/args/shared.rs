@@ -1,4 +1,5 @@
-//! The arguments that several subcommands share: token, cockpit, worker threads and log.
+//! The arguments that several subcommands share: token, cockpit, memory, congestion control, metrics, worker threads
+//! and log.
 
 use std::{fs::File, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -129,7 +130,7 @@ pub(in crate::cli) struct WorkerArgs {
     pub(in crate::cli) no_busy_poll: bool,
 }
 
-/// The log filter.
+/// The log: its filter and its format.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct LogArgs {
     /// Log filter: error, warn, info, debug or trace, also for single targets (lifecycle=warn,underpass=debug)
