@@ -34,7 +34,7 @@ pub(super) struct ServiceManager {
 
 /// The connections that a process has to the rest of the program while it is watched.
 pub(super) struct Watched<'a> {
-    /// Checks that the process works, before each sign of life.
+    /// Checks that the process works, before each notification of the watchdog.
     pub(super) health: Health,
     /// Says that the process drains.
     pub(super) shutdown: &'a ShutdownSignals,
@@ -104,7 +104,7 @@ impl ServiceManager {
                 }
                 _ = alive.tick(), if self.watchdog.is_some() => match health.check_workers().await {
                     Ok(()) => self.notify(&[NotifyState::Watchdog]).await,
-                    Err(why) => tracing::error!("no sign of life for the watchdog of the service manager: {why}"),
+                    Err(why) => tracing::error!("the watchdog of the service manager is not notified: {why}"),
                 },
                 _ = shown.tick() => {}
             }
