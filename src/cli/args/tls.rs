@@ -68,9 +68,9 @@ impl ServerTlsArgs {
         }
         if !listen.ip().to_canonical().is_loopback() {
             return Some(format!(
-                "--plain with --listen {listen}: everything that users send and receive would cross the network in clear \
-                 text, to be read and changed by any host on the path. Leave --plain out, listen on a loopback address, or \
-                 give --insecure too if the network is private (a VPN)"
+                "--plain with --listen {listen}: {}. Leave --plain out, listen on a loopback address, or give --insecure too \
+                 if the network is private (a VPN)",
+                Exposure::ClearText
             ));
         }
         (text == TextProxies::Anywhere).then(|| {
