@@ -139,7 +139,7 @@ impl Source {
         }
         let entries = self.read()?;
         ensure!(
-            entries.iter().next().is_some(),
+            !entries.is_empty(),
             "{}: it has no entries: to revoke all tokens, leave one entry whose token no proxy has, or stop the server",
             self.name()
         );

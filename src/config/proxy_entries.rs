@@ -6,7 +6,7 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{
     mistakes::{Mistake, Mistakes},
@@ -83,6 +83,11 @@ impl ProxyEntries {
         Ok(Self(entries.into_iter().map(|(_, entry)| entry).collect()))
     }
 
+    /// Returns whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns the entries, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &ProxyEntry> {
         self.0.iter()
@@ -97,10 +102,10 @@ impl ProxyEntries {
 /// Returns the entries, with their lines, that have the name or the token of an earlier one: nothing would tell their proxies
 /// apart.
 fn repetitions(entries: &[(usize, ProxyEntry)]) -> Vec<Mistake> {
-    let (mut names, mut keys, mut mistakes) = (HashMap::new(), HashMap::new(), Vec::new());
+    let (mut names, mut keys, mut mistakes) = (HashSet::new(), HashMap::new(), Vec::new());
     for (line, entry) in entries {
         let name = &entry.name;
-        if names.insert(name, ()).is_some() {
+        if !names.insert(name) {
             let why = format!("there are two entries with the name «{name}»: give each another one");
             mistakes.push(Mistake::at(*line, "", why));
         } else if let Some(other) = keys.insert(&entry.key, name) {

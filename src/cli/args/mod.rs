@@ -389,7 +389,7 @@ pub(super) struct DemoArgs {
 impl ServerArgs {
     /// Returns whether the configuration file has entries of named proxies.
     pub(super) fn has_entries(&self) -> bool {
-        self.entries.iter().next().is_some()
+        !self.entries.is_empty()
     }
 
     /// Resolves the arguments into the server's configuration.
