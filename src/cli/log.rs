@@ -88,9 +88,8 @@ impl Write for BatchedStderr {
     }
 }
 
-/// Replaces the filter of the log. Clones replace the same one.
-#[derive(Clone)]
-pub(super) struct LogFilter(Arc<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
+/// Replaces the filter of the log.
+pub(super) struct LogFilter(Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
 
 impl LogFilter {
     /// Replaces the filter by the one with this text, for all records from now on. One that is none, which the command line
@@ -143,7 +142,7 @@ pub(super) fn init(
     broadcast: &LogBroadcast,
 ) -> anyhow::Result<(LogGuard, LogFilter)> {
     let (filter, handle) = reload::Layer::new(parse_filter(&args.log)?);
-    let replace = LogFilter(Arc::new(move |filter| handle.reload(filter)));
+    let replace = LogFilter(Box::new(move |filter| handle.reload(filter)));
     // The layers format every record they are given, so the filter encloses them.
     let registry = tracing_subscriber::registry().with(filter).with(broadcast.clone());
     match destination {
