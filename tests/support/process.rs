@@ -66,9 +66,15 @@ impl Process {
 
     /// Runs underpass without a controlling terminal, as a service has none.
     pub fn service(args: &[&str]) -> Self {
+        Self::service_with(args, |_| {})
+    }
+
+    /// Runs underpass as a service, with a modified command.
+    pub fn service_with(args: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new("setsid");
         command.arg(env!("CARGO_BIN_EXE_underpass")).args(args);
         command.env_remove("UNDERPASS_TOKEN").env("NO_COLOR", "1");
+        change(&mut command);
         Self::spawn(command)
     }
 

@@ -159,10 +159,9 @@ async fn the_watchdog_hears_from_a_process_that_works() {
 #[tokio::test]
 async fn a_reload_is_reported_with_its_time_and_its_end() {
     let mut manager = Manager::open("reload");
-    // `setsid`: a server with a controlling terminal takes SIGHUP for the end of that.
-    let mut command = Command::new("setsid");
-    command.arg(env!("CARGO_BIN_EXE_underpass")).args(SERVER).env("NOTIFY_SOCKET", &manager.path);
-    let mut server = Process::spawn(command);
+    // As a service: a server with a controlling terminal takes SIGHUP for the end of that.
+    let mut server =
+        Process::service_with(&SERVER, |command| _ = command.env("NOTIFY_SOCKET", &manager.path));
     manager.hears("READY=1").await;
     server.signal(Signal::Hup).await;
     let message = manager.hears("RELOADING=1").await;
