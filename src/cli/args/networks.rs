@@ -22,7 +22,7 @@ impl NetworkArgs {
     /// # Errors
     /// There are too many networks.
     pub(super) fn networks(&self) -> Result<UserNetworks, NetworkError> {
-        UserNetworks::new(&self.allow, &self.deny)
+        self.networks_with(&[], &[])
     }
 
     /// Returns the users that are admitted to a service with networks of its own: `allow` takes the place of the general

@@ -66,20 +66,20 @@ struct ServiceArg {
     proxy_protocol: Option<ProxyProtocolVersion>,
 }
 
+impl ServiceArg {
+    /// Creates a service that admits the users of all services.
+    fn new(port: u16, group: Option<Group>, target: String) -> Self {
+        Self { port, group, target, allow: Vec::new(), deny: Vec::new(), proxy_protocol: None }
+    }
+}
+
 impl ServiceArgs {
     /// Returns the services.
     ///
     /// # Errors
     /// There are too many networks.
     pub(super) fn services(&self) -> Result<Vec<ServiceConfig>, NetworkError> {
-        let only = self.port.zip(self.to.clone()).map(|(port, target)| ServiceArg {
-            port,
-            group: None,
-            target,
-            allow: Vec::new(),
-            deny: Vec::new(),
-            proxy_protocol: None,
-        });
+        let only = self.port.zip(self.to.clone()).map(|(port, target)| ServiceArg::new(port, None, target));
         let all = self.services.iter().cloned().chain(only).map(|service| {
             let group = service.group.unwrap_or_else(|| self.group.clone());
             Ok(ServiceConfig {
@@ -104,14 +104,7 @@ fn service(text: &str) -> Result<ServiceArg, String> {
         Some((port, group)) => (port, Some(group.parse::<Group>().map_err(|error| error.to_string())?)),
     };
     let target = host_port(target).map_err(|error| format!("target: {error}"))?;
-    let mut service = ServiceArg {
-        port: public_port(port)?,
-        group,
-        target,
-        allow: Vec::new(),
-        deny: Vec::new(),
-        proxy_protocol: None,
-    };
+    let mut service = ServiceArg::new(public_port(port)?, group, target);
     for option in parts {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
         let network = || value.parse().map_err(|error: NetworkError| format!("{name}: {error}"));
