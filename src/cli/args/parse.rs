@@ -137,7 +137,9 @@ impl CliArgs {
         let at = line.len().min(2);
         let complete = line[..at].iter().cloned().chain(layers.words()).chain(line[at..].iter().cloned());
         let matches = plain.clone().try_get_matches_from(complete);
-        let entries = file.as_ref().map(|file| ProxyEntries::of(&file.table));
+        // In the file of a proxy the table is an unknown key.
+        let with_entries = file.as_ref().filter(|_| role == Some(Role::Server));
+        let entries = with_entries.map(|file| ProxyEntries::of(&file.table));
         if let Some(file) = &file {
             if matches.is_err() || !mistakes.is_empty() {
                 mistakes.extend(layers.wrong_values(plain_command));

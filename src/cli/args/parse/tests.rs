@@ -253,6 +253,14 @@ fn a_proxy_file_has_tables_of_services() {
 }
 
 #[test]
+fn a_proxy_file_has_no_entries_of_proxies_whatever_they_contain() {
+    let error =
+        TestFile::new("[[proxy]]\nname = \"\"\n").parse("proxy --server h:1 --service 0=t:2").unwrap_err();
+    assert!(error.contains("line 1: there is no setting «proxy»"), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+#[test]
 fn secrets_are_masked_and_options_without_a_value_have_their_default() {
     let shown = parse("server", &[("UNDERPASS_TOKEN", TOKEN)]).unwrap().options.to_string();
     assert!(!shown.contains(TOKEN) && shown.contains("token = \"***\""), "{shown}");
