@@ -31,9 +31,14 @@ impl Mistake {
         Self { line: Some(line), place: place.into(), why: why.into() }
     }
 
-    /// Creates the mistake of a key that does not exist. `place` is where it was found; empty outside of tables.
-    pub fn unknown(line: usize, place: impl Into<String>, key: &UnknownKey) -> Self {
-        Self::at(line, place, key.to_string())
+    /// Creates the mistake of a key `name` that is none of `known`. `place` is where it was found; empty outside of tables.
+    pub fn unknown<'a>(
+        line: usize,
+        place: impl Into<String>,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        Self::at(line, place, UnknownKey::new(name, known).to_string())
     }
 }
 

@@ -10,7 +10,6 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     mistakes::{Mistake, Mistakes},
-    near_miss::UnknownKey,
     raw_table::{RawTable, RawValue},
 };
 use crate::wire::handshake::TokenKey;
@@ -45,9 +44,8 @@ impl ProxyEntries {
     pub fn parse(text: &str) -> Result<Self, Mistakes> {
         let file = RawTable::parse(text)?;
         let others = file.keys.iter().filter(|key| key.name != KEY);
-        let mistakes: Vec<_> = others
-            .map(|key| Mistake::unknown(key.line, "outside of [[proxy]]", &UnknownKey::new(&key.name, [KEY])))
-            .collect();
+        let mistakes: Vec<_> =
+            others.map(|key| Mistake::unknown(key.line, "outside of [[proxy]]", &key.name, [KEY])).collect();
         if mistakes.is_empty() { Self::of(&file) } else { Err(Mistakes(mistakes)) }
     }
 

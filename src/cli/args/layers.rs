@@ -22,7 +22,7 @@ use super::{
     services::table_value,
 };
 use crate::{
-    config::{Mistake, RawKey, RawValue, UnknownKey},
+    config::{Mistake, RawKey, RawValue},
     operator::Role,
 };
 
@@ -112,8 +112,7 @@ impl Layers {
             }
             let Some((arg, _)) = keys(command).find(|(_, name)| *name == key.name) else {
                 let known = keys(command).map(|(_, name)| name).chain(role.tables().iter().copied());
-                let unknown = UnknownKey::new(&key.name, known);
-                mistakes.push(Mistake::unknown(key.line, "", &unknown));
+                mistakes.push(Mistake::unknown(key.line, "", &key.name, known));
                 continue;
             };
             let origin_of = |line| Origin::File(file.path.clone(), line);

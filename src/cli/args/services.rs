@@ -157,7 +157,7 @@ pub(super) fn table_value(index: usize, table: &RawTable) -> Result<String, Vec<
         let name = &key.name;
         match &key.value {
             _ if !KEYS.contains(&&name[..]) => {
-                mistakes.push(Mistake::unknown(key.line, &place, &UnknownKey::new(name, KEYS)));
+                mistakes.push(Mistake::unknown(key.line, &place, name, KEYS));
             }
             RawValue::Text(text) => value += &format!(",{name}={text}"),
             RawValue::List(texts) => texts.iter().for_each(|text| value += &format!(",{name}={text}")),

@@ -7,7 +7,6 @@ use toml::value::Datetime;
 use super::{
     super::{
         mistakes::Mistake,
-        near_miss::UnknownKey,
         ports::PortRangeError,
         raw_table::{RawTable, RawValue},
     },
@@ -74,9 +73,7 @@ impl<'a> RawProxyEntry<'a> {
             place += &format!(" («{name}»)");
         }
         let unknown = table.keys.iter().filter(|key| !KEYS.contains(&&key.name[..]));
-        let mistakes = unknown
-            .map(|key| Mistake::unknown(key.line, &place, &UnknownKey::new(&key.name, KEYS)))
-            .collect();
+        let mistakes = unknown.map(|key| Mistake::unknown(key.line, &place, &key.name, KEYS)).collect();
         Self { table, place, mistakes }
     }
 
