@@ -166,10 +166,14 @@ impl FromStr for Group {
     type Err = IdError;
 
     fn from_str(s: &str) -> Result<Self, IdError> {
-        let fits = (1..=Self::MAX).contains(&s.len())
-            && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-        if fits { Ok(Self(Arc::from(s))) } else { Err(IdError::Group) }
+        if is_plain_name(s) { Ok(Self(Arc::from(s))) } else { Err(IdError::Group) }
     }
+}
+
+/// Returns whether a text is a name of 1 to 64 ASCII letters, digits, `.`, `_` or `-`.
+pub fn is_plain_name(text: &str) -> bool {
+    (1..=Group::MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 /// The key of a service: a public port and the group of proxies that serve it, written `8080:default`.

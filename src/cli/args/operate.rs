@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueHint};
 use super::{shared::LookArgs, values::refresh};
 use crate::{
     control::{LimitChange, ProxyRef, StreamFilter, Target, parse_limits, parse_policy, parse_weight},
-    ids::{AddressBlock, Network, Policy, Priority, ServiceKey, StreamKey, UserChannelId},
+    ids::{AddressBlock, Network, Policy, Priority, ServiceKey, StreamKey, UserChannelId, is_plain_name},
     operator::StreamSort,
 };
 
@@ -54,9 +54,7 @@ fn socket_choice(text: &str) -> Result<SocketArg, String> {
     if text.contains('/') {
         return Ok(SocketArg::Path(PathBuf::from(text)));
     }
-    let is_name = (1..=64).contains(&text.len())
-        && !text.starts_with('.')
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    let is_name = is_plain_name(text) && !text.starts_with('.');
     match text {
         "off" => Ok(SocketArg::Off),
         name if is_name => Ok(SocketArg::Name(name.to_owned())),

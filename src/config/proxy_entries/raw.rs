@@ -14,12 +14,9 @@ use super::{
     expiry::Expiry,
 };
 use crate::{
-    ids::{Group, IdError, Rate},
+    ids::{Group, IdError, Rate, is_plain_name},
     wire::handshake::{Token, TokenKey},
 };
-
-/// The longest name of an entry.
-const MAX_NAME_CHARS: usize = 64;
 
 /// The keys of an entry.
 const KEYS: [&str; 10] =
@@ -42,7 +39,7 @@ struct RawProxyEntry<'a> {
 pub(super) fn resolve(index: usize, table: &RawTable) -> Result<ProxyEntry, Vec<Mistake>> {
     let mut raw = RawProxyEntry::new(index, table);
     let name = raw.required("name", |value| match value {
-        RawValue::Text(name) if is_name(name) => Ok(name.clone()),
+        RawValue::Text(name) if is_plain_name(name) => Ok(name.clone()),
         _ => Err(expected("1 to 64 letters, digits, '.', '_' or '-' in quotes")),
     });
     let key = raw.key();
@@ -69,7 +66,9 @@ impl<'a> RawProxyEntry<'a> {
     /// Takes over an entry, and checks that all of its keys exist.
     fn new(index: usize, table: &'a RawTable) -> Self {
         let mut place = format!("entry {}", index + 1);
-        if let Some(name) = table.get("name").and_then(|key| text(&key.value)).filter(|name| is_name(name)) {
+        if let Some(name) =
+            table.get("name").and_then(|key| text(&key.value)).filter(|name| is_plain_name(name))
+        {
             place += &format!(" («{name}»)");
         }
         let unknown = table.keys.iter().filter(|key| !KEYS.contains(&&key.name[..]));
@@ -153,10 +152,4 @@ fn text(value: &RawValue) -> Option<&str> {
 /// Returns the beginning of a message about a value.
 fn expected(what: &str) -> String {
     format!("expected {what}")
-}
-
-/// Returns whether an entry may have this name.
-fn is_name(name: &str) -> bool {
-    (1..=MAX_NAME_CHARS).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
