@@ -124,17 +124,20 @@ impl Source {
         read.await.unwrap_or_else(|error| Err(ReloadError(error.to_string())))
     }
 
-    /// Returns what of other options can be taken over, and what needs a restart. `live` are the names of the former.
-    fn compare(&self, options: &ResolvedOptions, live: &[&str]) -> ReloadReport {
-        let is_live = |option: &&&ResolvedOption| live.contains(&option.key());
+    /// Returns what of other options can be taken over, and what needs a restart. `until_restart` returns what to say of an
+    /// option of the latter, behind its value; `None` for one that can be taken over.
+    fn compare(
+        &self,
+        options: &ResolvedOptions,
+        until_restart: impl Fn(&str) -> Option<String>,
+    ) -> ReloadReport {
         let (changed, since_start) = (options.differences(&self.current), options.differences(&self.started));
+        let is_live = |option: &&&ResolvedOption| until_restart(option.key()).is_none();
+        let restarting =
+            |option: &&ResolvedOption| until_restart(option.key()).map(|note| format!("{option}{note}"));
         ReloadReport {
             applied: changed.iter().filter(is_live).map(ToString::to_string).collect(),
-            needs_restart: since_start
-                .iter()
-                .filter(|option| !is_live(option))
-                .map(ToString::to_string)
-                .collect(),
+            needs_restart: since_start.iter().filter_map(restarting).collect(),
         }
     }
 }
@@ -282,13 +285,14 @@ impl Reloader {
     fn apply(&self, args: &ServerArgs, options: &ResolvedOptions) -> ReloadReport {
         let config = args.config();
         let in_force = self.server.replace(&config);
-        let mut report = self.source.compare(options, &LIVE);
-        let max_streams = format!("{MAX_STREAMS} =");
-        if config.max_streams > in_force.max_streams {
-            for option in report.applied.extract_if(.., |option| option.starts_with(&max_streams)) {
-                report.needs_restart.push(format!("{option} (until then {})", in_force.max_streams));
-            }
-        }
+        let mut since_start = options.differences(&self.source.started).into_iter();
+        // The maximum of the start may be less than was asked for then, where the descriptors are too few.
+        let is_raised = config.max_streams > in_force.max_streams
+            && since_start.any(|option| option.key() == MAX_STREAMS);
+        let mut report = self.source.compare(options, |key| match key {
+            MAX_STREAMS if is_raised => Some(format!(" (until then {})", in_force.max_streams)),
+            key => (!LIVE.contains(&key)).then(String::new),
+        });
         self.log.replace(&args.log.log);
         if !self.is_entries_source() {
             report.needs_restart.extend(args.has_entries().then(|| "[[proxy]]".to_owned()));
@@ -342,7 +346,7 @@ impl<'a> ProxyReloader<'a> {
         let services = self.proxy.replace_services(args.services());
         services.map_err(|error| ReloadError(error.to_string()))?;
         self.log.replace(&args.log.log);
-        let report = self.source.compare(&options, &LIVE_OF_PROXY);
+        let report = self.source.compare(&options, |key| (!LIVE_OF_PROXY.contains(&key)).then(String::new));
         self.source.current = options;
         Ok(report)
     }

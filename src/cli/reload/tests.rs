@@ -101,3 +101,19 @@ fn a_report_names_what_has_changed() {
     assert_eq!(report.to_string(), "changed: policy = \"weighted\", [[proxy]]");
     assert_eq!(ReloadReport::default().to_string(), "nothing to change while it runs");
 }
+
+#[test]
+fn what_needs_a_restart_is_named_at_each_reload() {
+    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let (_, started) = config(&words(&["--max-streams=10", "--policy=weighted"]));
+    let (_, raised) = config(&words(&["--max-streams=20", "--policy=peak-ewma"]));
+    let mut source = Source { line: Vec::new(), current: started.clone(), started };
+    let until_restart = |key: &str| (key == MAX_STREAMS).then(|| " (until then 10)".to_owned());
+    let first = source.compare(&raised, until_restart);
+    assert_eq!(first.applied, ["policy = \"peak-ewma\""]);
+    assert_eq!(first.needs_restart, ["max-streams = 20 (until then 10)"]);
+    source.current = raised.clone();
+    let second = source.compare(&raised, until_restart);
+    assert_eq!(second.applied, [""; 0]);
+    assert_eq!(second.needs_restart, first.needs_restart);
+}
