@@ -1,11 +1,11 @@
 //! The order of listed streams.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, net::SocketAddr, str::FromStr};
 
 use super::rows::StreamRow;
 use crate::{
     control::SORT_KEYS,
-    ids::{Priority, StreamKey},
+    ids::{ChannelId, Priority, ProxyId, ServiceKey, StreamKey},
 };
 
 /// What streams are sorted by, under the names of the cockpit's command `sort`.
@@ -44,12 +44,10 @@ impl StreamSort {
         let text = |of: fn(&StreamRow) -> Option<&str>| of(a).cmp(&of(b));
         let order = match self.0 {
             "state" => text(|row| Some(&row.state)),
-            "service" => port(&a.service).cmp(&port(&b.service)).then_with(|| a.service.cmp(&b.service)),
-            "proxy" => number(a.proxy.as_deref()).cmp(&number(b.proxy.as_deref())),
-            "channel" => number(a.channel.as_deref())
-                .cmp(&number(b.channel.as_deref()))
-                .then_with(|| a.channel.cmp(&b.channel)),
-            "user" => text(|row| Some(&row.address)),
+            "service" => typed::<ServiceKey>(Some(&a.service)).cmp(&typed(Some(&b.service))),
+            "proxy" => typed::<ProxyId>(a.proxy.as_deref()).cmp(&typed(b.proxy.as_deref())),
+            "channel" => typed::<ChannelId>(a.channel.as_deref()).cmp(&typed(b.channel.as_deref())),
+            "user" => typed::<SocketAddr>(Some(&a.address)).cmp(&typed(Some(&b.address))),
             "content" => text(|row| row.content.as_deref()),
             "priority" => largest(|row| row.priority.parse().map_or(0, |priority: Priority| priority as u64)),
             "up" => largest(|row| row.up_rate.unwrap_or_default()),
@@ -73,15 +71,10 @@ impl StreamSort {
     }
 }
 
-/// Returns the port of a service.
-fn port(service: &str) -> u32 {
-    service.split(':').next().and_then(|port| port.parse().ok()).unwrap_or_default()
-}
-
-/// Returns the number of a proxy in its id, or in that of its channel; those without one come last.
-fn number(id: Option<&str>) -> u32 {
-    let digits = id.and_then(|id| id.strip_prefix('P')).and_then(|rest| rest.split('/').next());
-    digits.and_then(|digits| digits.parse().ok()).unwrap_or(u32::MAX)
+/// Returns the value of a text; texts without one come last.
+fn typed<T: FromStr>(text: Option<&str>) -> (bool, Option<T>) {
+    let value = text.and_then(|text| text.parse().ok());
+    (value.is_none(), value)
 }
 
 #[cfg(test)]

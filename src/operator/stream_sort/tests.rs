@@ -41,6 +41,16 @@ fn numbers_in_keys_and_ids_are_compared_as_numbers() {
         row.proxy = Some(proxy.to_owned());
     }
     assert_eq!(order("proxy", with_proxies), ["000001:30", "00000A:2", "00000A:10"]);
+    let mut with_channels = rows();
+    for (row, channel) in with_channels.iter_mut().zip(["P1/10", "P1/9", "P1/1"]) {
+        row.channel = Some(channel.to_owned());
+    }
+    assert_eq!(order("channel", with_channels), ["000001:30", "00000A:2", "00000A:10"]);
+    let mut with_addresses = rows();
+    for (row, address) in with_addresses.iter_mut().zip(["10.0.0.10:1", "10.0.0.2:10", "10.0.0.2:9"]) {
+        row.address = address.to_owned();
+    }
+    assert_eq!(order("user", with_addresses), ["000001:30", "00000A:2", "00000A:10"]);
 }
 
 #[test]
