@@ -22,7 +22,7 @@ use super::{
     line_reader::{LineError, LineReader},
     peer::{Access, Peer},
     protocol::{self, ErrorCode, MAX_REQUEST_BYTES, RequestError, RequestResult},
-    request::{self, Request, WatchQuery},
+    request::{self, Request, RequestInfo, WatchQuery},
     shared::{Shared, Subject},
     watcher::Watcher,
 };
@@ -162,7 +162,7 @@ impl Connection {
         let received = request::parse(line);
         let result = match received.request {
             Err(error) => Err(error),
-            Ok((request, name)) => match self.check(&request, name) {
+            Ok((request, info)) => match self.check(&request, info) {
                 Err(error) => Err(error),
                 Ok(()) => match request {
                     Request::Credit { add } => match self.grant(&received.id, add) {
@@ -197,13 +197,13 @@ impl Connection {
     }
 
     /// Checks whether the client may send this request to this process.
-    fn check(&self, request: &Request, name: &'static str) -> Result<(), RequestError> {
-        let Some(info) = request::info_of(name) else { return Ok(()) };
+    fn check(&self, request: &Request, info: &RequestInfo) -> Result<(), RequestError> {
         if info.access == Access::Operate && self.access == Access::Read {
             let error = RequestError::new(
                 ErrorCode::Forbidden,
                 format!(
-                    "{name} changes something, and this user may only read; members of --control-group may"
+                    "{} changes something, and this user may only read; members of --control-group may",
+                    info.name
                 ),
             );
             if self.shared.forbidden.admit(Instant::now()).is_some() {

@@ -248,7 +248,7 @@ mod text {
 }
 
 /// What is known of a request by its name.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestInfo {
     /// The value of `do`.
     pub name: &'static str,
@@ -329,7 +329,7 @@ pub(super) struct ReceivedRequest {
     /// The id that the answer repeats; `null` if the request has none.
     pub(super) id: Value,
     /// What it asks for, or why that cannot be told.
-    pub(super) request: Result<(Request, &'static str), RequestError>,
+    pub(super) request: Result<(Request, &'static RequestInfo), RequestError>,
 }
 
 /// Parses a line.
@@ -356,7 +356,9 @@ pub(super) fn parse(line: &[u8]) -> ReceivedRequest {
 }
 
 /// Parses the fields of a request.
-fn parse_fields(fields: serde_json::Map<String, Value>) -> Result<(Request, &'static str), RequestError> {
+fn parse_fields(
+    fields: serde_json::Map<String, Value>,
+) -> Result<(Request, &'static RequestInfo), RequestError> {
     let Some(Value::String(name)) = fields.get("do") else {
         return Err(RequestError::invalid(format!(
             "the field «do» with the name of the request is missing; for example: {}",
@@ -377,12 +379,7 @@ fn parse_fields(fields: serde_json::Map<String, Value>) -> Result<(Request, &'st
     let request = serde_json::from_value(Value::Object(fields)).map_err(|error| {
         RequestError::invalid(format!("{}: {error}; for example: {}", info.name, info.example))
     })?;
-    Ok((request, info.name))
-}
-
-/// Returns what is known of the request with this name.
-pub(super) fn info_of(name: &str) -> Option<&'static RequestInfo> {
-    REQUESTS.iter().find(|info| info.name == name)
+    Ok((request, info))
 }
 
 impl Request {

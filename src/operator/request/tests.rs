@@ -22,8 +22,8 @@ fn error(line: &str) -> RequestError {
 fn every_request_is_understood_as_in_its_example() {
     for info in REQUESTS {
         let received = parse(info.example.as_bytes());
-        let (request, name) = received.request.unwrap_or_else(|error| panic!("{}: {error}", info.name));
-        assert_eq!(name, info.name);
+        let (request, known) = received.request.unwrap_or_else(|error| panic!("{}: {error}", info.name));
+        assert_eq!(known.name, info.name);
         assert!(received.id.is_number());
         // What is sent is what is understood.
         let sent = serde_json::to_vec(&request).unwrap();
