@@ -256,71 +256,44 @@ pub struct RequestInfo {
     pub example: &'static str,
     /// What a client must be permitted to send it.
     pub access: Access,
-    /// Whether a proxy answers it, too.
-    pub is_for_proxies: bool,
 }
 
 /// Describes a request.
-const fn info(
-    name: &'static str,
-    access: Access,
-    is_for_proxies: bool,
-    example: &'static str,
-) -> RequestInfo {
-    RequestInfo { name, example, access, is_for_proxies }
+const fn info(name: &'static str, access: Access, example: &'static str) -> RequestInfo {
+    RequestInfo { name, example, access }
 }
 
 /// All requests.
 pub const REQUESTS: [RequestInfo; 29] = [
-    info("whoami", Access::Read, true, r#"{"id":1,"do":"whoami"}"#),
-    info("state", Access::Read, true, r#"{"id":1,"do":"state"}"#),
-    info("ps", Access::Read, false, r#"{"id":1,"do":"ps","filter":"proxy:edge down>1M","over_ms":500}"#),
-    info("proxies", Access::Read, false, r#"{"id":1,"do":"proxies"}"#),
-    info("channels", Access::Read, false, r#"{"id":1,"do":"channels"}"#),
-    info("services", Access::Read, false, r#"{"id":1,"do":"services"}"#),
-    info("users", Access::Read, false, r#"{"id":1,"do":"users"}"#),
-    info("totals", Access::Read, false, r#"{"id":1,"do":"totals"}"#),
-    info("bans", Access::Read, false, r#"{"id":1,"do":"bans"}"#),
-    info("events", Access::Read, false, r#"{"id":2,"do":"events","credit":100}"#),
-    info("watch", Access::Read, false, r#"{"id":2,"do":"watch","credit":10,"interval_ms":1000}"#),
-    info(
-        "interest",
-        Access::Read,
-        false,
-        r#"{"id":2,"do":"interest","streams":[1,2],"users":[],"selected":[]}"#,
-    ),
-    info("credit", Access::Read, false, r#"{"id":2,"do":"credit","add":100}"#),
-    info("kill", Access::Operate, false, r#"{"id":1,"do":"kill","stream":"3F9A1C:1"}"#),
-    info("kill-user", Access::Operate, false, r#"{"id":1,"do":"kill-user","user":"3F9A1C"}"#),
-    info("pause", Access::Operate, false, r#"{"id":1,"do":"pause","stream":"3F9A1C:1"}"#),
-    info("resume", Access::Operate, false, r#"{"id":1,"do":"resume","stream":"3F9A1C:1"}"#),
-    info(
-        "priority",
-        Access::Operate,
-        false,
-        r#"{"id":1,"do":"priority","stream":"3F9A1C:1","priority":"high"}"#,
-    ),
-    info(
-        "limit",
-        Access::Operate,
-        false,
-        r#"{"id":1,"do":"limit","target":"3F9A1C:1","down":"1M","up":"off"}"#,
-    ),
-    info("drain", Access::Operate, false, r#"{"id":1,"do":"drain","proxy":"P1"}"#),
-    info("undrain", Access::Operate, false, r#"{"id":1,"do":"undrain","proxy":"P1"}"#),
-    info("kick", Access::Operate, false, r#"{"id":1,"do":"kick","proxy":"P1"}"#),
-    info("weight", Access::Operate, false, r#"{"id":1,"do":"weight","proxy":"P1","weight":3}"#),
-    info(
-        "policy",
-        Access::Operate,
-        false,
-        r#"{"id":1,"do":"policy","service":"8080","policy":"least-streams"}"#,
-    ),
-    info("ban", Access::Operate, false, r#"{"id":1,"do":"ban","network":"192.0.2.0/24"}"#),
-    info("unban", Access::Operate, false, r#"{"id":1,"do":"unban","network":"192.0.2.0/24"}"#),
-    info("unblock", Access::Operate, false, r#"{"id":1,"do":"unblock","address":"192.0.2.1"}"#),
-    info("reload", Access::Operate, true, r#"{"id":1,"do":"reload"}"#),
-    info("shutdown", Access::Operate, true, r#"{"id":1,"do":"shutdown"}"#),
+    info("whoami", Access::Read, r#"{"id":1,"do":"whoami"}"#),
+    info("state", Access::Read, r#"{"id":1,"do":"state"}"#),
+    info("ps", Access::Read, r#"{"id":1,"do":"ps","filter":"proxy:edge down>1M","over_ms":500}"#),
+    info("proxies", Access::Read, r#"{"id":1,"do":"proxies"}"#),
+    info("channels", Access::Read, r#"{"id":1,"do":"channels"}"#),
+    info("services", Access::Read, r#"{"id":1,"do":"services"}"#),
+    info("users", Access::Read, r#"{"id":1,"do":"users"}"#),
+    info("totals", Access::Read, r#"{"id":1,"do":"totals"}"#),
+    info("bans", Access::Read, r#"{"id":1,"do":"bans"}"#),
+    info("events", Access::Read, r#"{"id":2,"do":"events","credit":100}"#),
+    info("watch", Access::Read, r#"{"id":2,"do":"watch","credit":10,"interval_ms":1000}"#),
+    info("interest", Access::Read, r#"{"id":2,"do":"interest","streams":[1,2],"users":[],"selected":[]}"#),
+    info("credit", Access::Read, r#"{"id":2,"do":"credit","add":100}"#),
+    info("kill", Access::Operate, r#"{"id":1,"do":"kill","stream":"3F9A1C:1"}"#),
+    info("kill-user", Access::Operate, r#"{"id":1,"do":"kill-user","user":"3F9A1C"}"#),
+    info("pause", Access::Operate, r#"{"id":1,"do":"pause","stream":"3F9A1C:1"}"#),
+    info("resume", Access::Operate, r#"{"id":1,"do":"resume","stream":"3F9A1C:1"}"#),
+    info("priority", Access::Operate, r#"{"id":1,"do":"priority","stream":"3F9A1C:1","priority":"high"}"#),
+    info("limit", Access::Operate, r#"{"id":1,"do":"limit","target":"3F9A1C:1","down":"1M","up":"off"}"#),
+    info("drain", Access::Operate, r#"{"id":1,"do":"drain","proxy":"P1"}"#),
+    info("undrain", Access::Operate, r#"{"id":1,"do":"undrain","proxy":"P1"}"#),
+    info("kick", Access::Operate, r#"{"id":1,"do":"kick","proxy":"P1"}"#),
+    info("weight", Access::Operate, r#"{"id":1,"do":"weight","proxy":"P1","weight":3}"#),
+    info("policy", Access::Operate, r#"{"id":1,"do":"policy","service":"8080","policy":"least-streams"}"#),
+    info("ban", Access::Operate, r#"{"id":1,"do":"ban","network":"192.0.2.0/24"}"#),
+    info("unban", Access::Operate, r#"{"id":1,"do":"unban","network":"192.0.2.0/24"}"#),
+    info("unblock", Access::Operate, r#"{"id":1,"do":"unblock","address":"192.0.2.1"}"#),
+    info("reload", Access::Operate, r#"{"id":1,"do":"reload"}"#),
+    info("shutdown", Access::Operate, r#"{"id":1,"do":"shutdown"}"#),
 ];
 
 /// A line that is a request, or almost.
