@@ -16,7 +16,7 @@ mod policy;
 mod priority;
 mod proxy_protocol;
 mod rate;
-mod serde_text;
+pub(crate) mod serde_text;
 mod text;
 mod user_id_key;
 

@@ -1,7 +1,5 @@
 //! The requests of the control protocol, and their translation into the server's commands.
 
-use std::{fmt, str::FromStr};
-
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 
@@ -58,40 +56,34 @@ pub enum Request {
     /// Resets one stream.
     Kill {
         /// Its key.
-        #[serde(with = "text")]
         stream: StreamKey,
     },
     /// Resets all streams of a user.
     KillUser {
         /// Its id.
-        #[serde(with = "text")]
         user: UserChannelId,
     },
     /// Pauses a stream.
     Pause {
         /// Its key.
-        #[serde(with = "text")]
         stream: StreamKey,
     },
     /// Resumes a paused stream.
     Resume {
         /// Its key.
-        #[serde(with = "text")]
         stream: StreamKey,
     },
     /// Sets the priority of a stream.
     Priority {
         /// Its key.
-        #[serde(with = "text")]
         stream: StreamKey,
         /// The priority.
-        #[serde(with = "text")]
         priority: Priority,
     },
     /// Sets or removes the rate limits of a stream, user, proxy or service.
     Limit {
         /// The object.
-        #[serde(with = "text")]
+        #[serde(with = "crate::ids::serde_text")]
         target: Target,
         /// The limit of downloads; unchanged if it is missing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,25 +95,25 @@ pub enum Request {
     /// Drains a proxy: it receives no new streams.
     Drain {
         /// Its id or name.
-        #[serde(with = "text")]
+        #[serde(with = "crate::ids::serde_text")]
         proxy: ProxyRef,
     },
     /// Ends the drain of a proxy.
     Undrain {
         /// Its id or name.
-        #[serde(with = "text")]
+        #[serde(with = "crate::ids::serde_text")]
         proxy: ProxyRef,
     },
     /// Disconnects a proxy and resets its streams.
     Kick {
         /// Its id or name.
-        #[serde(with = "text")]
+        #[serde(with = "crate::ids::serde_text")]
         proxy: ProxyRef,
     },
     /// Sets the load-balancing weight of a proxy.
     Weight {
         /// Its id or name.
-        #[serde(with = "text")]
+        #[serde(with = "crate::ids::serde_text")]
         proxy: ProxyRef,
         /// The weight.
         weight: u32,
@@ -129,28 +121,23 @@ pub enum Request {
     /// Sets the load-balancing policy of a service.
     Policy {
         /// The public port, and the group if it is not the default one.
-        #[serde(with = "text")]
         service: ServiceKey,
         /// The policy.
-        #[serde(with = "text")]
         policy: Policy,
     },
     /// Refuses the users of a network from now on, and resets their streams.
     Ban {
         /// The network or address.
-        #[serde(with = "text")]
         network: Network,
     },
     /// Admits the users of a banned network again.
     Unban {
         /// The network or address, as it was banned.
-        #[serde(with = "text")]
         network: Network,
     },
     /// Unblocks an address that has sent wrong tokens.
     Unblock {
         /// The address.
-        #[serde(with = "text")]
         address: AddressBlock,
     },
     /// Reads the files of the operator again.
@@ -222,28 +209,6 @@ impl<'de> Deserialize<'de> for LimitValue {
             _ => return Err(de::Error::custom("expected a rate such as \"1M\" or 1000000, or \"off\"")),
         };
         parse_rate(&text).map(Self).map_err(de::Error::custom)
-    }
-}
-
-/// (De)serializes identifiers in the notation of `Display` and `FromStr`.
-mod text {
-    use super::{Deserialize as _, Deserializer, FromStr, Serializer, de, fmt};
-
-    /// Serializes the text of a value.
-    pub(super) fn serialize<T: fmt::Display, S: Serializer>(
-        value: &T,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(value)
-    }
-
-    /// Parses a value from its text.
-    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-    where
-        T: FromStr<Err: fmt::Display>,
-        D: Deserializer<'de>,
-    {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
