@@ -2,16 +2,13 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use crate::ids::{
     AddressBlock, Direction, MAX_WEIGHT, Network, Policy, Priority, ProxyId, Rate, ServiceKey, StreamKey,
     UserChannelId, UserNetworks,
 };
 
 /// A command of the operator. Its `Display` text is the description in the event log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Resets one stream: both ends see an error.
     KillStream(StreamKey),
@@ -44,8 +41,7 @@ pub enum Command {
 }
 
 /// The object that a rate limit applies to: all of its streams together.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LimitScope {
     /// One stream.
     Stream(StreamKey),
@@ -115,8 +111,7 @@ impl Command {
 }
 
 /// The commands that the receiving end of the queue supports. A front end offers no key for the others.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
     /// Whether streams and users can be killed: [`Command::KillStream`] and [`Command::KillUser`].
     pub kill: bool,
@@ -178,15 +173,14 @@ impl Capabilities {
 pub type CommandReply = Result<Executed, CommandError>;
 
 /// Result of a command that was executed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Executed {
     /// How many streams the command affected.
     pub affected_streams: usize,
 }
 
 /// Why a command was not executed; it had no effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     /// The object that the command names does not exist, or does not exist any more.
     #[error("the object of the command no longer exists")]
