@@ -171,14 +171,6 @@ impl Client {
         parse(&next_line(&mut self.reader).await?)
     }
 
-    /// Waits for the next line, and returns it as it is. Cancel-safe.
-    ///
-    /// # Errors
-    /// [`ClientError`]
-    pub async fn next_text(&mut self) -> Result<bytes::Bytes, ClientError> {
-        next_line(&mut self.reader).await
-    }
-
     /// Sends a request and waits for its answer. Returns the content of `ok`. Lines that belong to other requests are dropped.
     ///
     /// # Errors
