@@ -160,40 +160,34 @@ impl Connection {
     /// Performs the request in `line` and answers it.
     async fn serve_request(&mut self, line: &[u8]) -> Result<(), End> {
         let received = request::parse(line);
-        let result = match received.request {
+        let result = match self.perform(&received.id, received.request).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(Answered::List(list))) => return Ok(self.write(&list.line).await?),
+            Ok(Some(Answered::Value(value))) => Ok(value),
             Err(error) => Err(error),
-            Ok((request, info)) => match self.check(&request, info) {
-                Err(error) => Err(error),
-                Ok(()) => match request {
-                    Request::Credit { add } => match self.grant(&received.id, add) {
-                        // It has no answer of its own: it would need credit, too.
-                        Ok(()) => return Ok(()),
-                        Err(error) => Err(error),
-                    },
-                    // Its lines answer it.
-                    Request::Watch(query) => match self.watch(&received.id, query) {
-                        Ok(()) => return Ok(()),
-                        Err(error) => Err(error),
-                    },
-                    Request::Interest(interest) => match self.set_interest(&received.id, interest) {
-                        Ok(()) => return Ok(()),
-                        Err(error) => Err(error),
-                    },
-                    Request::Events { credit } => self.follow_events(&received.id, credit),
-                    Request::Whoami => Ok(self.whoami()),
-                    request => {
-                        let shared = self.shared.clone();
-                        match execute::perform(&shared, &self.peer, &received.id, request).await {
-                            Ok(Answered::List(list)) => return Ok(self.write(&list.line).await?),
-                            Ok(Answered::Value(value)) => Ok(value),
-                            Err(error) => Err(error),
-                        }
-                    }
-                },
-            },
         };
         self.write(&protocol::answer(&received.id, &result)).await?;
         Ok(())
+    }
+
+    /// Performs a request. Returns its answer; `None` if it has none.
+    async fn perform(
+        &mut self,
+        id: &Value,
+        request: Result<(Request, &'static RequestInfo), RequestError>,
+    ) -> Result<Option<Answered>, RequestError> {
+        let (request, info) = request?;
+        self.check(&request, info)?;
+        match request {
+            // An answer of its own would need credit, too.
+            Request::Credit { add } => self.grant(id, add).map(|()| None),
+            // Its lines answer it.
+            Request::Watch(query) => self.watch(id, query).map(|()| None),
+            Request::Interest(interest) => self.set_interest(id, interest).map(|()| None),
+            Request::Events { credit } => self.follow_events(id, credit).map(|ok| Some(Answered::Value(ok))),
+            Request::Whoami => Ok(Some(Answered::Value(self.whoami()))),
+            request => execute::perform(&self.shared, &self.peer, id, request).await.map(Some),
+        }
     }
 
     /// Checks whether the client may send this request to this process.

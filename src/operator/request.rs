@@ -272,25 +272,15 @@ pub(super) struct ReceivedRequest {
 
 /// Parses a line.
 pub(super) fn parse(line: &[u8]) -> ReceivedRequest {
-    let value = match serde_json::from_slice::<Value>(line) {
-        Ok(Value::Object(fields)) => fields,
-        Ok(_) => {
-            let why = format!("a request is a JSON object, such as {}", REQUESTS[2].example);
-            return ReceivedRequest {
-                id: Value::Null,
-                request: Err(RequestError::new(ErrorCode::InvalidJson, why)),
-            };
+    let why = match serde_json::from_slice::<Value>(line) {
+        Ok(Value::Object(fields)) => {
+            let id = fields.get("id").cloned().unwrap_or(Value::Null);
+            return ReceivedRequest { request: parse_fields(fields), id };
         }
-        Err(error) => {
-            let why = format!("no JSON: {error}; a request is a line such as {}", REQUESTS[2].example);
-            return ReceivedRequest {
-                id: Value::Null,
-                request: Err(RequestError::new(ErrorCode::InvalidJson, why)),
-            };
-        }
+        Ok(_) => format!("a request is a JSON object, such as {}", REQUESTS[2].example),
+        Err(error) => format!("no JSON: {error}; a request is a line such as {}", REQUESTS[2].example),
     };
-    let id = value.get("id").cloned().unwrap_or(Value::Null);
-    ReceivedRequest { request: parse_fields(value), id }
+    ReceivedRequest { id: Value::Null, request: Err(RequestError::new(ErrorCode::InvalidJson, why)) }
 }
 
 /// Parses the fields of a request.
