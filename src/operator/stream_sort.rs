@@ -19,18 +19,13 @@ impl Default for StreamSort {
 }
 
 impl StreamSort {
-    /// The names, in the order of the cockpit's columns.
-    pub const NAMES: [&'static str; 15] = SORT_KEYS;
-
     /// Returns the sort key with this name.
     ///
     /// # Errors
     /// A message for the operator, with the names.
     pub fn named(name: &str) -> Result<Self, String> {
-        let found = Self::NAMES.into_iter().find(|known| *known == name);
-        found
-            .map(Self)
-            .ok_or_else(|| format!("unknown sort key «{name}»; expected: {}", Self::NAMES.join("|")))
+        let found = SORT_KEYS.into_iter().find(|known| *known == name);
+        found.map(Self).ok_or_else(|| format!("unknown sort key «{name}»; expected: {}", SORT_KEYS.join("|")))
     }
 
     /// Returns whether rates have to be known.

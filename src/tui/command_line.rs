@@ -9,7 +9,7 @@ use super::{
     theme::Theme,
 };
 use crate::{
-    control::{StreamFilter, parse_limits, parse_policy, parse_weight},
+    control::{SORT_KEYS, StreamFilter, parse_limits, parse_policy, parse_weight},
     ids::{IdError, NetworkError, near_miss},
     telemetry::Notable,
 };
@@ -19,8 +19,7 @@ const WINDOW_NAMES: [&str; CHART_WINDOWS.len()] = ["30s", "2m", "5m", "15m", "30
 
 /// Commands that take an argument, and the words that the argument may begin with.
 const ARGUMENTS: [(&str, &[&str]); 16] = [
-    // The sort keys, see `argument_words`.
-    ("sort", &[]),
+    ("sort", &SORT_KEYS),
     ("theme", &Theme::NAMES),
     ("window", &WINDOW_NAMES),
     ("filter", &[]),
@@ -72,9 +71,6 @@ pub(crate) fn names(keymap: &Keymap, context: InputContext) -> Vec<&'static str>
 
 /// Returns the words that the argument of this command may begin with; none if any text is possible.
 pub(crate) fn argument_words(command: &str) -> &'static [&'static str] {
-    if command == "sort" {
-        return SortBy::names();
-    }
     ARGUMENTS.iter().find(|(known, _)| *known == command).map_or(&[], |(_, words)| *words)
 }
 

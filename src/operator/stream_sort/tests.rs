@@ -70,7 +70,7 @@ fn the_fastest_the_largest_and_the_most_urgent_come_first() {
 fn an_unknown_order_names_all() {
     let error = StreamSort::named("speed").unwrap_err();
     assert!(error.contains("«speed»") && error.contains("key|state|service"), "{error}");
-    for name in StreamSort::NAMES {
+    for name in SORT_KEYS {
         order(name, vec![row("000001:1"), row("000001:2")]);
     }
 }

@@ -1,6 +1,6 @@
 //! The order of the streams table: what it is sorted by, and how two rows compare.
 
-use std::{cmp::Ordering, sync::LazyLock};
+use std::cmp::Ordering;
 
 use super::stream_row::{StreamAttributes, StreamRow};
 use crate::{
@@ -33,12 +33,6 @@ impl SortBy {
     /// Returns the sort key of a column; `None` if the table cannot be sorted by it.
     pub(crate) fn of_column(column: StreamColumn) -> Option<Self> {
         column.spec().sort_name.map(|_| Self::Column(column))
-    }
-
-    /// Returns the names of all sort keys, as the command `sort` takes them.
-    pub(crate) fn names() -> &'static [&'static str] {
-        static NAMES: LazyLock<Vec<&str>> = LazyLock::new(|| SortBy::all().map(SortBy::name).collect());
-        &NAMES
     }
 
     /// Returns the sort key with this name in the command `sort`; `None` if there is none.
