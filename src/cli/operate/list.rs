@@ -17,9 +17,8 @@ use crate::{
         args::operate::{ListKind, StreamListArgs},
         output,
     },
-    control::StreamFilter,
     ids::{clean, format_bytes},
-    operator::{Client, PsQuery, Request, StreamRow, StreamSort, TotalsRow},
+    operator::{Client, PsQuery, Request, StreamRow, TotalsRow},
     tui::format,
 };
 
@@ -51,12 +50,6 @@ const COLUMNS: [StreamColumn; 15] = [
     ("progress", figure("PROGRESS"), progress),
     ("age", figure("AGE"), |row| format::age(Duration::from_millis(row.age_ms))),
 ];
-
-/// Returns whether a filter or an order needs rates.
-pub(super) fn needs_rates(filter: Option<&str>, sort: Option<&str>) -> bool {
-    filter.and_then(|filter| StreamFilter::parse(filter).ok()).is_some_and(|filter| filter.needs_rates())
-        || sort.and_then(|sort| StreamSort::named(sort).ok()).is_some_and(StreamSort::needs_rates)
-}
 
 /// Lists once, or again and again. Returns the exit status.
 pub(super) async fn ps(

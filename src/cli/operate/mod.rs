@@ -16,7 +16,7 @@ use super::{
     output,
 };
 use crate::{
-    control::Target,
+    control::{StreamFilter, Target},
     ids::StreamKey,
     operator::{Client, ClientError, ErrorCode, PsQuery, Request, StreamRow},
 };
@@ -191,7 +191,9 @@ async fn streams(client: &mut Client, args: &StreamsArgs) -> Result<Vec<StreamKe
 async fn matching(client: &mut Client, filter: &str) -> Result<Vec<StreamKey>, Failure> {
     let query = PsQuery {
         filter: Some(filter.to_owned()),
-        over_ms: list::needs_rates(Some(filter), None).then_some(RATE_INTERVAL_MS),
+        over_ms: StreamFilter::parse(filter)
+            .is_ok_and(|filter| filter.needs_rates())
+            .then_some(RATE_INTERVAL_MS),
         ..PsQuery::default()
     };
     let mut answer = client.request(&Request::Ps(query)).await?;
