@@ -61,14 +61,13 @@ impl ListBounds {
         }
     }
 
-    /// Runs `make` on a thread for blocking tasks.
+    /// Runs `make` on a thread for blocking tasks, as one of the lists that may be made.
     async fn make<T: Send + 'static>(
         &self,
         make: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, RequestError> {
         let _making = self.making.acquire().await;
-        let failed = |_| RequestError::new(ErrorCode::Failed, "the list could not be made; the log says why");
-        tokio::task::spawn_blocking(make).await.map_err(failed)
+        blocking(make).await
     }
 
     /// Makes the answer to the request `id`.
@@ -87,12 +86,16 @@ impl ListBounds {
         }
         // Held until the answer has its share of the budget, so that no more lines wait for it than lists are made.
         let _making = self.making.acquire().await;
-        let made = tokio::task::spawn_blocking(move || protocol::line(&Answer { id, ok: make() }));
-        let failed = |_| RequestError::new(ErrorCode::Failed, "the list could not be made; the log says why");
-        let line = made.await.map_err(failed)?;
+        let line = blocking(move || protocol::line(&Answer { id, ok: make() })).await?;
         let kib = u32::try_from(line.len() / 1024 + 1).unwrap_or(u32::MAX).min(MAX_ANSWERS_KIB);
         Ok(ListAnswer { line, _kib: self.answers_kib.clone().acquire_many_owned(kib).await.ok() })
     }
+}
+
+/// Runs `make` on a thread for blocking tasks.
+async fn blocking<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> Result<T, RequestError> {
+    let failed = |_| RequestError::new(ErrorCode::Failed, "the list could not be made; the log says why");
+    tokio::task::spawn_blocking(make).await.map_err(failed)
 }
 
 /// A list with the name of its rows.
