@@ -18,7 +18,7 @@ use super::{
 use crate::{
     control::{Command, CommandError},
     ids::clean,
-    telemetry::{EventKind, LIFECYCLE_TARGET, ProxySnapshot},
+    telemetry::{EventKind, ProxySnapshot},
 };
 
 /// What a performed request is answered with.
@@ -196,11 +196,7 @@ fn shut_down(shared: &Shared, peer: &Peer, now: bool) -> Value {
 /// Reports what an operator did, or tried to do, that no command of the server stands for.
 pub(super) fn audit(shared: &Shared, peer: &Peer, what: &str, outcome: Result<(), &RequestError>) {
     let outcome = outcome.map(|()| 0).into();
-    let event = EventKind::OperatorActed { what: what.to_owned(), by: peer.operator(), outcome };
-    match &shared.subject {
-        Subject::Server(server) => _ = server.telemetry.emit(event),
-        Subject::Proxy(_) => tracing::info!(target: LIFECYCLE_TARGET, "{event}"),
-    }
+    shared.report(EventKind::OperatorActed { what: what.to_owned(), by: peer.operator(), outcome });
 }
 
 /// Returns a request as `drain proxy=edge-1`, for the audit of one that was refused.

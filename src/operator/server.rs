@@ -25,6 +25,7 @@ use super::{
     shared::{ProcessHandle, Shared, Subject},
     socket::{ControlSocket, SocketChoice, SocketError},
 };
+use crate::telemetry::EventKind;
 
 /// The most connections at the same time.
 const MAX_CONNECTIONS: usize = 128;
@@ -232,7 +233,7 @@ impl ControlServer {
             // A panic of one client's request must not be forgotten, nor its place.
             let result = std::panic::AssertUnwindSafe(run).catch_unwind().await;
             if result.is_err() {
-                shared.report_panic();
+                shared.report(EventKind::TaskPanicked { task: "control connection".to_owned() });
             }
             Closed(key)
         });

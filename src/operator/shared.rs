@@ -172,12 +172,12 @@ impl Shared {
         }
     }
 
-    /// Reports that the task of a connection has panicked.
-    pub(super) fn report_panic(&self) {
-        let event = EventKind::TaskPanicked { task: "control connection".to_owned() };
+    /// Emits an event of the server; a proxy, which has no clients for events, logs it.
+    pub(super) fn report(&self, event: EventKind) {
         match &self.subject {
             Subject::Server(server) => _ = server.telemetry.emit(event),
-            Subject::Proxy(_) => tracing::warn!(target: LIFECYCLE_TARGET, "{event}"),
+            Subject::Proxy(_) if event.is_warning() => tracing::warn!(target: LIFECYCLE_TARGET, "{event}"),
+            Subject::Proxy(_) => tracing::info!(target: LIFECYCLE_TARGET, "{event}"),
         }
     }
 
