@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connection::Connection,
-    peer::{AccessRules, Peer},
+    peer::{Access, AccessRules, Peer},
     place::Variable,
     protocol::{self, ErrorCode, RequestError},
     shared::{ProcessHandle, Shared, Subject},
@@ -180,49 +180,53 @@ impl ControlServer {
                 return tracing::warn!("a connection to the control socket has no credentials: {error}");
             }
         };
-        let access = peer.access(&self.options.rules);
         let key = if peer.is_owner() { OWNER } else { peer.uid };
+        let access = match self.admission(&peer, key) {
+            Ok(access) => access,
+            Err(refusal) => {
+                let uid = peer.uid;
+                self.shared.refusals.log(|| {
+                    tracing::warn!("connection to the control socket refused: {refusal} uid={uid}");
+                });
+                // At once, without a task: whoever may not connect must not keep others from it. The buffer of a new socket has
+                // room for a line; tokio would wait for the readiness of the socket first.
+                if let Ok(mut socket) = socket.into_std() {
+                    _ = socket.write(&protocol::answer(&serde_json::Value::Null, &Err(refusal)));
+                }
+                return;
+            }
+        };
+        let connection = Connection::new(socket, peer, access, self.shared.clone(), self.stop.clone());
+        self.spawn(key, connection.run());
+    }
+
+    /// Returns what a client may do, or why it is refused.
+    fn admission(&self, peer: &Peer, key: u32) -> Result<Access, RequestError> {
         let others: usize = self.open.iter().filter(|(key, _)| **key != OWNER).map(|(_, count)| count).sum();
         let of_user = self.open.get(&key).copied().unwrap_or_default();
-        let refusal = match access {
-            _ if self.connections.len() >= MAX_CONNECTIONS => Some(RequestError::new(
-                ErrorCode::Busy,
-                format!(
-                    "the control socket has its maximum of {MAX_CONNECTIONS} connections; close one and try again"
-                ),
-            )),
-            _ if key != OWNER && others >= MAX_OTHERS => Some(RequestError::new(
-                ErrorCode::Busy,
-                format!(
-                    "other users than the owner have their maximum of {MAX_OTHERS} connections; try again later"
-                ),
-            )),
-            _ if key != OWNER && of_user >= MAX_OF_USER => Some(RequestError::new(
-                ErrorCode::Busy,
-                format!("this user has its maximum of {MAX_OF_USER} connections; close one and try again"),
-            )),
-            None => Some(RequestError::new(
+        let busy = |why: String| Err(RequestError::new(ErrorCode::Busy, why));
+        if self.connections.len() >= MAX_CONNECTIONS {
+            return busy(format!(
+                "the control socket has its maximum of {MAX_CONNECTIONS} connections; close one and try again"
+            ));
+        }
+        if key != OWNER && others >= MAX_OTHERS {
+            return busy(format!(
+                "other users than the owner have their maximum of {MAX_OTHERS} connections; try again later"
+            ));
+        }
+        if key != OWNER && of_user >= MAX_OF_USER {
+            return busy(format!(
+                "this user has its maximum of {MAX_OF_USER} connections; close one and try again"
+            ));
+        }
+        peer.access(&self.options.rules).ok_or_else(|| {
+            RequestError::new(
                 ErrorCode::Forbidden,
                 "only the user of this process and root may use its control socket; --control-group and --control-readers admit \
                  members of a group",
-            )),
-            Some(_) => None,
-        };
-        if let Some(refusal) = refusal {
-            let uid = peer.uid;
-            self.shared.refusals.log(|| {
-                tracing::warn!("connection to the control socket refused: {refusal} uid={uid}");
-            });
-            // At once, without a task: whoever may not connect must not keep others from it. The buffer of a new socket has
-            // room for a line; tokio would wait for the readiness of the socket first.
-            if let Ok(mut socket) = socket.into_std() {
-                _ = socket.write(&protocol::answer(&serde_json::Value::Null, &Err(refusal)));
-            }
-            return;
-        }
-        let Some(access) = access else { return };
-        let connection = Connection::new(socket, peer, access, self.shared.clone(), self.stop.clone());
-        self.spawn(key, connection.run());
+            )
+        })
     }
 
     /// Spawns the task of a connection, which counts for the user `key` until it ends.
