@@ -30,7 +30,7 @@ mod watcher;
 
 pub use client::{Client, ClientError, Line, LineSource, request_line};
 pub use peer::{Access, AccessRules, ControlGroup};
-pub use place::{Instance, Variable, instances, own_directory};
+pub use place::{Instance, Variable, environment, instances, own_directory};
 pub use protocol::{ErrorCode, Greeting, MAX_REQUEST_BYTES, PROTOCOL, RequestError, RequestResult, Role};
 pub use request::{LimitValue, PsQuery, REQUESTS, Request, RequestInfo, WatchQuery};
 pub use rows::{ChannelRow, ProxyListRow, ServiceRow, StreamRow, TotalsRow, UserRow};

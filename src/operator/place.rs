@@ -21,6 +21,11 @@ const ROOT_DIRECTORY: &str = "/run/underpass";
 /// Reads an environment variable that contains a path. An argument, because a test must not change the environment.
 pub type Variable<'a> = &'a dyn Fn(&str) -> Option<PathBuf>;
 
+/// Reads a variable of this process: the [`Variable`] outside of tests.
+pub fn environment(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from)
+}
+
 /// Returns the directory where this process creates its control socket: that which systemd has created for the service,
 /// the usual one of root, or that of the XDG specification. `None` if there is none.
 pub fn own_directory(variable: Variable<'_>) -> Option<PathBuf> {

@@ -8,7 +8,6 @@
 use std::{
     collections::HashMap,
     io::{self, Write as _},
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -20,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     connection::Connection,
     peer::{Access, AccessRules, Peer},
-    place::Variable,
+    place::environment,
     protocol::{self, ErrorCode, RequestError},
     shared::{ProcessHandle, Shared, Subject},
     socket::{ControlSocket, SocketChoice, SocketError},
@@ -91,9 +90,8 @@ impl ControlServer {
         options: ControlOptions,
         subject: Subject,
         process: ProcessHandle,
-        variable: Variable<'_>,
     ) -> Result<Self, SocketError> {
-        let socket = match ControlSocket::create(&options.choice, &options.rules, variable) {
+        let socket = match ControlSocket::create(&options.choice, &options.rules, &environment) {
             Ok(socket) => {
                 log_opened(&socket);
                 Some(socket)
@@ -121,7 +119,6 @@ impl ControlServer {
 
     /// Accepts connections. Never completes; [`close`](Self::close) ends what was accepted.
     pub async fn serve(&mut self) {
-        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
         let mut takeover = tokio::time::interval(TAKEOVER_INTERVAL);
         takeover.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let is_draining = self.shared.process.drain.clone();
@@ -144,7 +141,7 @@ impl ControlServer {
                     self.socket = None;
                 }
                 _ = takeover.tick(), if self.socket.is_none() && !is_draining.is_cancelled() => {
-                    match ControlSocket::create(&self.options.choice, &self.options.rules, &variable) {
+                    match ControlSocket::create(&self.options.choice, &self.options.rules, &environment) {
                         Ok(socket) => {
                             log_opened(&socket);
                             *self.shared.name.lock() = name_of(&socket);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Failure;
 use crate::{
     cli::args::operate::SocketArg,
-    operator::{Client, Instance, instances},
+    operator::{Client, Instance, environment, instances},
 };
 
 /// Connects to the control socket that `wanted` names or is the path of; without it, to the only one there is.
@@ -20,7 +20,7 @@ pub(super) fn path(wanted: Option<&SocketArg>) -> Result<PathBuf, Failure> {
         Some(SocketArg::Name(name)) => Some(name.as_str()),
         Some(SocketArg::Off) | None => None,
     };
-    let found = instances(&|name| std::env::var_os(name).map(PathBuf::from));
+    let found = instances(&environment);
     let instance = choose(wanted, &found).map_err(Failure::Unreachable)?;
     Ok(instance.path.clone())
 }

@@ -1,7 +1,5 @@
 //! Opening the control socket of a server or a proxy.
 
-use std::path::PathBuf;
-
 use anyhow::Context as _;
 
 use crate::{
@@ -43,8 +41,7 @@ pub(in crate::cli) fn open(
         readers: group("--control-readers", &args.control_readers)?,
     };
     let options = ControlOptions { choice, rules, hands_over };
-    let opened =
-        ControlServer::open(options, subject, process, &|name| std::env::var_os(name).map(PathBuf::from));
+    let opened = ControlServer::open(options, subject, process);
     let report = |error: &SocketError| match error {
         // Nobody has asked for one.
         SocketError::NoDirectory(_) if args.control.is_none() => tracing::info!("{error}"),
