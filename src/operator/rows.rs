@@ -1,6 +1,6 @@
 //! What the control socket lists, as plain rows: snapshots in the words of an operator.
 //!
-//! Durations are in milliseconds, bytes are counts, rates are in bytes per second. Ids are in the notation of the screens.
+//! The names of durations end with their unit, bytes are counts, rates are in bytes per second. Ids are in the notation of the screens.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -89,9 +89,9 @@ pub struct ProxyListRow {
     pub limit_up: Option<u64>,
     /// The rest of its grace period.
     pub grace_remaining_ms: Option<u64>,
-    /// Half of its connects to the target took at most so many microseconds.
+    /// The p50 of its connect latency.
     pub connect_p50_us: u64,
-    /// 99 % of its connects to the target took at most so many microseconds.
+    /// The p99 of its connect latency.
     pub connect_p99_us: u64,
     /// The time since it connected.
     pub age_ms: u64,

@@ -137,7 +137,7 @@ impl ControlServer {
                 }
                 Some(ended) = self.connections.join_next() => self.count_closed(ended),
                 () = is_draining.cancelled(), if leaves && self.socket.is_some() => {
-                    // The successor takes the name now. Who is connected stays so until the end.
+                    // The successor takes the name now. Open connections stay until the end.
                     self.socket = None;
                 }
                 _ = takeover.tick(), if self.socket.is_none() && !is_draining.is_cancelled() => {
@@ -185,8 +185,8 @@ impl ControlServer {
                 self.shared.refusals.log(|| {
                     tracing::warn!("connection to the control socket refused: {refusal} uid={uid}");
                 });
-                // At once, without a task: whoever may not connect must not keep others from it. The buffer of a new socket has
-                // room for a line; tokio would wait for the readiness of the socket first.
+                // At once, without a task: a refused client must not keep others from connecting. The buffer of a new
+                // socket has room for a line; tokio would wait for the readiness of the socket first.
                 if let Ok(mut socket) = socket.into_std() {
                     _ = socket.write(&protocol::answer(&serde_json::Value::Null, &Err(refusal)));
                 }
@@ -231,7 +231,7 @@ impl ControlServer {
         *self.open.entry(key).or_default() += 1;
         let shared = self.shared.clone();
         self.connections.spawn(async move {
-            // A panic of one client's request must not be forgotten, nor its place.
+            // A panic is reported, and its connection is no longer counted.
             let result = std::panic::AssertUnwindSafe(run).catch_unwind().await;
             if result.is_err() {
                 shared.report(EventKind::TaskPanicked { task: "control connection".to_owned() });

@@ -202,7 +202,7 @@ fn lock_name(path: &Path) -> io::Result<Option<File>> {
 fn bind(path: &Path, lock: File) -> io::Result<(Socket, OwnedName)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
-    // On Linux the file gets the mode of the socket. Where that fails, nobody can connect before the mode is set below.
+    // On Linux the file gets the mode of the socket. Where that fails, no client can connect before the mode is set below.
     let file = File::from(OwnedFd::from(socket));
     _ = file.set_permissions(Permissions::from_mode(0o600));
     let socket = Socket::from(OwnedFd::from(file));

@@ -140,7 +140,7 @@ impl WatchSource {
             append(&mut lines, self.id, line);
             count += 1;
         }
-        // Who grants one line at a time gets state and events in turn.
+        // A client that grants one line at a time gets state and events in turn.
         if credit == 1
             && std::mem::take(&mut self.was_state)
             && let Some(line) = self.next_item()

@@ -17,7 +17,7 @@ pub(in crate::cli) struct Control(Option<ControlServer>);
 /// Opens the control socket. A process without one is as well: that it cannot be created is a warning.
 ///
 /// # Errors
-/// A group does not exist: whoever relies on it would find that out too late.
+/// A group does not exist: its members would be refused, which shows only when one connects.
 pub(in crate::cli) fn open(
     args: &ControlSocketArgs,
     role: Role,
@@ -43,7 +43,7 @@ pub(in crate::cli) fn open(
     let options = ControlOptions { choice, rules, hands_over };
     let opened = ControlServer::open(options, subject, process);
     let report = |error: &SocketError| match error {
-        // Nobody has asked for one.
+        // The operator has not asked for one.
         SocketError::NoDirectory(_) if args.control.is_none() => tracing::info!("{error}"),
         error => tracing::warn!("{error}"),
     };

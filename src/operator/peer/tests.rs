@@ -7,7 +7,7 @@ fn group(gid: u32) -> Option<ControlGroup> {
 }
 
 /// A user that is neither root nor the user of the tests.
-const STRANGER: u32 = 4_000_001;
+const OTHER_USER: u32 = 4_000_001;
 
 #[test]
 fn members_of_the_groups_may_read_or_operate_and_others_nothing() {
@@ -19,7 +19,7 @@ fn members_of_the_groups_may_read_or_operate_and_others_nothing() {
         (vec![70], Some(Access::Operate)),
         (vec![71, 70], Some(Access::Operate)),
     ] {
-        let peer = Peer { uid: STRANGER, pid: Some(1), groups };
+        let peer = Peer { uid: OTHER_USER, pid: Some(1), groups };
         assert_eq!(peer.access(&rules), access, "{peer:?}");
         assert_eq!(peer.access(&AccessRules::default()), None, "{peer:?}");
     }

@@ -32,7 +32,7 @@ fn every_request_is_understood_as_in_its_example() {
 }
 
 #[test]
-fn a_command_is_the_same_after_the_way_over_the_socket() {
+fn a_command_survives_serialization() {
     let (stream, user): (StreamKey, UserChannelId) = ("3F9A1C:7".parse().unwrap(), "3F9A1C".parse().unwrap());
     let service: ServiceKey = "8080:blue".parse().unwrap();
     let (proxy, rate) = (ProxyId(4), Rate::new(1_234_567));

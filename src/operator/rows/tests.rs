@@ -49,7 +49,7 @@ fn every_field_and_figure_can_be_searched() {
 
 /// Programs rely on the names of fields.
 #[test]
-fn a_row_is_the_same_after_the_way_over_the_socket() {
+fn a_row_survives_serialization() {
     let text = serde_json::to_string(&row()).unwrap();
     assert!(
         text.starts_with(r#"{"key":"3F9A1C:2","number":7,"state":"open","service":"8080:default""#),
