@@ -30,8 +30,8 @@ mod watcher;
 
 pub use client::{Client, ClientError, Line, LineSource, request_line};
 pub use peer::{Access, AccessRules, ControlGroup};
-pub use place::{Instance, Variable, environment, instances, own_directory};
-pub use protocol::{ErrorCode, Greeting, MAX_REQUEST_BYTES, PROTOCOL, RequestError, RequestResult, Role};
+pub use place::{Instance, Variable, environment, instances};
+pub use protocol::{ErrorCode, Greeting, PROTOCOL, RequestError, RequestResult, Role};
 pub use request::{LimitValue, PsQuery, REQUESTS, Request, RequestInfo, WatchQuery};
 pub use rows::{ChannelRow, ProxyListRow, ServiceRow, StreamRow, TotalsRow, UserRow};
 pub use server::{ControlOptions, ControlServer};
@@ -39,5 +39,5 @@ pub use shared::{
     LinkReport, ProcessHandle, ProxyHandle, ProxyReport, ProxyServiceReport, ReloadRequest, ServerHandle,
     Subject,
 };
-pub use socket::{ControlSocket, SocketChoice, SocketError};
+pub use socket::{SocketChoice, SocketError};
 pub use stream_sort::StreamSort;

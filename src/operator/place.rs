@@ -28,7 +28,7 @@ pub fn environment(name: &str) -> Option<PathBuf> {
 
 /// Returns the directory where this process creates its control socket: that which systemd has created for the service,
 /// the usual one of root, or that of the XDG specification. `None` if there is none.
-pub fn own_directory(variable: Variable<'_>) -> Option<PathBuf> {
+pub(super) fn own_directory(variable: Variable<'_>) -> Option<PathBuf> {
     let absolute = |name| variable(name).filter(|path| path.is_absolute());
     // systemd separates several directories by colons.
     let of_service = absolute("RUNTIME_DIRECTORY")

@@ -14,7 +14,7 @@ use crate::control::CommandError;
 pub const PROTOCOL: u32 = 1;
 
 /// The longest request in bytes. The longest that makes sense has a filter of some hundred characters.
-pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
+pub(super) const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
 /// The first line, which the process with the socket sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -106,7 +106,7 @@ impl Drop for OwnedName {
 
 /// A control socket that accepts connections. Dropping it removes the file.
 #[derive(Debug)]
-pub struct ControlSocket {
+pub(super) struct ControlSocket {
     /// Accepts connections.
     pub(super) listener: UnixListener,
     /// Keeps the name.
@@ -117,7 +117,7 @@ pub struct ControlSocket {
 
 impl ControlSocket {
     /// Returns the path of the socket.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.name.path
     }
 
@@ -126,7 +126,7 @@ impl ControlSocket {
     ///
     /// # Errors
     /// [`SocketError`]
-    pub fn create(
+    pub(super) fn create(
         choice: &SocketChoice,
         rules: &AccessRules,
         variable: Variable<'_>,
