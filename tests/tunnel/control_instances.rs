@@ -99,20 +99,7 @@ async fn a_successor_takes_the_name_over() {
     let directory = RuntimeDirectory::new("handover");
     let (mut old, addr) = directory.server(&["--reuse-port"]).await;
     let path = directory.socket("server");
-    let addr = addr.to_string();
-    let args = [
-        "server",
-        "--listen",
-        &addr,
-        "--bind",
-        "127.0.0.1",
-        "--no-tui",
-        "--token",
-        TOKEN,
-        "--plain",
-        "--reuse-port",
-    ];
-    let mut new = directory.underpass(&args);
+    let mut new = directory.server_at(&addr.to_string(), &["--reuse-port"]);
     new.line("which this one takes over").await;
     new.listens().await;
     let (mut client, greeting) = RawClient::connect(&path).await;

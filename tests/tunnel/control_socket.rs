@@ -41,20 +41,16 @@ impl RuntimeDirectory {
 
     /// Starts a server with a control socket in this directory. Returns it and the address of its tunnel port.
     pub(crate) async fn server(&self, more: &[&str]) -> (Process, SocketAddr) {
-        let args = [
-            "server",
-            "--listen",
-            "127.0.0.1:0",
-            "--bind",
-            "127.0.0.1",
-            "--no-tui",
-            "--token",
-            TOKEN,
-            "--plain",
-        ];
-        let mut server = self.underpass(&[&args[..], more].concat());
+        let mut server = self.server_at("127.0.0.1:0", more);
         let addr = server.listens().await;
         (server, addr)
+    }
+
+    /// Starts a server with a control socket in this directory, and its tunnel port at `listen`.
+    pub(crate) fn server_at(&self, listen: &str, more: &[&str]) -> Process {
+        let args =
+            ["server", "--listen", listen, "--bind", "127.0.0.1", "--no-tui", "--token", TOKEN, "--plain"];
+        self.underpass(&[&args[..], more].concat())
     }
 
     /// Runs underpass with this runtime directory.
@@ -109,10 +105,16 @@ impl RawClient {
         self.writer.write_all(format!("{line}\n").as_bytes()).await.unwrap();
     }
 
-    /// Returns the next line; `None` at the end of the connection.
-    pub(crate) async fn line(&mut self) -> Option<Value> {
+    /// Returns the text of the next line; `None` at the end of the connection.
+    pub(crate) async fn text(&mut self) -> Option<String> {
         let mut line = String::new();
         soon("a line", self.reader.read_line(&mut line)).await.ok().filter(|read| *read > 0)?;
+        Some(line)
+    }
+
+    /// Returns the next line; `None` at the end of the connection.
+    pub(crate) async fn line(&mut self) -> Option<Value> {
+        let line = self.text().await?;
         Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
     }
 

@@ -3,15 +3,11 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{
-        UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
-};
 
-use crate::{control_socket::World, support::soon};
+use crate::{
+    control_socket::{RawClient, World},
+    support::soon,
+};
 use underpass::{
     feed::{Decoded, Decoder, Item, Line},
     telemetry::Snapshot,
@@ -19,34 +15,23 @@ use underpass::{
 
 /// A client that watches.
 struct Watching {
-    reader: BufReader<OwnedReadHalf>,
-    writer: OwnedWriteHalf,
+    client: RawClient,
     decoder: Decoder,
 }
 
 impl Watching {
     async fn start(world: &World, request: serde_json::Value) -> Self {
-        let socket = UnixStream::connect(world.directory.socket("server")).await.unwrap();
-        let (reader, writer) = socket.into_split();
-        let mut watching = Self { reader: BufReader::new(reader), writer, decoder: Decoder::default() };
-        let greeting = watching.text().await;
-        assert!(greeting.contains("\"underpass\""), "{greeting}");
+        let mut watching = Self { client: world.client().await, decoder: Decoder::default() };
         watching.send(request).await;
         watching
     }
 
     async fn send(&mut self, request: serde_json::Value) {
-        self.writer.write_all(format!("{request}\n").as_bytes()).await.unwrap();
-    }
-
-    async fn text(&mut self) -> String {
-        let mut line = String::new();
-        soon("a line", self.reader.read_line(&mut line)).await.unwrap();
-        line
+        self.client.send(&request.to_string()).await;
     }
 
     async fn line(&mut self) -> Line {
-        let text = self.text().await;
+        let text = self.client.text().await.unwrap();
         Line::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
