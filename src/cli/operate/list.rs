@@ -5,19 +5,19 @@ use std::{
     time::Duration,
 };
 
-use rustix::termios::tcgetwinsize;
+use rustix::termios::{Winsize, tcgetwinsize};
 use serde_json::Value;
 
 use super::{
     Failure, RATE_INTERVAL_MS, other_lists,
-    table::{Heading, bytes, figure, lay_out, limits, or_dash, text, without_default_group},
+    table::{Column, bytes, figure, limits, or_dash, table, text, without_default_group},
 };
 use crate::{
     cli::{
         args::operate::{ListKind, StreamListArgs},
         output,
     },
-    ids::{clean, format_bytes},
+    ids::format_bytes,
     operator::{Client, PsQuery, Request, StreamRow, TotalsRow},
     tui::format,
 };
@@ -26,29 +26,26 @@ use crate::{
 const DEFAULT_COLUMNS: &str =
     "stream,state,service,proxy,address,content,priority,limit,up,down,up-bytes,down-bytes,progress,age";
 
-/// The longest text in a cell, in characters, where the width of the output is unknown.
-const MAX_CELL_CHARS: usize = 200;
-
 /// A column of streams, and its name among the cockpit's settings.
-type StreamColumn = (&'static str, Heading, fn(&StreamRow) -> String);
+type StreamColumn = (&'static str, Column<StreamRow>);
 
 /// All columns of streams.
 const COLUMNS: [StreamColumn; 15] = [
-    ("stream", text("STREAM"), |row| row.key.clone()),
-    ("state", text("STATE"), |row| row.state.clone()),
-    ("service", text("SERVICE"), |row| without_default_group(&row.service)),
-    ("proxy", text("PROXY"), proxy),
-    ("channel", text("CHANNEL"), |row| or_dash(row.channel.as_deref())),
-    ("address", text("USER ADDRESS"), |row| row.address.clone()),
-    ("content", text("CONTENT"), |row| or_dash(row.content.as_deref())),
-    ("priority", text("PRIO"), |row| row.priority.clone()),
-    ("limit", text("LIMIT"), |row| limits(row.limit_down, row.limit_up)),
-    ("up", figure("UP/s"), |row| bytes(row.up_rate)),
-    ("down", figure("DOWN/s"), |row| bytes(row.down_rate)),
-    ("up-bytes", figure("UP"), |row| format_bytes(row.up)),
-    ("down-bytes", figure("DOWN"), |row| format_bytes(row.down)),
-    ("progress", figure("PROGRESS"), progress),
-    ("age", figure("AGE"), |row| format::age(Duration::from_millis(row.age_ms))),
+    ("stream", (text("STREAM"), |row| row.key.clone())),
+    ("state", (text("STATE"), |row| row.state.clone())),
+    ("service", (text("SERVICE"), |row| without_default_group(&row.service))),
+    ("proxy", (text("PROXY"), proxy)),
+    ("channel", (text("CHANNEL"), |row| or_dash(row.channel.as_deref()))),
+    ("address", (text("USER ADDRESS"), |row| row.address.clone())),
+    ("content", (text("CONTENT"), |row| or_dash(row.content.as_deref()))),
+    ("priority", (text("PRIO"), |row| row.priority.clone())),
+    ("limit", (text("LIMIT"), |row| limits(row.limit_down, row.limit_up))),
+    ("up", (figure("UP/s"), |row| bytes(row.up_rate))),
+    ("down", (figure("DOWN/s"), |row| bytes(row.down_rate))),
+    ("up-bytes", (figure("UP"), |row| format_bytes(row.up))),
+    ("down-bytes", (figure("DOWN"), |row| format_bytes(row.down))),
+    ("progress", (figure("PROGRESS"), progress)),
+    ("age", (figure("AGE"), |row| format::age(Duration::from_millis(row.age_ms)))),
 ];
 
 /// Lists once, or again and again. Returns the exit status.
@@ -138,10 +135,8 @@ async fn streams(
         return Ok((rows.iter().map(Value::to_string).collect(), summary));
     }
     let rows: Vec<StreamRow> = serde_json::from_value(answer["streams"].take())?;
-    let cells =
-        |row: &StreamRow| columns.iter().map(|(_, _, cell)| clean(&cell(row), MAX_CELL_CHARS)).collect();
-    let headings: Vec<Heading> = columns.iter().map(|(_, heading, _)| *heading).collect();
-    Ok((lay_out(&headings, &rows.iter().map(cells).collect::<Vec<_>>(), width), summary))
+    let columns: Vec<Column<StreamRow>> = columns.iter().map(|(_, column)| *column).collect();
+    Ok((table(&columns, &rows, width), summary))
 }
 
 /// Returns the columns that were chosen.
@@ -178,15 +173,20 @@ fn print(lines: &[String], is_refreshed: bool, height: Option<usize>) -> Result<
     output::try_print(text).map_err(Failure::Output)
 }
 
+/// Returns the size of the terminal; `None` if the output is none.
+fn terminal_size() -> Option<Winsize> {
+    stdout().is_terminal().then(|| tcgetwinsize(stdout()).ok()).flatten()
+}
+
 /// Returns the width of the terminal; `None` if the output is none.
 fn width() -> Option<usize> {
-    let size = stdout().is_terminal().then(|| tcgetwinsize(stdout()).ok()).flatten()?;
+    let size = terminal_size()?;
     Some(usize::from(size.ws_col)).filter(|width| *width > 0)
 }
 
 /// Returns how many lines fit the terminal beside the one where the cursor is; `None` if the output is none.
 fn height() -> Option<usize> {
-    let size = stdout().is_terminal().then(|| tcgetwinsize(stdout()).ok()).flatten()?;
+    let size = terminal_size()?;
     Some(usize::from(size.ws_row).saturating_sub(1)).filter(|height| *height > 0)
 }
 

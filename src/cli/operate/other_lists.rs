@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     Failure,
-    table::{Heading, bytes, figure, lay_out, limits, or_dash, text, without_default_group},
+    table::{self, Column, MAX_CELL_CHARS, bytes, figure, limits, or_dash, text, without_default_group},
 };
 use crate::{
     cli::args::operate::ListKind,
@@ -16,14 +16,8 @@ use crate::{
     tui::format,
 };
 
-/// The longest text in a cell, in characters.
-const MAX_CELL_CHARS: usize = 200;
-
-/// The columns of a table, and what their cells say of a row.
-type Columns<T> = [(Heading, fn(&T) -> String)];
-
 /// The columns of proxies.
-const PROXIES: &Columns<ProxyListRow> = &[
+const PROXIES: &[Column<ProxyListRow>] = &[
     (text("PROXY"), |row| row.proxy.clone()),
     (text("NAME"), |row| or_dash(Some(&row.name))),
     (text("STATE"), |row| row.state.clone()),
@@ -43,7 +37,7 @@ const PROXIES: &Columns<ProxyListRow> = &[
 ];
 
 /// The columns of channels.
-const CHANNELS: &Columns<ChannelRow> = &[
+const CHANNELS: &[Column<ChannelRow>] = &[
     (text("CHANNEL"), |row| row.channel.clone()),
     (text("PROXY"), |row| or_dash(Some(&row.proxy_name))),
     (text("STATE"), |row| row.state.clone()),
@@ -59,7 +53,7 @@ const CHANNELS: &Columns<ChannelRow> = &[
 ];
 
 /// The columns of services.
-const SERVICES: &Columns<ServiceRow> = &[
+const SERVICES: &[Column<ServiceRow>] = &[
     (text("SERVICE"), |row| without_default_group(&row.service)),
     (text("POLICY"), |row| row.policy.clone()),
     (figure("PROXIES"), |row| row.proxies.to_string()),
@@ -71,7 +65,7 @@ const SERVICES: &Columns<ServiceRow> = &[
 ];
 
 /// The columns of users.
-const USERS: &Columns<UserRow> = &[
+const USERS: &[Column<UserRow>] = &[
     (text("USER"), |row| row.user.clone()),
     (text("ADDRESS"), |row| row.address.clone()),
     (text("SERVICE"), |row| without_default_group(&row.service)),
@@ -120,14 +114,12 @@ pub(super) async fn lines(
 
 /// Lays out a table of rows.
 fn table<T: DeserializeOwned>(
-    columns: &Columns<T>,
+    columns: &[Column<T>],
     rows: Vec<Value>,
     width: Option<usize>,
 ) -> Result<Vec<String>, Failure> {
     let rows: Vec<T> = serde_json::from_value(Value::Array(rows))?;
-    let headings: Vec<Heading> = columns.iter().map(|(heading, _)| *heading).collect();
-    let cells = |row: &T| columns.iter().map(|(_, cell)| clean(&cell(row), MAX_CELL_CHARS)).collect();
-    Ok(lay_out(&headings, &rows.iter().map(cells).collect::<Vec<_>>(), width))
+    Ok(table::table(columns, &rows, width))
 }
 
 /// Returns a row without a table: a line for each of its fields.

@@ -3,27 +3,40 @@
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
-    ids::format_bytes,
+    ids::{clean, format_bytes},
     tui::format::{fit, fit_right, truncate},
 };
 
-/// A column of a table.
+/// The longest text in a cell, in characters, where the width of the output is unknown.
+pub(super) const MAX_CELL_CHARS: usize = 200;
+
+/// The heading of a column.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Heading {
-    /// The heading.
+    /// The text.
     pub(super) text: &'static str,
     /// Whether its cells are figures, which are aligned to the right.
     pub(super) is_figure: bool,
 }
 
-/// Creates a column for text.
+/// A column: its heading, and what its cells say of a row.
+pub(super) type Column<T> = (Heading, fn(&T) -> String);
+
+/// Creates the heading of a column for text.
 pub(super) const fn text(text: &'static str) -> Heading {
     Heading { text, is_figure: false }
 }
 
-/// Creates a column for figures.
+/// Creates the heading of a column for figures.
 pub(super) const fn figure(text: &'static str) -> Heading {
     Heading { text, is_figure: true }
+}
+
+/// Lays out a table of rows. Lines are cut at `width` cells, where it is known.
+pub(super) fn table<T>(columns: &[Column<T>], rows: &[T], width: Option<usize>) -> Vec<String> {
+    let headings: Vec<Heading> = columns.iter().map(|(heading, _)| *heading).collect();
+    let cells = |row: &T| columns.iter().map(|(_, cell)| clean(&cell(row), MAX_CELL_CHARS)).collect();
+    lay_out(&headings, &rows.iter().map(cells).collect::<Vec<_>>(), width)
 }
 
 /// Lays a table out. Lines are cut at `width` cells, where it is known.

@@ -1,6 +1,6 @@
 //! Columns and their order are chosen by the names of the cockpit.
 
-use super::*;
+use super::{super::table::lay_out, *};
 
 fn list(columns: Option<&str>) -> StreamListArgs {
     StreamListArgs {
