@@ -25,7 +25,7 @@ pub use byte_size::{ByteSize, format_bytes, parse_bytes};
 pub use error::IdError;
 pub(crate) use hex::{decode_hex, encode_hex};
 pub use keys::{ChannelId, Group, ProxyId, ServiceKey, StreamId, StreamKey, UserChannelId, is_plain_name};
-pub(crate) use near_miss::near_miss;
+pub(crate) use near_miss::{near_miss, near_miss_hint};
 pub use networks::{Network, NetworkError, NetworkRefusal, NetworkSet, UserNetworks};
 pub use next_free::next_free_id;
 pub use operator::Operator;

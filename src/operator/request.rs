@@ -12,7 +12,7 @@ use crate::{
     feed::Interest,
     ids::{
         AddressBlock, Direction, Network, Policy, Priority, ProxyId, Rate, ServiceKey, StreamKey,
-        UserChannelId, near_miss,
+        UserChannelId, near_miss_hint,
     },
 };
 
@@ -294,8 +294,7 @@ fn parse_fields(
         )));
     };
     let Some(info) = REQUESTS.iter().find(|info| info.name == name) else {
-        let near = near_miss(name, REQUESTS.iter().map(|info| info.name));
-        let hint = near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default();
+        let hint = near_miss_hint(name, REQUESTS.iter().map(|info| info.name));
         let known: Vec<_> = REQUESTS.iter().map(|info| info.name).collect();
         // A client chose the name; it is not repeated in full.
         let name: String = name.chars().take(40).collect();

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     control::{SORT_KEYS, StreamFilter, parse_limits, parse_policy, parse_weight},
-    ids::{IdError, NetworkError, near_miss},
+    ids::{IdError, NetworkError, near_miss_hint},
     telemetry::Notable,
 };
 
@@ -139,8 +139,7 @@ pub(crate) fn parse(keymap: &Keymap, context: InputContext, line: &str) -> Resul
                 if let Some(screens) = keymap.screens_with_command(name) {
                     return Err(format!("{name} has no effect here; it works on: {screens}"));
                 }
-                let near = near_miss(name, names(keymap, context));
-                let hint = near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default();
+                let hint = near_miss_hint(name, names(keymap, context));
                 Err(format!("unknown command «{name}»{hint}"))
             }
         },

@@ -10,7 +10,7 @@ use super::{
     terminal::Key,
     theme::Theme,
 };
-use crate::ids::near_miss;
+use crate::ids::near_miss_hint;
 
 /// The default of [`RawSettings::refresh`].
 const DEFAULT_REFRESH: Duration = Duration::from_millis(100);
@@ -142,8 +142,7 @@ fn parse_keymap(bindings: &[(String, String)]) -> Result<Keymap, SettingsError> 
 
 /// Returns the error for a name that is none of `known`, with the nearest known name.
 fn unknown(kind: &str, name: &str, known: &[&str]) -> SettingsError {
-    let near = near_miss(name, known);
-    let hint = near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default();
+    let hint = near_miss_hint(name, known);
     SettingsError(format!("unknown {kind} «{name}»{hint} (known: {})", known.join(", ")))
 }
 

@@ -15,7 +15,7 @@ use super::{
     labels::Role,
     terminal::{Key, KeyCode},
 };
-use crate::{control::Capabilities, ids::near_miss};
+use crate::{control::Capabilities, ids::near_miss_hint};
 
 pub(crate) use context::InputContext;
 pub(crate) use key_names::parse_key;
@@ -224,10 +224,8 @@ impl Keymap {
     pub(crate) fn rebind(&mut self, name: &str, keys: &[Key], shown: &str) -> Result<(), String> {
         let is_named = |entry: &KeymapEntry| entry.binding.name == name;
         if !self.entries.iter().any(is_named) {
-            return Err(match near_miss(name, self.entries.iter().map(|e| e.binding.name)) {
-                Some(near) => format!("unknown action «{name}»; did you mean «{near}»?"),
-                None => format!("unknown action «{name}»"),
-            });
+            let hint = near_miss_hint(name, self.entries.iter().map(|e| e.binding.name));
+            return Err(format!("unknown action «{name}»{hint}"));
         }
         let contexts: Vec<InputContext> =
             self.entries.iter().filter(|e| is_named(e)).map(|e| e.binding.context).collect();
