@@ -20,6 +20,7 @@ use crate::{
     support::{
         Running,
         binary::{BinaryChannel, hello},
+        client::is_refused,
         process::{Process, Signal, TOKEN},
         soon,
         target::LOOPBACK,
@@ -138,8 +139,7 @@ async fn a_user_beyond_the_limit_is_refused_and_the_next_is_served() {
         soon("an echo", user.read_exact(&mut [0])).await.unwrap();
         users.push(user);
     }
-    let mut fourth = TcpStream::connect(server.public).await.unwrap();
-    assert_eq!(rest(&mut fourth).await, (vec![], Err(io::ErrorKind::ConnectionReset)));
+    is_refused(server.public).await;
     let refused = |event: &EventKind| matches!(event, EventKind::UserRejected { .. });
     server.tunnel.event("a user that is refused", refused).await;
     drop(users.pop());

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::Write,
+    io::{ErrorKind, Write},
     net::SocketAddr,
     process::{Output, Stdio},
     sync::{LazyLock, Mutex},
@@ -150,6 +150,13 @@ pub async fn is_reset(download: Download) {
 /// [`is_reset`] with another timeout.
 pub async fn is_reset_within(limit: Duration, download: Download) {
     was_reset(&download.end_within(limit, "the user's download ends").await.unwrap_err());
+}
+
+/// Connects a user and asserts that its connection is reset before it receives a byte. The RST can arrive before
+/// connect(2) returns.
+pub async fn is_refused(public: SocketAddr) {
+    let refused = async { TcpStream::connect(public).await?.read(&mut [0]).await };
+    assert_eq!(super::soon("a reset", refused).await.map_err(|e| e.kind()), Err(ErrorKind::ConnectionReset));
 }
 
 /// Asserts that a [`fetch`] failed with a reset. Curl's exit status is 56 then, or 7 if the RST arrived before curl first

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use crate::support::{
     binary::{BinaryChannel, hello},
-    client::{Fetched, download},
+    client::{Fetched, download, is_refused},
     soon,
     target::{self, LOOPBACK, free_ports},
     tunnel::{RunningProxy, Tunnel},
@@ -142,8 +142,7 @@ async fn services_are_added_and_removed_while_downloads_run() {
         })
         .await;
     // The port is open, as after the end of its last proxy, and no proxy serves it.
-    let mut user = TcpStream::connect(removed).await.unwrap();
-    assert!(soon("the end", user.read(&mut [0])).await.is_err(), "a new user of a removed service is reset");
+    is_refused(removed).await;
     tunnel.until("the downloads run alone", |snapshot| snapshot.totals.streams_open == 2).await;
 
     // A service that returns is served again.

@@ -12,12 +12,12 @@ use std::{
 
 use crate::support::{
     binary::{BinaryChannel, add_proxy, hello},
-    client::{download, fetch, is_reset},
-    soon, target,
+    client::{download, fetch, is_refused, is_reset},
+    target,
     text::{FieldCount, TextChannel},
     tunnel::{RunningProxy, Tunnel},
 };
-use tokio::{io::AsyncReadExt, net::TcpStream, task::JoinSet};
+use tokio::task::JoinSet;
 use underpass::{
     cli::demo::DemoFile,
     config::{ChannelCount, ProxyConfig, ProxyEntries, ProxyFormat, ServerConfig},
@@ -144,8 +144,7 @@ async fn an_entry_limits_proxies_channels_and_streams() {
     let public = tunnel.proxy_with(config).await;
     let held = download(public, ENDLESS);
     tunnel.flowing(1).await;
-    let mut beyond = TcpStream::connect(public).await.unwrap();
-    assert!(soon("a reset", beyond.read(&mut [0])).await.is_err());
+    is_refused(public).await;
     event(&tunnel, "«alice» has its maximum of 1 streams (key `streams`").await;
     let stream = tunnel.telemetry.snapshot().streams[0].info.key;
     tunnel.order(Command::KillStream(stream)).await.unwrap();
