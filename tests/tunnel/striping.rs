@@ -79,13 +79,13 @@ fn is_strict() -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_download_uses_both_channels() {
-    let file = DemoFile { seed: 1, size: 25_000_000 };
+    let file = DemoFile { seed: 1, size: 10_000_000 };
     let least = if is_strict() { 1.8 } else { 1.5 };
     let enough = |&[two, pinned]: &[f64; 2]| two >= least && pinned < 1.1;
     let round = async || {
         let (one, two) =
-            (download_seconds(file, &[100], true).await, download_seconds(file, &[100, 100], true).await);
-        [one / two, one / download_seconds(file, &[100, 100], false).await]
+            (download_seconds(file, &[40], true).await, download_seconds(file, &[40, 40], true).await);
+        [one / two, one / download_seconds(file, &[40, 40], false).await]
     };
     let ratios = measure_ratios(round, enough).await;
     println!("two channels carry {:.2} times what one does, {:.2} times if pinned", ratios[0], ratios[1]);
@@ -94,14 +94,14 @@ async fn one_download_uses_both_channels() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_channel_does_not_slow_a_fast_one_down() {
-    let file = DemoFile { seed: 2, size: 25_000_000 };
+    let file = DemoFile { seed: 2, size: 10_000_000 };
     let least = if is_strict() { 1.0 } else { 0.7 };
     let enough = |ratios: &[f64; 2]| ratios.iter().all(|&ratio| ratio >= least);
     let round = async || {
-        let alone = download_seconds(file, &[100], true).await;
+        let alone = download_seconds(file, &[40], true).await;
         [
-            alone / download_seconds(file, &[100, 10], true).await,
-            alone / download_seconds(file, &[10, 100], true).await,
+            alone / download_seconds(file, &[40, 4], true).await,
+            alone / download_seconds(file, &[4, 40], true).await,
         ]
     };
     let ratios = measure_ratios(round, enough).await;
