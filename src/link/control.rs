@@ -26,7 +26,16 @@ impl Stream {
 
     /// Has the bytes of a stream that the peer opened counted from now on.
     pub fn count(&self, served: Arc<ServedStream>) {
+        let is_shown = served.shown().is_some();
         self.endpoint().shared().set_served(served);
+        if is_shown {
+            // The server has chosen the channel before.
+            self.link().with(|state| {
+                if let Some(channel) = state.mux.primary_channel(self.number()) {
+                    state.show_channel(self.number(), channel);
+                }
+            });
+        }
     }
 }
 

@@ -147,7 +147,7 @@ pub struct Driver {
     /// pings.
     knows_acks: bool,
     /// Counts the channel of a proxy until the driver is dropped.
-    _registration: Option<ServedChannel>,
+    registration: Option<ServedChannel>,
     /// The RTT for which the kernel's retransmission timeout was bounded last; zero before the first time.
     bounded_rtt: Duration,
 }
@@ -170,6 +170,7 @@ impl Drop for Driver {
         if let Some(stats) = self.io.shared().stats() {
             stats.set_health_source(None);
         }
+        self.registration.iter().for_each(|channel| channel.set_reason(self.io.shared().end_reason()));
         self.link.remove_channel(self.io.shared().id());
         if !thread::panicking() {
             self.io.socket().announce_end();
@@ -207,7 +208,7 @@ impl Driver {
             buffer: read_ahead,
             ack_progress,
             knows_acks,
-            _registration: registration,
+            registration,
             bounded_rtt: Duration::ZERO,
         })
     }

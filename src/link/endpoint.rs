@@ -34,7 +34,7 @@ use crate::{
     inspect::StreamInspector,
     mux::{DataEnd, MemoryBudget, PROVEN_READ_BYTES},
     net::{SendQueue, advance, try_write, write_vectored_once},
-    telemetry::{Bottleneck, StreamPhase, StreamStats},
+    telemetry::{Bottleneck, StreamStats},
     wire::{ResetCode, UserAddresses},
 };
 
@@ -146,7 +146,7 @@ impl Endpoint {
             (Some(stats), None) => _ = stats.record_user_end(),
             (None, _) => {}
         }
-        self.shared.set_phase(StreamPhase::UserDone);
+        self.shared.local_socket_ended();
     }
 
     /// Records whether the transfer is complete within which the stream has ended. Called once all data is delivered.
@@ -293,7 +293,7 @@ impl Endpoint {
         if delivery.end == Some(DataEnd::Fin) && !delivery.is_end_delivered {
             delivery.is_end_delivered = true;
             // Before the FIN: a user whose own FIN answers it has not closed first.
-            self.shared.set_phase(StreamPhase::TargetDone);
+            self.shared.peer_ended();
             if let Err(error) = SockRef::from(&*socket).shutdown(Shutdown::Write) {
                 delivery.error = Some(error);
                 return true;

@@ -287,7 +287,7 @@ impl LinkState {
         self.pending_notifications.push_back(AttachmentChange::Detached(until));
         for endpoint in self.endpoints.values() {
             endpoint.shared().send_bottleneck().channel_lost(now);
-            endpoint.shared().stats().into_iter().for_each(|stats| stats.set_channel(None));
+            endpoint.shared().shown().into_iter().for_each(|stats| stats.set_channel(None));
         }
     }
 
@@ -477,8 +477,8 @@ impl LinkState {
     }
 
     /// Stores in the telemetry counters of a stream which channel is its primary channel now.
-    fn show_channel(&self, stream: u32, channel: u16) {
-        let endpoint = self.endpoints.get(&stream).and_then(|endpoint| endpoint.shared().stats());
+    pub(super) fn show_channel(&self, stream: u32, channel: u16) {
+        let endpoint = self.endpoints.get(&stream).and_then(|endpoint| endpoint.shared().shown());
         let channel = self.channels.get(&channel).and_then(|channel| channel.shared().stats());
         if let (Some(stats), Some(channel)) = (endpoint, channel) {
             stats.set_channel(Some(channel.clone()));

@@ -88,6 +88,21 @@ impl StreamShared {
         self.served.get()
     }
 
+    /// Returns the counters of the stream that operators see, whichever side has opened it; `None` where nothing counts it.
+    pub(super) fn shown(&self) -> Option<&Arc<StreamStats>> {
+        self.stats.as_ref().or_else(|| self.served.get()?.shown())
+    }
+
+    /// Shows that the local socket has sent its FIN: the user's on the server, the target's on the proxy.
+    pub(super) fn local_socket_ended(&self) {
+        self.set_phase(StreamPhase::UserDone, StreamPhase::TargetDone);
+    }
+
+    /// Shows that the local socket has got the FIN of the other side.
+    pub(super) fn peer_ended(&self) {
+        self.set_phase(StreamPhase::TargetDone, StreamPhase::UserDone);
+    }
+
     /// Returns the latency timer, with the counters that its measurements belong to.
     fn latency(&self) -> Option<(&LatencyTimer, &StreamStats)> {
         Some((self.latency.as_ref()?, self.stats.as_deref()?))
@@ -99,10 +114,13 @@ impl StreamShared {
         self.stats.is_some()
     }
 
-    /// Sets the phase of the stream that telemetry shows. Does nothing for a stream without counters.
-    pub(super) fn set_phase(&self, phase: StreamPhase) {
-        if let Some(stats) = &self.stats {
-            stats.set_phase(phase);
+    /// Sets the phase of the stream that telemetry shows: another one for a stream that the peer opened. Does nothing for a
+    /// stream without counters.
+    fn set_phase(&self, own: StreamPhase, of_peer: StreamPhase) {
+        match (&self.stats, self.served.get().and_then(|served| served.shown())) {
+            (Some(stats), _) => stats.set_phase(own),
+            (None, Some(shown)) => shown.set_phase(of_peer),
+            (None, None) => {}
         }
     }
 
@@ -136,7 +154,7 @@ impl StreamShared {
         if let Some((latency, stats)) = self.latency() {
             latency.record_connected(stats);
         }
-        self.set_phase(StreamPhase::Open);
+        self.set_phase(StreamPhase::Open, StreamPhase::Open);
     }
 
     /// Returns whether the peer has accepted the stream.

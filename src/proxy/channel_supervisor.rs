@@ -14,13 +14,14 @@ use super::{
     channel_dialer::{ChannelDialer, ResumptionTicket},
     channel_target::ChannelTarget,
     error::ServerLinkError,
+    observer::LinkObserver,
     server_link::GoAwayState,
     serving_board::ServingBoard,
 };
 use crate::{
     link::{Driver, Link, NewChannel},
     net::Negotiation,
-    telemetry::{DisconnectReason, ServedStats},
+    telemetry::{ChannelFormat, DisconnectReason, ServedChannel, ServedStats},
     wire::{HelloMode, Welcome},
 };
 
@@ -61,6 +62,8 @@ pub(super) struct ChannelSupervisor {
     resume_lock: RwLock<()>,
     /// Counts the channels for the metrics; `None` for a proxy without.
     stats: Option<Arc<ServedStats>>,
+    /// Shows operators the channels; `None` for a proxy without a control socket.
+    observer: Option<LinkObserver>,
 }
 
 impl ChannelSupervisor {
@@ -75,12 +78,13 @@ impl ChannelSupervisor {
         welcome: &Welcome,
     ) -> Self {
         let ticket = Mutex::new(ResumptionTicket::from(welcome));
-        Self { dialer, link, target, go_away, board, ticket, resume_lock: RwLock::default(), stats: None }
+        let resume_lock = RwLock::default();
+        Self { dialer, link, target, go_away, board, ticket, resume_lock, stats: None, observer: None }
     }
 
-    /// Counts the channels in `stats`.
-    pub(super) fn counting(self, stats: Option<Arc<ServedStats>>) -> Self {
-        Self { stats, ..self }
+    /// Counts the channels in `stats`, and shows them to `observer`.
+    pub(super) fn counting(self, stats: Option<Arc<ServedStats>>, observer: Option<LinkObserver>) -> Self {
+        Self { stats, observer, ..self }
     }
 
     /// Returns the link whose channels are kept established.
@@ -267,11 +271,13 @@ impl ChannelSupervisor {
         let rtt = negotiation.rtt();
         let (socket, read_ahead, codec) = negotiation.into_parts();
         let id = welcome.channel;
-        let addr = socket.addresses().map(|(_, server)| server);
-        let counted = self.stats.as_ref().zip(addr.ok()).map(|(stats, addr)| stats.channel_opened(id, addr));
-        let stats = counted.as_ref().map(|channel| channel.stats().clone());
-        let channel =
-            NewChannel { id, socket, rtt, read_ahead, codec, text: None, stats, registration: counted };
+        let registration = socket.addresses().ok().and_then(|(_, addr)| {
+            let observer = self.observer.as_ref();
+            let shown = observer.map(|observer| observer.channel_opened(id, addr, ChannelFormat::Binary));
+            ServedChannel::open(self.stats.as_ref(), shown, id, addr)
+        });
+        let stats = registration.as_ref().map(|channel| channel.stats().clone());
+        let channel = NewChannel { id, socket, rtt, read_ahead, codec, text: None, stats, registration };
         Driver::attach(&self.link, channel)
     }
 

@@ -11,6 +11,7 @@ use super::{
     error::ProxyError,
     link_connector::LinkConnector,
     loop_detector::LoopDetector,
+    observer::Observer,
     open_streams::OpenStreams,
     server_session::ServerSession,
     service_list::{ServiceChanges, ServiceList},
@@ -19,6 +20,7 @@ use super::{
 };
 use crate::{
     config::{ProxyConfig, ServiceConfig, ServicesError},
+    ids::{StreamKey, UserChannelId},
     mux::MemoryBudget,
     net::Connector,
     runtime::{Tasks, Workers},
@@ -38,7 +40,7 @@ const MAX_REFUSED_STREAMS: usize = 64;
 pub struct Proxy {
     /// What all links have in common.
     shared: SharedParts,
-    /// What the proxy counts, for its metrics. It has no cockpit.
+    /// What the proxy counts, for its metrics and its operators.
     telemetry: Arc<Telemetry>,
     /// The services that the proxy is to serve.
     lists: watch::Sender<ServiceList>,
@@ -53,7 +55,7 @@ pub struct Proxy {
 impl Proxy {
     /// Creates a proxy that is not connected yet.
     pub fn new(config: ProxyConfig, token: Token, workers: Workers) -> Self {
-        let telemetry = Telemetry::new();
+        let telemetry = Telemetry::of_proxy();
         let memory = MemoryBudget::new(config.memory_budget, config.max_streams + MAX_REFUSED_STREAMS);
         telemetry.set_memory_source(Arc::new(memory.clone()));
         let lists = watch::Sender::new(ServiceList::new(config.services.clone()));
@@ -64,6 +66,7 @@ impl Proxy {
             loops: Arc::new(LoopDetector::default()),
             tasks: Tasks::new(telemetry.clone(), workers),
             streams: OpenStreams::new(config.max_streams),
+            observer: None,
             memory,
             lists: lists.subscribe(),
             config: Arc::new(config),
@@ -84,6 +87,28 @@ impl Proxy {
     pub fn with_stats(mut self, stats: Arc<ServedStats>) -> Self {
         self.shared.streams.stats = Some(stats);
         self
+    }
+
+    /// Counts streams, users, links and channels in [`telemetry`](Self::telemetry), for operators, who can act on the streams.
+    #[must_use]
+    pub fn observed(mut self) -> Self {
+        self.shared.observer = Some(Arc::new(Observer::new(self.telemetry.clone())));
+        self
+    }
+
+    /// Resets the open streams with this key. Returns how many there were: none without [`observed`](Self::observed).
+    pub fn kill_stream(&self, key: StreamKey) -> usize {
+        self.shared.observer.as_ref().map_or(0, |observer| observer.kill(|stream| stream == key))
+    }
+
+    /// Resets the open streams of the users with this id. Returns how many there were.
+    pub fn kill_user(&self, user: UserChannelId) -> usize {
+        self.shared.observer.as_ref().map_or(0, |observer| observer.kill(|stream| stream.user == user))
+    }
+
+    /// Pauses or resumes the open streams with this key, in both directions. Returns how many there were.
+    pub fn set_paused(&self, key: StreamKey, is_paused: bool) -> usize {
+        self.shared.observer.as_ref().map_or(0, |observer| observer.set_paused(key, is_paused))
     }
 
     /// Returns whether a server can open streams now: a link that waits to be resumed has no channel for them.
@@ -143,6 +168,7 @@ impl Proxy {
         let tasks = &self.shared.tasks;
         let result = tokio::select! {
             error = self.keep_serving() => Err(error),
+            () = self.show_services() => unreachable!("never completes"),
             () = tasks.stopped() => Ok(()),
             () = self.draining.cancelled() => Ok(()),
         };
@@ -158,6 +184,19 @@ impl Proxy {
             tracing::warn!("tasks that have not ended after {CLEANUP_TIMEOUT:?}: {}", tasks.len());
         }
         result
+    }
+
+    /// Shows operators the services that the servers serve. Never completes.
+    async fn show_services(&self) {
+        let mut served = self.served.subscribe();
+        if let Some(observer) = &self.shared.observer {
+            // The sender lives in `self`.
+            while served.changed().await.is_ok() {
+                let served = served.borrow_and_update().clone();
+                observer.set_served(&served);
+            }
+        }
+        std::future::pending().await
     }
 
     /// Sends GOAWAY, and waits until every stream has ended or the drain timeout has expired.

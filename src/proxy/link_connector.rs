@@ -17,6 +17,7 @@ use super::{
     link_events::ServerLinkEvents,
     link_services::LinkServices,
     loop_detector::ServerPath,
+    observer::ObservedLink,
     registrar::Registrar,
     registrations::{AssignedPorts, Progress, Registrations},
     server_link::{GoAwayState, ServerLink},
@@ -29,7 +30,7 @@ use crate::{
     mux::{MuxConfig, Role},
     net::{ChannelSocket, Negotiation},
     runtime::Tasks,
-    telemetry::DisconnectReason,
+    telemetry::{ChannelFormat, DisconnectReason, ServedChannel},
     wire::{
         ResetCode, TunnelAction, TunnelMessage, Welcome,
         text::{self, FieldCount},
@@ -119,8 +120,10 @@ impl LinkConnector {
 
     /// Creates the receiver of the events of a link, with its services, of which none is registered yet. `features` are those
     /// in force.
-    fn events(&self, features: u32, socket: &ChannelSocket) -> Arc<ServerLinkEvents> {
+    fn events(&self, features: u32, socket: &ChannelSocket) -> (Arc<ServerLinkEvents>, Option<ObservedLink>) {
         let shared = &self.shared;
+        let observed = shared.observer.as_ref().zip(socket.addresses().ok());
+        let observed = observed.map(|(observer, (_, addr))| observer.link_opened(self.board.server(), addr));
         if let Ok((local, server)) = socket.addresses() {
             shared.loops.set_path(self.server, ServerPath { local: local.ip(), server: server.ip() });
         }
@@ -128,14 +131,28 @@ impl LinkConnector {
         let list = shared.lists.borrow().clone();
         let registrations =
             Registrations::new(shared.config.clone(), list, features, is_text, self.assigned.clone());
-        Arc::new(ServerLinkEvents {
+        let events = Arc::new(ServerLinkEvents {
             go_away: Arc::default(),
             shared: shared.clone(),
             services: Arc::new(LinkServices::new(registrations)),
             server: self.server,
             board: self.board.clone(),
             channels: Arc::new(ChannelTarget::new(shared.config.channels)),
-        })
+            observer: observed.as_ref().map(ObservedLink::observer),
+        });
+        (events, observed)
+    }
+
+    /// Shows operators the link until it has ended.
+    fn show(&self, link: &Arc<Link>, observed: Option<ObservedLink>) {
+        let Some(observed) = observed else { return };
+        let (link, tasks) = (link.clone(), self.shared.tasks.clone());
+        self.shared.tasks.spawn("observer of a link", async move {
+            tokio::select! {
+                () = link.wait_ended() => observed.end(link.last_end_reason()),
+                () = tasks.stopped() => observed.end(DisconnectReason::Shutdown),
+            }
+        });
     }
 
     /// Establishes a link of the binary format, and starts one task for each configured channel.
@@ -152,7 +169,8 @@ impl LinkConnector {
             connector: connector.clone(),
         };
         let (negotiation, welcome): (Negotiation, Welcome) = dialer.open_link(replaced).await?;
-        let events = self.events(welcome.features, negotiation.socket());
+        let (events, observed) = self.events(welcome.features, negotiation.socket());
+        let observer = events.observer.clone();
         let mux = MuxConfig {
             initial_window: welcome.first_window,
             budget: memory.clone(),
@@ -165,6 +183,7 @@ impl LinkConnector {
         let (services, go_away, target) =
             (events.services.clone(), events.go_away.clone(), events.channels.clone());
         let link = Link::new(Role::Proxy, mux, None, events);
+        self.show(&link, observed);
         let supervisor = Arc::new(
             ChannelSupervisor::new(
                 dialer,
@@ -174,7 +193,7 @@ impl LinkConnector {
                 self.board.clone(),
                 &welcome,
             )
-            .counting(self.shared.streams.stats.clone()),
+            .counting(self.shared.streams.stats.clone(), observer),
         );
         // Attached before the other tasks start, so that they find a channel and join instead of resuming.
         let first = supervisor.attach(negotiation, &welcome);
@@ -190,7 +209,8 @@ impl LinkConnector {
     async fn open_text(&self, server: &ServerEndpoint) -> Result<OpenLink, ServerLinkError> {
         let SharedParts { config, token, connector, tasks, memory, .. } = &self.shared;
         let mut negotiation = connect_to_server(connector, config, server).await?;
-        let events = self.events(0, negotiation.socket());
+        let (events, observed) = self.events(0, negotiation.socket());
+        let observer = events.observer.clone();
         let (services, go_away) = (events.services.clone(), events.go_away.clone());
         let token = TunnelMessage::control(TunnelAction::Auth, token.reveal().to_owned());
         let mut lines = BytesMut::new();
@@ -202,10 +222,14 @@ impl LinkConnector {
         // the data that waits here to be sent.
         let mux = MuxConfig { budget: memory.clone(), ..MuxConfig::default() };
         let link = Link::new(Role::Proxy, mux, Some(FieldCount::Four), events);
+        self.show(&link, observed);
         let (socket, read_ahead, codec) = negotiation.into_parts();
         let text = Some(FieldCount::Four);
-        let channel =
-            NewChannel { id: 1, socket, rtt: None, read_ahead, codec, text, stats: None, registration: None };
+        let registration = observer.zip(socket.addresses().ok()).and_then(|(observer, (_, addr))| {
+            ServedChannel::open(None, Some(observer.channel_opened(1, addr, ChannelFormat::Text)), 1, addr)
+        });
+        let stats = registration.as_ref().map(|channel| channel.stats().clone());
+        let channel = NewChannel { id: 1, socket, rtt: None, read_ahead, codec, text, stats, registration };
         // Attached before the registration starts, which needs a channel.
         if let Some(driver) = Driver::attach(&link, channel) {
             let (owned, stopping) = (link.clone(), tasks.clone());

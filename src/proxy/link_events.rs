@@ -9,6 +9,7 @@ use super::{
     channel_target::ChannelTarget,
     error::Refusal,
     link_services::LinkServices,
+    observer::LinkObserver,
     server_link::GoAwayState,
     serving_board::ServingBoard,
     shared_parts::SharedParts,
@@ -39,6 +40,8 @@ pub(super) struct ServerLinkEvents {
     pub(super) board: ServingBoard,
     /// How many channels the link should have.
     pub(super) channels: Arc<ChannelTarget>,
+    /// Shows operators the link and its streams; `None` for a proxy without a control socket.
+    pub(super) observer: Option<LinkObserver>,
 }
 
 impl ServerLinkEvents {
@@ -46,6 +49,9 @@ impl ServerLinkEvents {
     fn record_go_away(&self, code: Option<ResetCode>, reason: &str) {
         // The end of a link that another has replaced looks like the server's.
         let is_old = self.go_away.is_replacement_requested();
+        if let Some(observer) = &self.observer {
+            observer.stats().mark_closing();
+        }
         match self.go_away.record(code) {
             true if is_old => tracing::debug!("received GOAWAY on a link that is replaced: {reason}"),
             true => tracing::info!(server = self.board.label(), "received GOAWAY from the server: {reason}"),
@@ -97,6 +103,7 @@ impl LinkEvents for ServerLinkEvents {
             loops: shared.loops.clone(),
             tasks: shared.tasks.clone(),
             streams: shared.streams.clone(),
+            observer: self.observer.clone(),
         };
         let served = target::serve_stream(context, stream, open);
         let served = async move {
@@ -132,6 +139,9 @@ impl LinkEvents for ServerLinkEvents {
 
     /// Logs that all channels were lost and until when streams are kept.
     fn detached(&self, until: Instant) {
+        if let Some(observer) = &self.observer {
+            observer.stats().set_grace_deadline(Some(until));
+        }
         let grace = seconds(until.saturating_duration_since(Instant::now()));
         tracing::warn!(
             server = self.board.label(),
@@ -141,6 +151,9 @@ impl LinkEvents for ServerLinkEvents {
 
     /// Logs that the link has a channel again.
     fn resumed(&self, after: Duration) {
+        if let Some(observer) = &self.observer {
+            observer.stats().set_grace_deadline(None);
+        }
         tracing::info!(
             server = self.board.label(),
             "link to the server resumed after {after:.1?} without a channel"

@@ -28,6 +28,7 @@ mod link_connector;
 mod link_events;
 mod link_services;
 mod loop_detector;
+mod observer;
 mod open_streams;
 mod registrar;
 mod registration;

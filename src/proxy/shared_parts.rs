@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{loop_detector::LoopDetector, open_streams::OpenStreams, service_list::ServiceList};
+use super::{
+    loop_detector::LoopDetector, observer::Observer, open_streams::OpenStreams, service_list::ServiceList,
+};
 use crate::{config::ProxyConfig, mux::MemoryBudget, net::Connector, runtime::Tasks, wire::handshake::Token};
 
 /// What all links of one proxy have in common.
@@ -22,6 +24,8 @@ pub(super) struct SharedParts {
     pub(super) tasks: Tasks,
     /// The open streams of all links.
     pub(super) streams: OpenStreams,
+    /// Shows operators what the proxy does; `None` for a proxy without a control socket.
+    pub(super) observer: Option<Arc<Observer>>,
     /// The memory budget of the buffers of all streams.
     pub(super) memory: MemoryBudget,
     /// The services that the proxy is to serve.

@@ -32,7 +32,7 @@ use crate::ids::{ChannelId, Network, ProxyId, ServiceKey};
 /// resynchronise from a snapshot.
 const EVENT_CAPACITY: usize = 4096;
 
-/// The hub of one server: holds the counters of all live objects and broadcasts their lifecycle events.
+/// The hub of one server or proxy: holds the counters of all live objects and broadcasts their lifecycle events.
 #[derive(Debug)]
 pub struct Telemetry {
     /// Sender of the broadcast channel of lifecycle events.
@@ -76,6 +76,9 @@ pub struct Telemetry {
     pub(super) proxy_series: SeriesTable<ProxyCounters>,
     /// Whether the log gets structured fields.
     logs_fields: AtomicBool,
+    /// Whether the hub is that of a proxy: what is in `proxies` are its links to servers then, and events about its traffic
+    /// are not logged, because the proxy logs it in its own words.
+    is_proxy: bool,
     /// Limit the events that users and peers can cause at any rate.
     pub(super) throttles: EventThrottles,
     /// The counters of the open services, by key.
@@ -113,6 +116,7 @@ impl Default for Telemetry {
             service_series: SeriesTable::new(MAX_SERVICE_SERIES),
             proxy_series: SeriesTable::new(MAX_PROXY_SERIES),
             logs_fields: AtomicBool::new(false),
+            is_proxy: false,
             throttles: EventThrottles::default(),
             services: DashMap::new(),
             proxies: DashMap::new(),
@@ -127,6 +131,16 @@ impl Telemetry {
     /// Returns a hub without objects. Its creation is the start of the server that snapshot times count from.
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// Returns the hub of a proxy, without objects.
+    pub fn of_proxy() -> Arc<Self> {
+        Arc::new(Self { is_proxy: true, ..Self::default() })
+    }
+
+    /// Returns whether the hub is that of a proxy: its proxies are then the servers of its links.
+    pub fn is_of_proxy(&self) -> bool {
+        self.is_proxy
     }
 
     /// Returns a receiver of all events from now on. Take a [`snapshot`](Self::snapshot) *after* subscribing: an object
@@ -149,6 +163,11 @@ impl Telemetry {
     /// Counts an event, and broadcasts and logs it, unless `throttle` suppresses it. Returns whether it did.
     pub(super) fn emit_throttled(&self, throttle: Option<&Throttle>, kind: EventKind) -> bool {
         self.count(&kind);
+        if !self.is_logged(&kind) {
+            // Not limited: nothing is formatted, and without a receiver nothing is kept.
+            self.log_and_broadcast(kind, false);
+            return true;
+        }
         if let Some(throttle) = throttle {
             let Some(suppressed) = throttle.admit(Instant::now()) else { return false };
             throttle.log_suppressed(suppressed, &kind);
@@ -162,6 +181,9 @@ impl Telemetry {
     /// logged at most so often in a second as the throttle of the ends admits.
     pub(super) fn emit_announced_end(&self, ended: EventKind) {
         self.count(&ended);
+        if !self.is_logged(&ended) {
+            return self.log_and_broadcast(ended, false);
+        }
         let throttle = &self.throttles.stream_ends;
         let admitted = if ended.is_warning() { Some(0) } else { throttle.admit(Instant::now()) };
         throttle.log_suppressed(admitted.unwrap_or_default(), &ended);
@@ -172,6 +194,11 @@ impl Telemetry {
     /// after each restart and each refused registration.
     pub fn count_failed_handshake(&self) {
         self.handshakes_failed.fetch_add(1, Relaxed);
+    }
+
+    /// Returns whether an event of this kind is logged, unless too many are.
+    fn is_logged(&self, kind: &EventKind) -> bool {
+        !self.is_proxy || !kind.is_about_traffic()
     }
 
     /// Counts an event in the totals.
@@ -213,6 +240,11 @@ impl Telemetry {
         let mut ids: Vec<ProxyId> = named.map(|proxy| proxy.id).collect();
         ids.sort_unstable();
         ids
+    }
+
+    /// Sets which services each server serves through this proxy, by the configured address of the server.
+    pub fn set_services_of_servers(&self, served_by: impl Fn(&str) -> Vec<ServiceKey>) {
+        self.proxies.iter().for_each(|server| server.set_services(served_by(&server.name)));
     }
 
     /// Publishes the networks whose users the operator has banned, for display.

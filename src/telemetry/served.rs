@@ -1,4 +1,4 @@
-//! What a proxy counts of itself for its metrics. Neither a cockpit nor the server sees it.
+//! What a proxy counts of itself: for its metrics, and of each stream and channel also for its operators.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,8 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    ChannelFormat, ChannelStats, CumulativeHistogram, HistogramCounts,
+    ChannelFormat, ChannelGuard, ChannelStats, CumulativeHistogram, DisconnectReason, HistogramCounts,
+    StreamStats,
     series::{MAX_SERVICE_SERIES, Series, SeriesTable},
 };
 use crate::ids::{ChannelId, ProxyId, ServiceKey};
@@ -157,11 +158,11 @@ impl Default for ServedStats {
 
 impl ServedStats {
     /// Counts a stream of `service` that the server has opened, until the returned object is dropped.
-    pub fn stream_opened(self: &Arc<Self>, service: &ServiceKey) -> Arc<ServedStream> {
+    fn stream_opened(self: &Arc<Self>, service: &ServiceKey) -> MeteredStream {
         let series = self.services.join(&service.to_string());
         series.counters.opened.fetch_add(1, Relaxed);
         let (down, up) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(ServedStream { stats: self.clone(), series, since: Instant::now(), down, up })
+        MeteredStream { stats: self.clone(), series, since: Instant::now(), down, up }
     }
 
     /// Counts a stream that was refused because the maximum was open.
@@ -174,15 +175,13 @@ impl ServedStats {
         self.links.fetch_add(1, Relaxed);
     }
 
-    /// Counts a channel to `addr` until the returned guard is dropped.
-    pub fn channel_opened(self: &Arc<Self>, index: u16, addr: SocketAddr) -> ServedChannel {
-        let id = ChannelId { proxy: ProxyId(0), index };
-        let stats = Arc::new(ChannelStats::new(id, addr, ChannelFormat::Binary, None));
+    /// Counts a channel with these counters until the returned guard is dropped.
+    fn channel_opened(self: &Arc<Self>, stats: Arc<ChannelStats>) -> MeteredChannel {
         let mut channels = self.channels.lock();
         let number = channels.next;
         channels.next += 1;
         channels.open.insert(number, stats.clone());
-        ServedChannel { all: self.clone(), stats, number }
+        MeteredChannel { all: self.clone(), stats, number }
     }
 
     /// Reads everything. It costs a system call and the lock of a link for each channel.
@@ -227,9 +226,18 @@ fn read(series: &Series<ServedCounters>, streams_open: usize) -> ServedSeries {
     }
 }
 
-/// One stream of a proxy. Dropping it counts its end.
+/// One stream of a proxy, which its bytes are counted in.
 #[derive(Debug)]
 pub struct ServedStream {
+    /// For the metrics; `None` for a proxy without.
+    metered: Option<MeteredStream>,
+    /// For the operators; `None` for a proxy without a control socket.
+    shown: Option<Arc<StreamStats>>,
+}
+
+/// One stream in the metrics of a proxy. Dropping it counts its end.
+#[derive(Debug)]
+struct MeteredStream {
     /// Where it is counted.
     stats: Arc<ServedStats>,
     /// The counters of its service.
@@ -243,30 +251,61 @@ pub struct ServedStream {
 }
 
 impl ServedStream {
+    /// Counts a stream of `service` that the server has opened, in the metrics and in the counters that operators see; `None`
+    /// where it is counted in neither.
+    pub fn open(
+        metrics: Option<&Arc<ServedStats>>,
+        shown: Option<&Arc<StreamStats>>,
+        service: &ServiceKey,
+    ) -> Option<Arc<Self>> {
+        let metered = metrics.map(|metrics| metrics.stream_opened(service));
+        let is_counted = metered.is_some() || shown.is_some();
+        is_counted.then(|| Arc::new(Self { metered, shown: shown.cloned() }))
+    }
+
+    /// Returns the counters that operators see; `None` for a proxy without a control socket.
+    pub fn shown(&self) -> Option<&Arc<StreamStats>> {
+        self.shown.as_ref()
+    }
+
     /// Counts bytes read from the target.
     pub fn add_down(&self, bytes: u64) {
-        self.down.fetch_add(bytes, Relaxed);
-        self.series.counters.down.fetch_add(bytes, Relaxed);
+        if let Some(shown) = &self.shown {
+            shown.add_down(bytes);
+        }
+        if let Some(metered) = &self.metered {
+            metered.down.fetch_add(bytes, Relaxed);
+            metered.series.counters.down.fetch_add(bytes, Relaxed);
+        }
     }
 
     /// Counts bytes written to the target.
     pub fn add_up(&self, bytes: u64) {
-        self.up.fetch_add(bytes, Relaxed);
-        self.series.counters.up.fetch_add(bytes, Relaxed);
+        if let Some(shown) = &self.shown {
+            shown.add_up(bytes);
+        }
+        if let Some(metered) = &self.metered {
+            metered.up.fetch_add(bytes, Relaxed);
+            metered.series.counters.up.fetch_add(bytes, Relaxed);
+        }
     }
 
     /// Records that the target is connected.
     pub fn connected(&self) {
-        self.series.counters.connect.record_duration(self.since.elapsed());
+        if let Some(metered) = &self.metered {
+            metered.series.counters.connect.record_duration(metered.since.elapsed());
+        }
     }
 
     /// Records that the target could not be connected to.
     pub fn connect_failed(&self) {
-        self.series.counters.connect_failures.fetch_add(1, Relaxed);
+        if let Some(metered) = &self.metered {
+            metered.series.counters.connect_failures.fetch_add(1, Relaxed);
+        }
     }
 }
 
-impl Drop for ServedStream {
+impl Drop for MeteredStream {
     fn drop(&mut self) {
         let (down, up) = (self.down.load(Relaxed), self.up.load(Relaxed));
         self.stats.services.leave(&self.series, |counters| {
@@ -277,9 +316,20 @@ impl Drop for ServedStream {
     }
 }
 
-/// One channel of a proxy. Dropping it adds what it has carried to that of the closed ones.
+/// One channel of a proxy, which is counted until it is dropped.
 #[derive(Debug)]
 pub struct ServedChannel {
+    /// Its counters.
+    stats: Arc<ChannelStats>,
+    /// For the metrics; `None` for a proxy without.
+    _metered: Option<MeteredChannel>,
+    /// For the operators; `None` for a proxy without a control socket.
+    shown: Option<ChannelGuard>,
+}
+
+/// One channel in the metrics of a proxy. Dropping it adds what it has carried to that of the closed ones.
+#[derive(Debug)]
+struct MeteredChannel {
     /// Where it is counted.
     all: Arc<ServedStats>,
     /// Its counters.
@@ -289,13 +339,40 @@ pub struct ServedChannel {
 }
 
 impl ServedChannel {
+    /// Counts the channel with this number in the link to `addr`, in the metrics and in the counters that operators see; `None`
+    /// where it is counted in neither.
+    pub fn open(
+        metrics: Option<&Arc<ServedStats>>,
+        shown: Option<ChannelGuard>,
+        index: u16,
+        addr: SocketAddr,
+    ) -> Option<Self> {
+        let stats = match (&shown, metrics) {
+            (Some(shown), _) => shown.stats().clone(),
+            (None, Some(_)) => {
+                let id = ChannelId { proxy: ProxyId(0), index };
+                Arc::new(ChannelStats::new(id, addr, ChannelFormat::Binary, None))
+            }
+            (None, None) => return None,
+        };
+        let metered = metrics.map(|metrics| metrics.channel_opened(stats.clone()));
+        Some(Self { stats, _metered: metered, shown })
+    }
+
     /// Returns the counters of the channel.
     pub fn stats(&self) -> &Arc<ChannelStats> {
         &self.stats
     }
+
+    /// Sets why the channel has ended, for its event, if that is known.
+    pub fn set_reason(&self, reason: Option<&DisconnectReason>) {
+        if let (Some(shown), Some(reason)) = (&self.shown, reason) {
+            shown.set_reason(reason.clone());
+        }
+    }
 }
 
-impl Drop for ServedChannel {
+impl Drop for MeteredChannel {
     fn drop(&mut self) {
         let mut channels = self.all.channels.lock();
         channels.open.remove(&self.number);

@@ -319,7 +319,7 @@ impl RunningProxy {
 
     /// Starts a proxy that connects with `connector`.
     pub fn start_with(config: ProxyConfig, token: Token, connector: Connector) -> Self {
-        let proxy = Arc::new(Proxy::new(config, token, Workers::here()).with_connector(connector));
+        let proxy = Arc::new(Proxy::new(config, token, Workers::here()).observed().with_connector(connector));
         let serving = proxy.watch_services();
         let mut tasks = JoinSet::new();
         let running = proxy.clone();

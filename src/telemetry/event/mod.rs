@@ -150,6 +150,31 @@ pub enum EventKind {
         /// Why it was closed.
         reason: DisconnectReason,
     },
+    /// A proxy has established a link to a server. Events of this and the next two kinds are those of a proxy.
+    ServerConnected {
+        /// The link, numbered since the proxy started.
+        link: ProxyId,
+        /// The configured address of the server.
+        server: String,
+        /// The address to which the first channel is connected.
+        addr: SocketAddr,
+    },
+    /// A link to a server has ended.
+    ServerDisconnected {
+        /// The link.
+        link: ProxyId,
+        /// The configured address of the server.
+        server: String,
+        /// Why the link has ended.
+        reason: DisconnectReason,
+    },
+    /// A proxy has established one more channel to a server.
+    ChannelOpened {
+        /// The channel.
+        channel: ChannelId,
+        /// The address to which it is connected.
+        addr: SocketAddr,
+    },
     /// The server has asked a proxy for another number of channels.
     ChannelsPlanned {
         /// The proxy.
@@ -353,7 +378,9 @@ impl EventKind {
             | Self::TlsKeyChanged { .. }
             | Self::TaskPanicked { .. } => true,
             Self::StreamEnded { reason, .. } => reason.is_failure(),
-            Self::ProxyDisconnected { reason, .. } | Self::ChannelDisconnected { reason, .. } => !matches!(
+            Self::ProxyDisconnected { reason, .. }
+            | Self::ServerDisconnected { reason, .. }
+            | Self::ChannelDisconnected { reason, .. } => !matches!(
                 reason,
                 DisconnectReason::GoAway
                     | DisconnectReason::Retired
@@ -379,6 +406,7 @@ impl EventKind {
             Self::ServiceOpened { .. }
                 | Self::ProxyConnected { .. }
                 | Self::ChannelConnected { .. }
+                | Self::ChannelOpened { .. }
                 | Self::ChannelDisconnected { .. }
                 | Self::UserJoined { .. }
                 | Self::UserLeft { .. }
@@ -386,6 +414,23 @@ impl EventKind {
                 | Self::StreamAssigned { .. }
         );
         !self.is_warning() && (is_step || self.is_empty_stream())
+    }
+
+    /// Returns whether the event is about a service, a link, a channel, a user or a stream. A proxy logs those in its own words.
+    pub(super) fn is_about_traffic(&self) -> bool {
+        matches!(
+            self,
+            Self::ServiceOpened { .. }
+                | Self::ServiceClosed { .. }
+                | Self::ServerConnected { .. }
+                | Self::ServerDisconnected { .. }
+                | Self::ChannelOpened { .. }
+                | Self::ChannelDisconnected { .. }
+                | Self::UserJoined { .. }
+                | Self::UserLeft { .. }
+                | Self::StreamOpened { .. }
+                | Self::StreamEnded { .. }
+        )
     }
 
     /// Returns the key of the stream that the event is about, if it is about one.

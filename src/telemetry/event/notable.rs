@@ -36,7 +36,9 @@ impl Notable {
     pub fn of(event: &EventKind) -> Option<Self> {
         match event {
             EventKind::StreamEnded { .. } => event.is_warning().then_some(Self::Failure),
-            EventKind::ProxyConnected { .. }
+            EventKind::ServerConnected { .. }
+            | EventKind::ServerDisconnected { .. }
+            | EventKind::ProxyConnected { .. }
             | EventKind::ProxyDisconnected { .. }
             | EventKind::GracePeriodStarted { .. }
             | EventKind::ProxyResumed { .. } => Some(Self::Proxy),

@@ -35,6 +35,13 @@ impl fmt::Display for EventKind {
             Self::ChannelDisconnected { channel, reason } => {
                 write!(f, "channel {channel} disconnected: {reason}")
             }
+            Self::ServerConnected { link: _, server, addr } => {
+                write!(f, "link to server {server} established ({addr})")
+            }
+            Self::ServerDisconnected { link: _, server, reason } => {
+                write!(f, "link to server {server} ended: {reason}")
+            }
+            Self::ChannelOpened { channel, addr } => write!(f, "channel {channel} established to {addr}"),
             Self::ChannelsPlanned { proxy, plan } => write!(f, "proxy {proxy}: {plan}"),
             Self::UserJoined { user, addr, service } => {
                 write!(f, "user {user} connected to service {service} from {addr}")

@@ -49,7 +49,16 @@ impl Telemetry {
         ProxyGuard::new(self.clone(), stats)
     }
 
-    /// Registers a channel of a proxy, and emits [`EventKind::ChannelConnected`].
+    /// Registers a link of this proxy to the server with the configured address `server`, and emits
+    /// [`EventKind::ServerConnected`]. In snapshots the server takes the place of a proxy.
+    pub fn server_up(self: &Arc<Self>, link: ProxyId, server: &str, addr: SocketAddr) -> ProxyGuard {
+        let stats = Arc::new(ProxyStats::new(link, server.to_owned(), addr, self.proxy_series.join(server)));
+        self.proxies.insert(link, stats.clone());
+        self.emit(EventKind::ServerConnected { link, server: server.to_owned(), addr });
+        ProxyGuard::new(self.clone(), stats)
+    }
+
+    /// Registers a channel, and emits [`EventKind::ChannelConnected`], or [`EventKind::ChannelOpened`] on a proxy.
     pub fn channel_up(
         self: &Arc<Self>,
         id: ChannelId,
@@ -59,7 +68,10 @@ impl Telemetry {
         let series = self.proxies.get(&id.proxy).map(|proxy| proxy.series.clone());
         let stats = Arc::new(ChannelStats::new(id, addr, format, series));
         self.channels.insert(id, stats.clone());
-        self.emit(EventKind::ChannelConnected { channel: id, addr });
+        self.emit(match self.is_of_proxy() {
+            true => EventKind::ChannelOpened { channel: id, addr },
+            false => EventKind::ChannelConnected { channel: id, addr },
+        });
         ChannelGuard::new(self.clone(), stats)
     }
 
@@ -186,7 +198,8 @@ impl Drop for UserGuard {
     }
 }
 
-/// The registration of a proxy. Dropping it removes the proxy and emits [`EventKind::ProxyDisconnected`].
+/// The registration of a proxy, or of a proxy's link to a server. Dropping it removes the proxy and emits
+/// [`EventKind::ProxyDisconnected`] or [`EventKind::ServerDisconnected`].
 #[derive(Debug)]
 pub struct ProxyGuard {
     /// The hub that the proxy is removed from.
@@ -235,10 +248,10 @@ impl Drop for ProxyGuard {
             self.telemetry.proxies.remove(&self.stats.id);
             counters.retire(self.stats.traffic.down(), self.stats.traffic.up());
         });
-        self.telemetry.emit(EventKind::ProxyDisconnected {
-            proxy: self.stats.id,
-            name: self.stats.name.to_string(),
-            reason: self.reason.get_mut().clone(),
+        let (id, name, reason) = (self.stats.id, self.stats.name.to_string(), self.reason.get_mut().clone());
+        self.telemetry.emit(match self.telemetry.is_of_proxy() {
+            true => EventKind::ServerDisconnected { link: id, server: name, reason },
+            false => EventKind::ProxyDisconnected { proxy: id, name, reason },
         });
     }
 }
@@ -303,6 +316,18 @@ impl StreamGuard {
     /// Returns the counters of the stream.
     pub fn stats(&self) -> &Arc<StreamStats> {
         &self.stats
+    }
+
+    /// Returns the stream's serial number, as [`StreamSnapshot::number`](crate::telemetry::StreamSnapshot::number).
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Records on a proxy by which link the server has opened the stream, and that the target is being connected to.
+    pub fn opened_by(&self, link: &Arc<ProxyStats>) {
+        link.streams.enter();
+        self.stats.proxy.store(Some(link.clone()));
+        self.stats.set_phase(StreamPhase::Opening);
     }
 
     /// Records the proxy that the stream is assigned to and its first primary channel, and emits

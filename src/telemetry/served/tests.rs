@@ -2,13 +2,14 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use crate::telemetry::ServedStats;
+use crate::telemetry::{ServedChannel, ServedStats, ServedStream};
 
 #[test]
 fn a_stream_is_counted_while_it_is_open_and_after_its_end() {
     let stats = Arc::<ServedStats>::default();
     let service = "8080".parse().unwrap();
-    let stream = stats.stream_opened(&service);
+    let serve = || ServedStream::open(Some(&stats), None, &service).unwrap();
+    let stream = serve();
     stream.connected();
     stream.add_down(100);
     stream.add_up(7);
@@ -16,7 +17,7 @@ fn a_stream_is_counted_while_it_is_open_and_after_its_end() {
     assert_eq!((&*open.label, open.streams_open, open.streams_opened), ("8080:default", 1, 1));
     assert_eq!((open.down, open.up, open.connect.count(), open.duration.count()), (100, 7, 1, 0));
     drop(stream);
-    stats.stream_opened(&service).connect_failed();
+    serve().connect_failed();
     let ended = stats.figures().services.remove(0);
     assert_eq!((ended.streams_open, ended.streams_opened, ended.connect_failures), (0, 2, 1));
     assert_eq!((ended.down, ended.up, ended.duration.count()), (100, 7, 2));
@@ -27,7 +28,7 @@ fn a_stream_is_counted_while_it_is_open_and_after_its_end() {
 fn what_closed_channels_have_carried_is_kept() {
     let stats = Arc::<ServedStats>::default();
     let addr: SocketAddr = "192.0.2.1:7000".parse().unwrap();
-    let channels = [stats.channel_opened(1, addr), stats.channel_opened(1, addr)];
+    let channels = [(), ()].map(|()| ServedChannel::open(Some(&stats), None, 1, addr).unwrap());
     channels.iter().for_each(|channel| channel.stats().add_sent(10));
     let [first, second] = channels;
     drop(first);

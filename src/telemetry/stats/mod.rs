@@ -222,6 +222,11 @@ impl ProxyStats {
         *self.grace_deadline.lock() = until;
     }
 
+    /// Replaces the services that are served over the link. For a proxy, which gets them all at once.
+    pub fn set_services(&self, services: Vec<ServiceKey>) {
+        *self.services.lock() = services;
+    }
+
     /// Returns the services the proxy is registered for.
     pub(in crate::telemetry) fn services(&self) -> Vec<ServiceKey> {
         self.services.lock().clone()
