@@ -72,6 +72,7 @@ fn main() -> Result<(), tui::Error> {
             secret: Some("5f1c".into()),
             curl: (proxies > 0).then(|| "curl -O http://127.0.0.1:8080/big.iso".into()),
             drain: None,
+            ..tui::Labels::default()
         },
         settings: tui::Settings::default(),
         ignored_signals: Vec::new(),

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     config::ProxyConfig,
+    control::{Command, CommandError, CommandReply, Executed},
     metrics::ProxyMetrics,
     operator::{LinkReport, ProcessHandle, ProxyHandle, ProxyReport, ProxyServiceReport, Role, Subject},
     proxy::{Proxy, ServedService},
@@ -29,8 +30,8 @@ use crate::{
 
 /// Runs the proxy. The first signal drains it, the second one stops it.
 pub(super) fn run(args: ProxyArgs, options: ResolvedOptions) -> anyhow::Result<ExitCode> {
-    let (_log, log_filter) =
-        log::init(LogDestination::Stderr, &args.log, &LogRing::new(), &LogBroadcast::default())?;
+    let log_records = LogBroadcast::default();
+    let (_log, log_filter) = log::init(LogDestination::Stderr, &args.log, &LogRing::new(), &log_records)?;
     options.log();
     let token = args.token.token()?.context(
         "missing token: give --token-file FILE, --token TOKEN or UNDERPASS_TOKEN; a server that generated its token says at its \
@@ -43,8 +44,9 @@ pub(super) fn run(args: ProxyArgs, options: ResolvedOptions) -> anyhow::Result<E
         let servers: Vec<String> = config.servers.iter().map(|server| server.address.clone()).collect();
         let endpoint = MetricsEndpoint::open(args.metrics.metrics, false)?;
         let (proxy, stats) = (Proxy::new(config, token, workers.clone()), Arc::<ServedStats>::default());
-        // Counting costs a proxy without metrics nothing.
-        let proxy = Arc::new(if endpoint.is_some() { proxy.with_stats(stats.clone()) } else { proxy });
+        // Counting costs a proxy without metrics, or without a control socket, nothing.
+        let proxy = if endpoint.is_some() { proxy.with_stats(stats.clone()) } else { proxy };
+        let proxy = Arc::new(if args.control.is_off() { proxy } else { proxy.observed() });
         let shutdown = ShutdownSignals::default();
         let (draining, served, probed) = (shutdown.clone(), proxy.watch_services(), proxy.clone());
         let health = Health::new(workers, proxy.telemetry().clone(), move || {
@@ -85,7 +87,12 @@ pub(super) fn run(args: ProxyArgs, options: ResolvedOptions) -> anyhow::Result<E
                 (None, all) => format!("serving {} services", all.len()),
             }
         });
-        let subject = Subject::Proxy(ProxyHandle::new(report(&proxy, servers)));
+        let subject = Subject::Proxy(ProxyHandle {
+            telemetry: proxy.telemetry().clone(),
+            log: log_records,
+            report: Arc::new(report(&proxy, servers)),
+            execute: Arc::new(execute(proxy.clone())),
+        });
         let process = ProcessHandle {
             drain: shutdown.drain.clone(),
             abort: shutdown.abort.clone(),
@@ -129,6 +136,24 @@ fn obstacle(shutdown: &ShutdownSignals, proxy: &Proxy, served: &[ServedService])
         Some("no channel to a server")
     } else {
         None
+    }
+}
+
+/// Returns what executes the commands of operators.
+fn execute(proxy: Arc<Proxy>) -> impl Fn(&Command) -> CommandReply + Send + Sync {
+    move |command| {
+        let affected_streams = match command {
+            Command::KillStream(key) => proxy.kill_stream(*key),
+            // Streams that come later are not concerned, as on the server.
+            Command::KillUser(user) => proxy.kill_user(*user),
+            Command::PauseStream(key) => proxy.set_paused(*key, true),
+            Command::ResumeStream(key) => proxy.set_paused(*key, false),
+            _ => return Err(CommandError::ServerOnly),
+        };
+        match affected_streams {
+            0 => Err(CommandError::NotFound),
+            affected_streams => Ok(Executed { affected_streams }),
+        }
     }
 }
 

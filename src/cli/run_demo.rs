@@ -122,7 +122,7 @@ async fn demo(
         join: Some(JoinCommand::new(tunnel, Some(&certificate)).with(&argument("--token", token.reveal()))),
         secret: Some(quote(token.reveal()).into_owned()),
         curl: Some(format!("curl -o /dev/null {}", url(public))),
-        drain: None,
+        ..Labels::default()
     };
     let source = InProcessSource::new(telemetry.clone(), control, ring.clone());
     let mut cockpit = host::Cockpit::open(destination, Box::new(source), (labels, settings), &ending)?;

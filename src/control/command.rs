@@ -89,6 +89,12 @@ impl fmt::Display for Command {
 }
 
 impl Command {
+    /// Returns whether a proxy can execute the command. The others need what only the server has: users that wait, the balancing,
+    /// the rates of all streams of an object.
+    pub fn is_for_proxy(&self) -> bool {
+        matches!(self, Self::KillStream(_) | Self::KillUser(_) | Self::PauseStream(_) | Self::ResumeStream(_))
+    }
+
     /// Returns the object that the command is about, as `stream 3F9A1C:1`.
     pub fn object(&self) -> String {
         match self {
@@ -152,6 +158,11 @@ impl Capabilities {
         }
     }
 
+    /// Returns the capabilities of a proxy, see [`Command::is_for_proxy`].
+    pub fn of_proxy() -> Self {
+        Self { kill: true, pause: true, ..Self::none() }
+    }
+
     /// Returns the capabilities of a receiver that supports no command: the front end only displays.
     pub fn none() -> Self {
         Self {
@@ -191,6 +202,9 @@ pub enum CommandError {
     /// The server has stopped.
     #[error("the server has stopped")]
     ServerStopped,
+    /// The command was given to a proxy, and only its server can execute it.
+    #[error("a proxy cannot do that: give the command to its server")]
+    ServerOnly,
     /// The operator may only look.
     #[error("you may not do that on this server")]
     Forbidden,

@@ -23,7 +23,7 @@ use super::{
     peer::{Access, Peer},
     protocol::{self, ErrorCode, MAX_REQUEST_BYTES, RequestError, RequestResult},
     request::{self, Request, RequestInfo, WatchQuery},
-    shared::{Shared, Subject},
+    shared::Shared,
     watcher::Watcher,
 };
 use crate::{feed::Interest, telemetry::Event};
@@ -220,25 +220,13 @@ impl Connection {
                 "this connection follows events already: one request for them is enough",
             ));
         }
-        let Subject::Server(server) = &self.shared.subject else {
-            return Err(RequestError::new(
-                ErrorCode::Unsupported,
-                "a proxy has no events: ask the server, or read the log of the proxy",
-            ));
-        };
-        let receiver = server.telemetry.subscribe();
+        let receiver = self.shared.telemetry().subscribe();
         self.events = Some(EventFollower { id: id.clone(), receiver, credit });
         Ok(json!({}))
     }
 
     /// Lets the client watch the state.
     fn watch(&mut self, id: &Value, query: WatchQuery) -> Result<(), RequestError> {
-        let Subject::Server(server) = &self.shared.subject else {
-            return Err(RequestError::new(
-                ErrorCode::Unsupported,
-                "a proxy cannot be watched: watch the server",
-            ));
-        };
         let Some(id) = id.as_u64() else {
             return Err(RequestError::invalid("watch: «id» has to be a number, which each line repeats"));
         };
@@ -249,17 +237,17 @@ impl Connection {
         }
         let watchers = self.shared.bounds(&self.peer).watchers.clone();
         let Ok(permit) = watchers.try_acquire_owned() else {
-            let why = "as many clients watch this server as may; close one and try again";
+            let why = "as many clients watch this process as may; close one and try again";
             return Err(RequestError::new(ErrorCode::Busy, why));
         };
-        let log = query.log.then(|| server.log.subscribe());
+        let log = query.log.then(|| self.shared.log().subscribe());
         let interval = Duration::from_millis(query.interval_ms);
         self.watcher = Some(Watcher::new(
             id,
             query.credit,
             interval,
             query.interest,
-            server.telemetry.clone(),
+            self.shared.telemetry().clone(),
             log,
             permit,
         ));

@@ -13,10 +13,10 @@ use super::{
     protocol::{ErrorCode, RequestError, RequestResult},
     request::Request,
     rows::{ChannelRow, ProxyListRow, ServiceRow, TotalsRow, UserRow, millis},
-    shared::{ServerHandle, Shared, Subject},
+    shared::{ProxyHandle, ServerHandle, Shared, Subject},
 };
 use crate::{
-    control::{Command, CommandError},
+    control::{Command, CommandError, CommandReply},
     ids::clean,
     telemetry::{EventKind, ProxySnapshot},
 };
@@ -43,33 +43,40 @@ pub(super) async fn perform(
         Request::State => Ok(Answered::Value(state(shared))),
         Request::Reload => reload(shared, peer).await.map(Answered::Value),
         Request::Shutdown { now } => Ok(Answered::Value(shut_down(shared, peer, *now))),
-        _ => match &shared.subject {
-            Subject::Server(server) => perform_on_server(shared, server, peer, id.clone(), request).await,
-            Subject::Proxy(proxy) => match request {
-                Request::Services => Ok(Answered::Value(json!({ "services": proxy.report().services }))),
-                Request::Channels => Ok(Answered::Value(json!({ "links": proxy.report().links }))),
-                _ => Err(RequestError::new(
-                    ErrorCode::Unsupported,
-                    "this is a proxy, which does not know that request: ask the server",
-                )),
-            },
-        },
+        _ => list_or_change(shared, peer, id.clone(), request).await,
     }
 }
 
-/// Performs a request to a tunnel server.
-async fn perform_on_server(
+/// Performs a request for a list, or for a change of the server or proxy.
+async fn list_or_change(
     shared: &Arc<Shared>,
-    server: &ServerHandle,
     peer: &Peer,
     id: Value,
     request: Request,
 ) -> Result<Answered, RequestError> {
-    let (telemetry, bounds) = (&server.telemetry, shared.bounds(peer));
+    let (telemetry, bounds) = (shared.telemetry(), shared.bounds(peer));
+    let is_of_proxy = telemetry.is_of_proxy();
+    if let Subject::Proxy(proxy) = &shared.subject {
+        // With the targets, which the counters do not have, and the servers to which there is no link.
+        match request {
+            Request::Services => {
+                return Ok(Answered::Value(json!({ "services": (proxy.report)().services })));
+            }
+            Request::Bans => {
+                let why = "a proxy bans no one: ask the server";
+                return Err(RequestError::new(ErrorCode::Unsupported, why));
+            }
+            _ => {}
+        }
+    }
     match request {
         Request::Ps(query) => list_streams(bounds, telemetry, id, query).await.map(Answered::List),
-        Request::Proxies => list(bounds, telemetry, id, "proxies", |snapshot| {
-            snapshot.proxies.iter().map(|proxy| ProxyListRow::of(proxy, snapshot)).collect()
+        // Those of a proxy are the servers of its links.
+        Request::Proxies => list(bounds, telemetry, id, "proxies", move |snapshot| {
+            let weight = |weight: Option<u32>| weight.filter(|_| !is_of_proxy);
+            let row = |proxy| ProxyListRow::of(proxy, snapshot);
+            let rows = snapshot.proxies.iter().map(row);
+            rows.map(|row| ProxyListRow { weight: weight(row.weight), ..row }).collect()
         })
         .await
         .map(Answered::List),
@@ -110,7 +117,10 @@ async fn perform_on_server(
             };
             let mut affected_streams = 0;
             for command in commands {
-                affected_streams = execute(server, peer, command).await?;
+                affected_streams = match &shared.subject {
+                    Subject::Server(server) => execute(server, peer, command).await?,
+                    Subject::Proxy(proxy) => execute_on_proxy(shared, proxy, peer, &command)?,
+                };
             }
             Ok(Answered::Value(json!({ "affected_streams": affected_streams })))
         }
@@ -119,11 +129,32 @@ async fn perform_on_server(
 
 /// Lets the server execute a command, which audits it. Returns how many streams it affected.
 async fn execute(server: &ServerHandle, peer: &Peer, command: Command) -> Result<usize, RequestError> {
-    let subject = command.object();
-    let executed = server.commands.send_as(peer.operator(), command).await;
-    executed.map(|executed| executed.affected_streams).map_err(|error| match error {
+    let object = command.object();
+    affected_streams(server.commands.send_as(peer.operator(), command).await, &object)
+}
+
+/// Executes a command on a proxy, and audits it. Returns how many streams it affected.
+fn execute_on_proxy(
+    shared: &Shared,
+    proxy: &ProxyHandle,
+    peer: &Peer,
+    command: &Command,
+) -> Result<usize, RequestError> {
+    let reply = match command.is_for_proxy() {
+        true => (proxy.execute)(command),
+        false => Err(CommandError::ServerOnly),
+    };
+    let done = affected_streams(reply, &command.object());
+    let (what, by, outcome) = (command.to_string(), peer.operator(), done.as_ref().copied().into());
+    shared.telemetry().emit(EventKind::OperatorActed { what, by, outcome });
+    done
+}
+
+/// Returns how many streams a command about `object` affected.
+fn affected_streams(reply: CommandReply, object: &str) -> Result<usize, RequestError> {
+    reply.map(|executed| executed.affected_streams).map_err(|error| match error {
         CommandError::NotFound => {
-            RequestError::new(ErrorCode::NotFound, format!("there is no {subject} (any more)"))
+            RequestError::new(ErrorCode::NotFound, format!("there is no {object} (any more)"))
         }
         error => error.into(),
     })
@@ -144,7 +175,7 @@ fn state(shared: &Shared) -> Value {
             let totals = server.telemetry.totals();
             json!({ "streams": totals.streams_open, "users": totals.users_current })
         }
-        Subject::Proxy(proxy) => serde_json::to_value(proxy.report()).unwrap_or_default(),
+        Subject::Proxy(proxy) => serde_json::to_value((proxy.report)()).unwrap_or_default(),
     };
     if let (Value::Object(state), Value::Object(more)) = (&mut state, more) {
         state.extend(more);
@@ -196,7 +227,8 @@ fn shut_down(shared: &Shared, peer: &Peer, now: bool) -> Value {
 /// Reports what an operator did, or tried to do, that no command of the server stands for.
 pub(super) fn audit(shared: &Shared, peer: &Peer, what: &str, outcome: Result<(), &RequestError>) {
     let outcome = outcome.map(|()| 0).into();
-    shared.report(EventKind::OperatorActed { what: what.to_owned(), by: peer.operator(), outcome });
+    let what = what.to_owned();
+    shared.telemetry().emit(EventKind::OperatorActed { what, by: peer.operator(), outcome });
 }
 
 /// Returns a request as `drain proxy=edge-1`, for the audit of one that was refused.

@@ -182,6 +182,9 @@ pub(super) async fn list_streams(
             let names = ProxyNames::of(snapshot);
             let rows = snapshot.streams.iter().map(|stream| {
                 let mut row = StreamRow::of(stream, snapshot, &names);
+                if telemetry.is_of_proxy() {
+                    row.priority = None;
+                }
                 if let Some(before) = &before {
                     before.set_rates(&mut row, snapshot.uptime);
                 }

@@ -119,6 +119,7 @@ impl From<CommandError> for RequestError {
             CommandError::QueueFull => ErrorCode::Busy,
             CommandError::ServerStopped => ErrorCode::Stopping,
             CommandError::Forbidden => ErrorCode::Forbidden,
+            CommandError::ServerOnly => ErrorCode::Unsupported,
             CommandError::WeightOutOfRange | CommandError::TooManyBans => ErrorCode::InvalidRequest,
         };
         Self::new(code, error.to_string())
@@ -132,6 +133,7 @@ impl From<RequestError> for CommandError {
             ErrorCode::NotFound => Self::NotFound,
             ErrorCode::Busy => Self::QueueFull,
             ErrorCode::Forbidden => Self::Forbidden,
+            ErrorCode::Unsupported => Self::ServerOnly,
             // Two errors have this code. Their messages tell them apart.
             ErrorCode::InvalidRequest if error.message == Self::TooManyBans.to_string() => Self::TooManyBans,
             ErrorCode::InvalidRequest => Self::WeightOutOfRange,

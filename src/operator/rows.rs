@@ -32,12 +32,12 @@ pub struct StreamRow {
     pub proxy_name: Option<String>,
     /// The primary channel.
     pub channel: Option<String>,
-    /// The user's address and port.
+    /// The user's address and port; empty where a proxy does not know it.
     pub address: String,
     /// The detected protocol and request.
     pub content: Option<String>,
-    /// The priority.
-    pub priority: String,
+    /// The priority; `None` on a proxy, which does not know it.
+    pub priority: Option<String>,
     /// Bytes to the user.
     pub down: u64,
     /// Bytes from the user.
@@ -73,8 +73,8 @@ pub struct ProxyListRow {
     pub services: Vec<String>,
     /// The number of its channels.
     pub channels: usize,
-    /// Its weight in the load balancing.
-    pub weight: u32,
+    /// Its weight in the load balancing; `None` for a server of a proxy.
+    pub weight: Option<u32>,
     /// Its open streams.
     pub streams: u64,
     /// All streams that were assigned to it.
@@ -227,6 +227,7 @@ impl StreamRow {
     pub(super) fn of(stream: &StreamSnapshot, snapshot: &Snapshot, proxies: &ProxyNames<'_>) -> Self {
         let proxy = stream.proxy.and_then(|id| proxies.0.get(&id));
         let is_in_grace_period = proxy.is_some_and(|(_, is_in_grace_period)| *is_in_grace_period);
+        let is_known = !stream.info.addr.ip().is_unspecified();
         Self {
             key: stream.key.to_string(),
             number: stream.number,
@@ -235,9 +236,9 @@ impl StreamRow {
             proxy: stream.proxy.map(|id| id.to_string()),
             proxy_name: proxy.map(|(name, _)| name.to_string()),
             channel: stream.channel.map(|id| id.to_string()),
-            address: stream.info.addr.to_string(),
+            address: if is_known { stream.info.addr.to_string() } else { String::new() },
             content: stream.content.as_ref().map(ToString::to_string),
-            priority: stream.priority.to_string(),
+            priority: Some(stream.priority.to_string()),
             down: stream.down,
             up: stream.up,
             down_rate: None,
@@ -269,7 +270,7 @@ impl FilteredStream for StreamRow {
             },
             FilterField::Address => format!("{} {user}", self.address),
             FilterField::Content => self.content.clone().unwrap_or_default(),
-            FilterField::Priority => self.priority.clone(),
+            FilterField::Priority => self.priority.clone().unwrap_or_default(),
         }
     }
 
@@ -315,7 +316,7 @@ impl ProxyListRow {
             state: state.to_owned(),
             services: proxy.services.iter().map(ToString::to_string).collect(),
             channels: proxy.channels.len(),
-            weight: proxy.weight,
+            weight: Some(proxy.weight),
             streams: proxy.streams_open,
             streams_total: proxy.streams_total,
             down: proxy.down,

@@ -234,7 +234,9 @@ impl ControlServer {
             // A panic is reported, and its connection is no longer counted.
             let result = std::panic::AssertUnwindSafe(run).catch_unwind().await;
             if result.is_err() {
-                shared.report(EventKind::TaskPanicked { task: "control connection".to_owned() });
+                _ = shared
+                    .telemetry()
+                    .emit(EventKind::TaskPanicked { task: "control connection".to_owned() });
             }
             Closed(key)
         });

@@ -13,8 +13,8 @@ use super::{
     protocol::{Greeting, PROTOCOL, Role},
 };
 use crate::{
-    control::CommandSender,
-    telemetry::{EventKind, LIFECYCLE_TARGET, LogBroadcast, MAX_REFUSALS_PER_SECOND, Telemetry, Throttle},
+    control::{Command, CommandReply, CommandSender},
+    telemetry::{LogBroadcast, MAX_REFUSALS_PER_SECOND, Telemetry, Throttle},
 };
 
 /// How many lists of the owner are made at the same time.
@@ -57,20 +57,17 @@ pub struct ServerHandle {
     pub log: LogBroadcast,
 }
 
-/// What a proxy lets operators see.
+/// What a proxy lets operators see and do.
 #[derive(Clone)]
-pub struct ProxyHandle(Arc<dyn Fn() -> ProxyReport + Send + Sync>);
-
-impl ProxyHandle {
-    /// Creates a handle of a proxy that `report` asks for its state.
-    pub fn new(report: impl Fn() -> ProxyReport + Send + Sync + 'static) -> Self {
-        Self(Arc::new(report))
-    }
-
-    /// Returns the state of the proxy now.
-    pub(super) fn report(&self) -> ProxyReport {
-        (self.0)()
-    }
+pub struct ProxyHandle {
+    /// Its counters and events.
+    pub telemetry: Arc<Telemetry>,
+    /// The records of its log.
+    pub log: LogBroadcast,
+    /// Returns its services and links.
+    pub report: Arc<dyn Fn() -> ProxyReport + Send + Sync>,
+    /// Executes a command that [a proxy can execute](Command::is_for_proxy).
+    pub execute: Arc<dyn Fn(&Command) -> CommandReply + Send + Sync>,
 }
 
 impl fmt::Debug for ProxyHandle {
@@ -172,12 +169,19 @@ impl Shared {
         }
     }
 
-    /// Emits an event of the server; a proxy, which has no clients for events, logs it.
-    pub(super) fn report(&self, event: EventKind) {
+    /// Returns the counters and events of the server or proxy.
+    pub(super) fn telemetry(&self) -> &Arc<Telemetry> {
         match &self.subject {
-            Subject::Server(server) => _ = server.telemetry.emit(event),
-            Subject::Proxy(_) if event.is_warning() => tracing::warn!(target: LIFECYCLE_TARGET, "{event}"),
-            Subject::Proxy(_) => tracing::info!(target: LIFECYCLE_TARGET, "{event}"),
+            Subject::Server(server) => &server.telemetry,
+            Subject::Proxy(proxy) => &proxy.telemetry,
+        }
+    }
+
+    /// Returns the records of the log of the process.
+    pub(super) fn log(&self) -> &LogBroadcast {
+        match &self.subject {
+            Subject::Server(server) => &server.log,
+            Subject::Proxy(proxy) => &proxy.log,
         }
     }
 

@@ -44,7 +44,10 @@ impl StreamSort {
             "channel" => typed::<ChannelId>(a.channel.as_deref()).cmp(&typed(b.channel.as_deref())),
             "user" => typed::<SocketAddr>(Some(&a.address)).cmp(&typed(Some(&b.address))),
             "content" => text(|row| row.content.as_deref()),
-            "priority" => largest(|row| row.priority.parse().map_or(0, |priority: Priority| priority as u64)),
+            "priority" => largest(|row| {
+                let priority = row.priority.as_ref().and_then(|priority| priority.parse().ok());
+                priority.map_or(0, |priority: Priority| priority as u64)
+            }),
             "up" => largest(|row| row.up_rate.unwrap_or_default()),
             "down" => largest(|row| row.down_rate.unwrap_or_default()),
             "up-bytes" => largest(|row| row.up),

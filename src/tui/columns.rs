@@ -37,6 +37,19 @@ pub(crate) struct ColumnSpec {
     pub(crate) setting: &'static str,
     /// The name of the column in the command `sort`; `None` if the table cannot be sorted by it.
     pub(crate) sort_name: Option<&'static str>,
+    /// What a cockpit of a proxy makes of the column.
+    on_proxy: OnProxy,
+}
+
+/// What a cockpit of a proxy makes of a column. Where a server has proxies, a proxy has the servers of its links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnProxy {
+    /// It shows the column as a cockpit of a server does.
+    Same,
+    /// It shows the column with another heading and explanation.
+    Heading(&'static str, &'static str),
+    /// It leaves the column out: a proxy does not know what it says, and a usual value there would be a guess.
+    Unknown,
 }
 
 impl ColumnSpec {
@@ -53,6 +66,32 @@ impl ColumnSpec {
             help: "",
             setting: "",
             sort_name: None,
+            on_proxy: OnProxy::Same,
+        }
+    }
+
+    /// Leaves the column out of a cockpit of a proxy, which does not know what it says.
+    const fn server_only(mut self) -> Self {
+        self.on_proxy = OnProxy::Unknown;
+        self
+    }
+
+    /// Sets the heading and the explanation in a cockpit of a proxy.
+    const fn on_proxy(mut self, heading: &'static str, help: &'static str) -> Self {
+        self.on_proxy = OnProxy::Heading(heading, help);
+        self
+    }
+
+    /// Returns whether a cockpit of a server, or of a proxy, shows the column.
+    pub(crate) fn exists(&self, is_of_proxy: bool) -> bool {
+        !is_of_proxy || self.on_proxy != OnProxy::Unknown
+    }
+
+    /// Returns the heading and the explanation in a cockpit of a server, or of a proxy.
+    pub(crate) fn texts(&self, is_of_proxy: bool) -> (&'static str, &'static str) {
+        match self.on_proxy {
+            OnProxy::Heading(heading, help) if is_of_proxy => (heading, help),
+            _ => (self.heading, self.help),
         }
     }
 
@@ -137,17 +176,19 @@ table_columns! {
         Service = text("SERVICE", 8, 14).drop_rank(13).setting("service").sort_name("service")
             .help("public port, and the group of proxies behind it if that is not the default group");
         Proxy = text("PROXY", 10, 20).drop_rank(5).setting("proxy").sort_name("proxy")
-            .help("proxy that connected to the target");
+            .help("proxy that connected to the target")
+            .on_proxy("SERVER", "server that opened the stream");
         Channel = text("CHANNEL", 7, 7).drop_rank(11).setting("channel").sort_name("channel")
             .help("primary channel of the stream: proxy and number of the connection");
         Address = text("USER ADDRESS", 21, 47).drop_rank(9).setting("address").sort_name("user")
             .help("IP address and port of the user's connection");
         Content = text("CONTENT", 16, 60).preferred_width(26).drop_rank(4).setting("content").sort_name("content")
-            .help("protocol and name detected in the first bytes; nothing is altered");
+            .help("protocol and name detected in the first bytes; nothing is altered").server_only();
         Priority = text("PRIO", 6, 6).drop_rank(8).setting("priority").sort_name("priority")
-            .help("priority: urgent, high, normal, low or backgr(ound); each step up doubles the share of a congested channel");
+            .help("priority: urgent, high, normal, low or backgr(ound); each step up doubles the share of a congested channel")
+            .server_only();
         Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(15).setting("limit")
-            .help("rate limits of the stream in bytes per second");
+            .help("rate limits of the stream in bytes per second").server_only();
         UpRate = figure("UP/s", 6, 7).drop_rank(7).setting("up").sort_name("up")
             .help("upload, from the user, over the last second; in the warning colour if it is limited");
         DownRate = figure("DOWN/s", 7, 8).drop_rank(1).setting("down").sort_name("down")
@@ -182,26 +223,33 @@ impl StreamColumn {
 table_columns! {
     /// A column of the proxy table. Channels are shown below their proxy as lines of their own.
     ProxyColumn {
-        Name = text("PROXY", 12, 26).drop_rank(0).help("name that the proxy gave itself");
-        State = text("STATE", 7, 7).drop_rank(3).help("up, or drain: it gets no new streams");
-        Ports = text("PORTS", 6, 14).drop_rank(7).help("public ports that the proxy serves, or their number");
-        Address = text("ADDRESS", 21, 23).drop_rank(16).help("address from which the proxy connected");
+        Name = text("PROXY", 12, 26).drop_rank(0).help("name that the proxy gave itself")
+            .on_proxy("SERVER", "configured address of the server");
+        State = text("STATE", 7, 7).drop_rank(3).help("up, or drain: it gets no new streams")
+            .on_proxy("STATE", "up, or drain: the server opens no new streams");
+        Ports = text("PORTS", 6, 14).drop_rank(7).help("public ports that the proxy serves, or their number")
+            .on_proxy("PORTS", "public ports that the server serves through this proxy, or their number");
+        Address = text("ADDRESS", 21, 23).drop_rank(16).help("address from which the proxy connected")
+            .on_proxy("ADDRESS", "address to which the first channel is connected");
         Channels = figure("CHANNELS", 8, 8).drop_rank(8).help("connections between the proxy and the server");
         Weight = figure("WEIGHT", 6, 6).drop_rank(10)
-            .help("share of new streams beside the other proxies of a service");
+            .help("share of new streams beside the other proxies of a service").server_only();
         Streams = figure("STREAMS", 7, 7).drop_rank(1).help("open streams");
         StreamShare = text("STREAMS %", 13, 24).drop_rank(5)
-            .help("share of all open streams; the mark is where the policy would put it");
+            .help("share of all open streams; the mark is where the policy would put it")
+            .on_proxy("STREAMS %", "share of all open streams");
         UpRate = figure("UP/s", 6, 6).drop_rank(9).help("upload over the last second");
         DownRate = figure("DOWN/s", 7, 7).drop_rank(2).help("download over the last second");
         TrafficShare = text("TRAFFIC %", 13, 24).drop_rank(11)
-            .help("share of the traffic of all proxies, both directions together");
-        Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(6).help("rate limits of the proxy");
+            .help("share of the traffic of all proxies, both directions together")
+            .on_proxy("TRAFFIC %", "share of the traffic with all servers, both directions together");
+        Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(6).help("rate limits of the proxy").server_only();
         Connect = figure("CONNECT p50/p99", 15, 15).drop_rank(13)
             .help("time until the target accepts: half of the connects took at most p50, 99% at most p99");
         Trend = text("TREND", 8, 24).drop_rank(12).help("rate in each of the last seconds");
-        Bytes = figure("BYTES", 7, 7).drop_rank(15).help("bytes since the proxy connected, both directions");
-        Age = figure("AGE", 6, 6).drop_rank(14).help("time since the proxy connected");
+        Bytes = figure("BYTES", 7, 7).drop_rank(15).help("bytes since the proxy connected, both directions")
+            .on_proxy("BYTES", "bytes since the link was established, both directions");
+        Age = figure("AGE", 6, 6).drop_rank(14).help("time since the proxy connected").on_proxy("AGE", "time since the link was established");
     }
 }
 
@@ -210,17 +258,19 @@ table_columns! {
     ServiceColumn {
         Name = text("Services", 14, 26).drop_rank(0)
             .help("public port, and group if it is not the default one");
-        Policy = text("POLICY", 13, 13).drop_rank(1).help("how new streams are distributed over the proxies");
-        Proxies = figure("PROXIES", 7, 7).drop_rank(4).help("connected proxies that serve it");
+        Policy = text("POLICY", 13, 13).drop_rank(1).help("how new streams are distributed over the proxies").server_only();
+        Proxies = figure("PROXIES", 7, 7).drop_rank(4).help("connected proxies that serve it")
+            .on_proxy("SERVERS", "connected servers that serve it through this proxy");
         Streams = figure("STREAMS", 7, 7).drop_rank(3).help("open streams");
         UpRate = figure("UP/s", 6, 6).drop_rank(6).help("upload over the last second");
         DownRate = figure("DOWN/s", 7, 7).drop_rank(2).help("download over the last second");
-        Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(5).help("rate limits of the service");
+        Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(5).help("rate limits of the service").server_only();
         Connect = figure("CONNECT p50/p99", 15, 15).drop_rank(7)
             .help("time until the target accepts: half of the connects took at most p50, 99% at most p99");
         FirstByte = figure("TTFB p50/p99", 12, 12).drop_rank(8)
-            .help("time to first byte: from the user's first byte to the target's");
-        Bytes = figure("BYTES", 7, 7).drop_rank(9).help("bytes since the port opened, both directions");
+            .help("time to first byte: from the user's first byte to the target's").server_only();
+        Bytes = figure("BYTES", 7, 7).drop_rank(9).help("bytes since the port opened, both directions")
+            .on_proxy("BYTES", "bytes since the service is served, both directions");
     }
 }
 

@@ -1,11 +1,16 @@
 //! Formats figures and names as text of a small, known width, so that columns do not move while values change. Pure
 //! functions: nothing here reads the model or a clock.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 pub(crate) use crate::ids::format_bytes as bytes;
+
+/// Formats the address of a user; `-` for one that is not known, as on a proxy's link in the text format.
+pub(crate) fn user_address(addr: SocketAddr) -> String {
+    if addr.ip().is_unspecified() { "-".to_owned() } else { addr.to_string() }
+}
 
 /// Formats a wall-clock time in milliseconds since the Unix epoch as the time of day in UTC: `14:02:40Z`.
 pub(crate) fn time_of_day(epoch_ms: u64) -> String {

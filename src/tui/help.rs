@@ -223,7 +223,7 @@ fn sections(model: &Model) -> Vec<(&'static str, Vec<Entry>)> {
     for (context, title) in contexts {
         sections.push((title, bindings(model, context)));
         if context == here {
-            sections.extend(tables(here));
+            sections.extend(tables(here, model.labels.is_of_proxy()));
         }
     }
     let entries = |list: &[(&str, &str)]| list.iter().map(|(name, text)| Entry::new(name, text)).collect();
@@ -250,18 +250,27 @@ fn bindings(model: &Model, context: InputContext) -> Vec<Entry> {
 }
 
 /// Returns the columns of the tables on the screen of a context, a section for each table.
-fn tables(context: InputContext) -> Vec<(&'static str, Vec<Entry>)> {
+fn tables(context: InputContext, is_of_proxy: bool) -> Vec<(&'static str, Vec<Entry>)> {
     /// Returns an entry for each column of a table: its heading and its explanation.
-    fn columns<C: TableColumn>() -> Vec<Entry> {
-        C::ALL.iter().map(|column| Entry::new(column.spec().heading, column.spec().help)).collect()
+    fn columns<C: TableColumn>(is_of_proxy: bool) -> Vec<Entry> {
+        let shown = C::ALL.iter().map(|column| column.spec()).filter(|spec| spec.exists(is_of_proxy));
+        let texts = shown.map(|spec| spec.texts(is_of_proxy));
+        texts.map(|(heading, help)| Entry::new(heading, help)).collect()
     }
     match context {
-        InputContext::Streams => vec![("Columns of the streams table", columns::<StreamColumn>())],
+        InputContext::Streams => {
+            vec![("Columns of the streams table", columns::<StreamColumn>(is_of_proxy))]
+        }
         InputContext::Proxies => vec![
-            ("Columns of the proxy table", columns::<ProxyColumn>()),
-            ("Columns of the service table", columns::<ServiceColumn>()),
+            (
+                if is_of_proxy { "Columns of the server table" } else { "Columns of the proxy table" },
+                columns::<ProxyColumn>(is_of_proxy),
+            ),
+            ("Columns of the service table", columns::<ServiceColumn>(is_of_proxy)),
         ],
-        InputContext::Sessions => vec![("Columns of the users table", columns::<UserColumn>())],
+        InputContext::Sessions => {
+            vec![("Columns of the users table", columns::<UserColumn>(is_of_proxy))]
+        }
         _ => Vec::new(),
     }
 }

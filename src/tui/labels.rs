@@ -14,11 +14,24 @@ pub enum Role {
     Replay,
 }
 
+/// Which process the cockpit shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Subject {
+    /// The tunnel server.
+    #[default]
+    Server,
+    /// A proxy: in the place of proxies it has its links to servers. What only a server knows is left out: contents, priorities,
+    /// policies, weights, and how a stream flows.
+    Proxy,
+}
+
 /// Texts for the header and for screens that have nothing else to show yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels {
     /// What the cockpit is to the server.
     pub role: Role,
+    /// Whether the process is a server or a proxy.
+    pub subject: Subject,
     /// The kind of program, shown beside its name: `demo`. Empty for a plain server.
     pub title: String,
     /// The address on which the server listens for proxies: `0.0.0.0:7000`.
@@ -42,6 +55,11 @@ const MASK: &str = "***";
 const FINGERPRINT_OPTION: &str = "--fingerprint ";
 
 impl Labels {
+    /// Returns whether the process is a proxy.
+    pub(crate) fn is_of_proxy(&self) -> bool {
+        self.subject == Subject::Proxy
+    }
+
     /// Puts the fingerprint of another key into the join command, whichever it had before; not into one that has none, because
     /// proxies verify the server otherwise.
     pub(crate) fn set_fingerprint(&mut self, fingerprint: &str) {
@@ -51,6 +69,21 @@ impl Labels {
             let end = join[begin..].find(' ').map_or(join.len(), |length| begin + length);
             join.replace_range(begin..end, fingerprint);
         }
+    }
+
+    /// Returns what the peers of the process's links are called: proxies, or the servers of a proxy.
+    pub(crate) fn peers(&self, count: u64) -> &'static str {
+        match (self.is_of_proxy(), count) {
+            (false, 1) => "proxy",
+            (false, _) => "proxies",
+            (true, 1) => "server",
+            (true, _) => "servers",
+        }
+    }
+
+    /// Returns why a public port is closed.
+    pub(crate) fn why_closed(&self) -> &'static str {
+        if self.is_of_proxy() { "no server serves it through this proxy" } else { "no proxy serves it" }
     }
 
     /// Returns `text` without the secret.

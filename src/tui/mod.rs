@@ -44,7 +44,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use command_id::CommandId;
 pub use exit::{Error, Exit};
-pub use labels::{Labels, Role};
+pub use labels::{Labels, Role, Subject};
 pub use log_layer::LogLayer;
 pub use options::Options;
 pub use settings::{RawSettings, Settings, SettingsError};

@@ -77,6 +77,11 @@ struct Tunnel {
 impl Tunnel {
     /// Starts all of it. The server has these arguments, too.
     fn start(more: &[&str]) -> Self {
+        Self::start_both(more, &[])
+    }
+
+    /// Starts all of it. The server and the proxy have these arguments, too.
+    fn start_both(more: &[&str], of_proxy: &[&str]) -> Self {
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
         let to = target.local_addr().unwrap().to_string();
         thread::spawn(move || {
@@ -87,8 +92,8 @@ impl Tunnel {
         let args = ["server", "--no-tui", "--plain", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1"];
         let server = Process::underpass(&[&args, more].concat());
         let listen = server.after("listening for proxies on ");
-        let proxy =
-            Process::underpass(&["proxy", "--plain", "--server", &listen, "--port", "0", "--to", &to]);
+        let args = ["proxy", "--plain", "--server", &listen, "--port", "0", "--to", &to];
+        let proxy = Process::underpass(&[&args, of_proxy].concat());
         let service = server.after("registered for service ");
         let port: u16 = service.split(':').next().unwrap().parse().unwrap();
         let mut user = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -188,6 +193,44 @@ fn attached_cockpits_show_the_server_act_on_it_and_leave_it_running() {
         assert!(terminal.text().contains("the server continues"), "{}", terminal.text());
     }
     assert!(tunnel.server.child.try_wait().unwrap().is_none(), "the server runs");
+    drop(tunnel);
+    _ = fs::remove_file(socket);
+}
+
+/// A proxy has the same screens about its servers and streams, without what only a server knows.
+#[test]
+fn an_attached_cockpit_shows_a_proxy_and_acts_on_its_streams() {
+    let socket = own_path("proxy.sock");
+    let path = socket.to_str().unwrap();
+    let tunnel = Tunnel::start_both(&["--control", "off"], &["--control", path]);
+    let terminal = Terminal::underpass(&["attach", path], (160, 40), &[]);
+    until_streaming(&terminal);
+    let text = terminal.until("the screen", |screen| Some(screen.contents()));
+    assert!(text.contains("1 server") && text.contains("SERVER") && text.contains("2 Servers"), "{text}");
+    for unknown in ["CONTENT", "PRIO", "imbalance", "round-robin"] {
+        assert!(!text.contains(unknown), "{unknown}: {text}");
+    }
+    terminal.press("p");
+    terminal.until("the pause", |screen| screen.contents().contains("PAUSED").then_some(()));
+    terminal.press("p");
+    until_streaming(&terminal);
+    terminal.press("l");
+    terminal.until_shows("a proxy cannot do it; attach to its server");
+    terminal.press("2");
+    terminal.press("\r");
+    terminal.until("the channels of the link", |screen| {
+        let text = screen.contents();
+        (text.contains("P1/1")
+            && text.contains("RTT")
+            && text.contains(&tunnel.listen)
+            && !text.contains("WEIGHT"))
+        .then_some(())
+    });
+    terminal.press("q");
+    terminal.until_shows("The proxy continues");
+    terminal.press("y");
+    assert_eq!(terminal.exit().0, 0);
+    assert!(terminal.text().contains("the proxy continues"), "{}", terminal.text());
     drop(tunnel);
     _ = fs::remove_file(socket);
 }

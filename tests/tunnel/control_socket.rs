@@ -159,7 +159,7 @@ impl World {
     }
 
     /// Starts a download that does not end, and waits for its first bytes. Returns whether it was reset.
-    async fn download(public: SocketAddr) -> Running<bool> {
+    pub(crate) async fn download(public: SocketAddr) -> Running<bool> {
         let mut user = TcpStream::connect(public).await.unwrap();
         user.write_all(format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", ENDLESS.path()).as_bytes())
             .await

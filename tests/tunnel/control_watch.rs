@@ -14,14 +14,18 @@ use underpass::{
 };
 
 /// A client that watches.
-struct Watching {
+pub(crate) struct Watching {
     client: RawClient,
-    decoder: Decoder,
+    pub(crate) decoder: Decoder,
 }
 
 impl Watching {
     async fn start(world: &World, request: serde_json::Value) -> Self {
-        let mut watching = Self { client: world.client().await, decoder: Decoder::default() };
+        Self::over(world.client().await, request).await
+    }
+
+    pub(crate) async fn over(client: RawClient, request: serde_json::Value) -> Self {
+        let mut watching = Self { client, decoder: Decoder::default() };
         watching.send(request).await;
         watching
     }
@@ -36,7 +40,7 @@ impl Watching {
     }
 
     /// Grants lines until the snapshot is as expected.
-    async fn until(&mut self, what: &str, expected: impl Fn(&Snapshot) -> bool) {
+    pub(crate) async fn until(&mut self, what: &str, expected: impl Fn(&Snapshot) -> bool) {
         soon(what, async {
             while !expected(self.decoder.snapshot()) {
                 self.send(json!({ "id": 5, "do": "credit", "add": 1 })).await;

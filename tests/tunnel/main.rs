@@ -17,6 +17,8 @@ mod control_instances;
 #[cfg(target_os = "linux")]
 mod control_protocol;
 #[cfg(target_os = "linux")]
+mod control_proxy;
+#[cfg(target_os = "linux")]
 mod control_socket;
 #[cfg(target_os = "linux")]
 mod control_watch;

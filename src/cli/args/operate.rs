@@ -27,6 +27,13 @@ pub(in crate::cli) struct ControlSocketArgs {
     pub(in crate::cli) control_readers: Option<String>,
 }
 
+impl ControlSocketArgs {
+    /// Returns whether there is to be no control socket.
+    pub(in crate::cli) fn is_off(&self) -> bool {
+        matches!(self.control, Some(SocketArg::Off))
+    }
+}
+
 /// The environment variable of `--control`, for a process with a control socket and for the commands that use it.
 pub(in crate::cli) const CONTROL_VARIABLE: &str = "UNDERPASS_CONTROL";
 

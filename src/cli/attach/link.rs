@@ -13,7 +13,7 @@ use super::{dial::Destination, outgoing::Outgoing, source::Inbox};
 use crate::{
     control::{Capabilities, CommandError, CommandReply, Executed},
     feed::{Interest, Line},
-    operator::{self, Access, Client, LineSource, Request, RequestError, Role, WatchQuery},
+    operator::{self, Access, Client, Greeting, LineSource, Request, RequestError, Role, WatchQuery},
     tui::CommandId,
 };
 
@@ -38,8 +38,20 @@ pub(super) struct Link {
     pub(super) requests: mpsc::Sender<Outgoing>,
     /// What the operator may do.
     pub(super) capabilities: Capabilities,
-    /// The name of the server, for the header.
+    /// The name of the process, for the header.
     pub(super) name: String,
+    /// Whether the process is a server or a proxy.
+    pub(super) role: Role,
+}
+
+/// What the first connection has found.
+struct Found {
+    /// The name of the process.
+    name: String,
+    /// Whether it is a server or a proxy.
+    role: Role,
+    /// What the operator may do.
+    capabilities: Capabilities,
 }
 
 /// The id of the request whose answer is the state of the server.
@@ -57,12 +69,12 @@ impl Link {
         let (requests, receiver) = mpsc::channel(MAX_QUEUED_REQUESTS);
         let (opened, first) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let kept =
-            Keeper { destination, inbox: inbox.clone(), requests: receiver, interest: Interest::default() };
+        let (inbox_of_thread, interest) = (inbox.clone(), Interest::default());
+        let kept = Keeper { destination, inbox: inbox_of_thread, requests: receiver, interest, role: None };
         // The thread ends with the process: it holds nothing that has to be released in order.
         thread::Builder::new().name("attach".to_owned()).spawn(move || runtime.block_on(kept.run(opened)))?;
-        let (name, capabilities) = first.blocking_recv()??;
-        Ok(Self { inbox, requests, capabilities, name })
+        let Found { name, role, capabilities } = first.blocking_recv()??;
+        Ok(Self { inbox, requests, capabilities, name, role })
     }
 }
 
@@ -76,6 +88,8 @@ struct Keeper {
     requests: mpsc::Receiver<Outgoing>,
     /// What the screen shows, for the next connection.
     interest: Interest,
+    /// What the process is; `None` before the first connection.
+    role: Option<Role>,
 }
 
 /// Why a connection ends.
@@ -88,7 +102,7 @@ enum End {
 
 impl Keeper {
     /// Connects, reports the first attempt, and keeps the connection until the cockpit is gone.
-    async fn run(mut self, opened: oneshot::Sender<anyhow::Result<(String, Capabilities)>>) {
+    async fn run(mut self, opened: oneshot::Sender<anyhow::Result<Found>>) {
         let mut client = match self.connect(true).await {
             Ok(client) => client,
             Err(error) => {
@@ -99,7 +113,9 @@ impl Keeper {
         };
         let greeting = client.greeting();
         let mut boot = greeting.boot.clone();
-        if opened.send(Ok((greeting.name.clone(), capabilities_of(&client)))).is_err() {
+        self.role = Some(greeting.role);
+        let (name, role) = (greeting.name.clone(), greeting.role);
+        if opened.send(Ok(Found { name, role, capabilities: capabilities_of(&client) })).is_err() {
             return;
         }
         let mut is_other = false;
@@ -119,13 +135,12 @@ impl Keeper {
     /// Connects to the server.
     async fn connect(&self, is_first: bool) -> anyhow::Result<Client> {
         let client = self.destination.dial(is_first).await?;
-        match client.greeting().role {
-            Role::Server => Ok(client),
-            Role::Proxy => anyhow::bail!(
-                "«{}» is a proxy, which has no cockpit: attach to its server, or use `underpass channels`",
-                client.greeting().name
-            ),
+        let Greeting { role, name, .. } = client.greeting();
+        // The screens are those of the other role.
+        if self.role.is_some_and(|shown| shown != *role) {
+            anyhow::bail!("«{name}» is a {} now: attach again", role.as_str());
         }
+        Ok(client)
     }
 
     /// Tries to connect until it succeeds. Returns `None` once the cockpit is gone.
@@ -238,10 +253,12 @@ fn reply_of(ok: Option<serde_json::Value>, error: Option<RequestError>) -> Comma
     Ok(Executed { affected_streams: affected.unwrap_or(0) as usize })
 }
 
-/// Returns what the operator may do on a server.
+/// Returns what the operator may do on a server or proxy.
 fn capabilities_of(client: &Client) -> Capabilities {
-    match client.greeting().access {
-        Some(Access::Operate) => Capabilities::all(),
+    let Greeting { access, role, .. } = client.greeting();
+    match (access, role) {
+        (Some(Access::Operate), Role::Server) => Capabilities::all(),
+        (Some(Access::Operate), Role::Proxy) => Capabilities::of_proxy(),
         _ => Capabilities::none(),
     }
 }

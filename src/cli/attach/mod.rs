@@ -13,7 +13,10 @@ use super::{
     args::operate::{AttachArgs, AttachTarget, RelayArgs},
     guest, operate,
 };
-use crate::tui::{Exit, Labels, Role};
+use crate::{
+    operator,
+    tui::{Exit, Labels, Role, Subject},
+};
 
 use dial::Destination;
 use link::Link;
@@ -27,12 +30,19 @@ pub(super) fn run(args: &AttachArgs) -> anyhow::Result<ExitCode> {
         AttachTarget::Ssh { host, instance } => Destination::Ssh { host, instance },
     };
     let link = Link::open(destination)?;
-    let labels = Labels { role: Role::Attached, title: link.name.clone(), ..Labels::default() };
+    let subject = match link.role {
+        operator::Role::Server => Subject::Server,
+        operator::Role::Proxy => Subject::Proxy,
+    };
+    let labels = Labels { role: Role::Attached, subject, title: link.name.clone(), ..Labels::default() };
     let source = AttachedSource::new(link.inbox, link.requests, link.capabilities);
     let hint = "without one use `underpass ps`, or `underpass events --follow`";
     match guest::show(Box::new(source), labels, settings, hint)? {
         Exit::TerminalGone => {}
-        _ => super::output::complain(format_args!("detached from {}; the server continues", link.name)),
+        _ => {
+            let (name, role) = (&link.name, link.role.as_str());
+            super::output::complain(format_args!("detached from {name}; the {role} continues"));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -18,13 +18,17 @@ use crate::{
         output,
     },
     ids::format_bytes,
-    operator::{Client, PsQuery, Request, StreamRow, TotalsRow},
+    operator::{Client, PsQuery, Request, Role, StreamRow, TotalsRow},
     tui::format,
 };
 
 /// The columns of streams that are shown unless others are chosen.
 const DEFAULT_COLUMNS: &str =
     "stream,state,service,proxy,address,content,priority,limit,up,down,up-bytes,down-bytes,progress,age";
+
+/// The columns of streams of a proxy: without what only the server knows.
+const DEFAULT_COLUMNS_OF_PROXY: &str =
+    "stream,state,service,proxy,channel,address,up,down,up-bytes,down-bytes,age";
 
 /// A column of streams, and its name among the cockpit's settings.
 type StreamColumn = (&'static str, Column<StreamRow>);
@@ -36,9 +40,9 @@ const COLUMNS: [StreamColumn; 15] = [
     ("service", (text("SERVICE"), |row| without_default_group(&row.service))),
     ("proxy", (text("PROXY"), proxy)),
     ("channel", (text("CHANNEL"), |row| or_dash(row.channel.as_deref()))),
-    ("address", (text("USER ADDRESS"), |row| row.address.clone())),
+    ("address", (text("USER ADDRESS"), |row| or_dash(Some(&row.address)))),
     ("content", (text("CONTENT"), |row| or_dash(row.content.as_deref()))),
-    ("priority", (text("PRIO"), |row| row.priority.clone())),
+    ("priority", (text("PRIO"), |row| or_dash(row.priority.as_deref()))),
     ("limit", (text("LIMIT"), |row| limits(row.limit_down, row.limit_up))),
     ("up", (figure("UP/s"), |row| bytes(row.up_rate))),
     ("down", (figure("DOWN/s"), |row| bytes(row.down_rate))),
@@ -56,7 +60,7 @@ pub(super) async fn ps(
     is_json: bool,
     watch: Option<Duration>,
 ) -> Result<u8, Failure> {
-    let columns = columns(list)?;
+    let columns = columns(list, client.greeting().role)?;
     // Rates are measured for as long as the list would be shown; a list that is printed once does not make people wait.
     let over = watch.unwrap_or(Duration::from_millis(RATE_INTERVAL_MS));
     loop {
@@ -81,7 +85,7 @@ pub(super) async fn top(
     interval: Duration,
     count: Option<u64>,
 ) -> Result<u8, Failure> {
-    let columns = columns(list)?;
+    let columns = columns(list, client.greeting().role)?;
     let mut left = count;
     while left != Some(0) {
         let (mut lines, summary) = streams(client, list, &columns, interval, false, width()).await?;
@@ -139,15 +143,23 @@ async fn streams(
     Ok((table(&columns, &rows, width), summary))
 }
 
-/// Returns the columns that were chosen.
-fn columns(list: &StreamListArgs) -> Result<Vec<StreamColumn>, Failure> {
-    let names = list.columns.as_deref().unwrap_or(DEFAULT_COLUMNS);
+/// Returns the columns that were chosen, or those that a process of this role fills.
+fn columns(list: &StreamListArgs, role: Role) -> Result<Vec<StreamColumn>, Failure> {
+    let (default, proxy_heading) = match role {
+        Role::Server => (DEFAULT_COLUMNS, "PROXY"),
+        Role::Proxy => (DEFAULT_COLUMNS_OF_PROXY, "SERVER"),
+    };
+    let names = list.columns.as_deref().unwrap_or(default);
     names
         .split(',')
         .map(str::trim)
         .filter(|name| !name.is_empty())
         .map(|name| {
             let found = COLUMNS.iter().find(|(known, ..)| *known == name).copied();
+            let found = found.map(|(name, column)| match name {
+                "proxy" => (name, (text(proxy_heading), column.1)),
+                _ => (name, column),
+            });
             found.ok_or_else(|| {
                 let known: Vec<_> = COLUMNS.iter().map(|(known, ..)| *known).collect();
                 Failure::Usage(format!("--columns: unknown column «{name}»; expected: {}", known.join(",")))

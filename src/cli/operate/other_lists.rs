@@ -24,15 +24,29 @@ const PROXIES: &[Column<ProxyListRow>] = &[
     (text("SERVICES"), |row| services(&row.services)),
     (text("ADDRESS"), |row| row.address.clone()),
     (figure("CHANNELS"), |row| row.channels.to_string()),
-    (figure("WEIGHT"), |row| row.weight.to_string()),
+    (figure("WEIGHT"), |row| row.weight.map_or_else(|| "-".to_owned(), |weight| weight.to_string())),
     (figure("STREAMS"), |row| row.streams.to_string()),
     (figure("TOTAL"), |row| row.streams_total.to_string()),
     (figure("UP"), |row| format_bytes(row.up)),
     (figure("DOWN"), |row| format_bytes(row.down)),
     (text("LIMIT"), |row| limits(row.limit_down, row.limit_up)),
-    (figure("CONNECT p50/p99"), |row| {
-        format!("{}/{}", micros(row.connect_p50_us), micros(row.connect_p99_us))
-    }),
+    (figure("CONNECT p50/p99"), connect_latency),
+    (figure("AGE"), |row| age(row.age_ms)),
+];
+
+/// The columns of the servers of a proxy.
+const SERVERS: &[Column<ProxyListRow>] = &[
+    (text("LINK"), |row| row.proxy.clone()),
+    (text("SERVER"), |row| or_dash(Some(&row.name))),
+    (text("STATE"), |row| row.state.clone()),
+    (text("SERVICES"), |row| services(&row.services)),
+    (text("ADDRESS"), |row| row.address.clone()),
+    (figure("CHANNELS"), |row| row.channels.to_string()),
+    (figure("STREAMS"), |row| row.streams.to_string()),
+    (figure("TOTAL"), |row| row.streams_total.to_string()),
+    (figure("UP"), |row| format_bytes(row.up)),
+    (figure("DOWN"), |row| format_bytes(row.down)),
+    (figure("CONNECT p50/p99"), connect_latency),
     (figure("AGE"), |row| age(row.age_ms)),
 ];
 
@@ -89,12 +103,12 @@ pub(super) async fn lines(
         ListKind::Services => (Request::Services, "services"),
         ListKind::Users => (Request::Users, "users"),
         ListKind::Bans => (Request::Bans, "networks"),
-        ListKind::Channels if client.greeting().role == Role::Proxy => (Request::Channels, "links"),
         ListKind::Channels => (Request::Channels, "channels"),
         ListKind::Totals => (Request::Totals, ""),
         ListKind::State | ListKind::Streams => (Request::State, ""),
     };
     let mut answer = client.request(&request).await?;
+    let is_of_proxy = client.greeting().role == Role::Proxy;
     let rows = if name.is_empty() {
         vec![answer]
     } else {
@@ -104,9 +118,10 @@ pub(super) async fn lines(
         return Ok(rows.iter().map(Value::to_string).collect());
     }
     match what {
+        ListKind::Proxies if is_of_proxy => table(SERVERS, rows, width),
         ListKind::Proxies => table(PROXIES, rows, width),
-        ListKind::Channels if name == "channels" => table(CHANNELS, rows, width),
-        ListKind::Services if client.greeting().role == Role::Server => table(SERVICES, rows, width),
+        ListKind::Channels => table(CHANNELS, rows, width),
+        ListKind::Services if !is_of_proxy => table(SERVICES, rows, width),
         ListKind::Users => table(USERS, rows, width),
         _ => Ok(rows.iter().flat_map(facts).collect()),
     }
@@ -158,6 +173,11 @@ fn plain(name: &str, value: &Value) -> String {
 fn services(services: &[String]) -> String {
     let services: Vec<_> = services.iter().map(|service| without_default_group(service)).collect();
     or_dash(Some(&services.join(" ")))
+}
+
+/// Returns the p50 and the p99 of the connect latency.
+fn connect_latency(row: &ProxyListRow) -> String {
+    format!("{}/{}", micros(row.connect_p50_us), micros(row.connect_p99_us))
 }
 
 /// Returns an age as the cockpit shows it.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     control,
-    operator::{ProcessHandle, ServerHandle},
+    operator::{ProcessHandle, ServerHandle, Subject},
     telemetry::{LogBroadcast, Telemetry},
 };
 

@@ -14,7 +14,7 @@ fn row() -> StreamRow {
         channel: Some("P1/2".to_owned()),
         address: "[2001:db8::7]:443".to_owned(),
         content: Some("GET /Index".to_owned()),
-        priority: "high".to_owned(),
+        priority: Some("high".to_owned()),
         down: 2_000,
         up: 500,
         down_rate: Some(1_500_000),

@@ -13,7 +13,7 @@ fn row(key: &str) -> StreamRow {
         channel: None,
         address: "10.0.0.1:1".to_owned(),
         content: None,
-        priority: "normal".to_owned(),
+        priority: Some("normal".to_owned()),
         down: 0,
         up: 0,
         down_rate: None,
@@ -56,7 +56,7 @@ fn numbers_in_keys_and_ids_are_compared_as_numbers() {
 #[test]
 fn the_fastest_the_largest_and_the_most_urgent_come_first() {
     let mut rows = ["000001:1", "000001:2", "000001:3"].map(row).to_vec();
-    (rows[1].down_rate, rows[1].down, rows[1].priority) = (Some(9), 9, "urgent".to_owned());
+    (rows[1].down_rate, rows[1].down, rows[1].priority) = (Some(9), 9, Some("urgent".to_owned()));
     (rows[2].down_rate, rows[2].down) = (Some(5), 5);
     (rows[2].arrived, rows[2].size) = (Some(1), Some(2));
     for by in ["down", "down-bytes", "bytes"] {

@@ -12,7 +12,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::{
     intent::Intent,
-    labels::Role,
+    labels::{Role, Subject},
     terminal::{Key, KeyCode},
 };
 use crate::{control::Capabilities, ids::near_miss_hint};
@@ -73,6 +73,8 @@ pub(crate) struct Keymap {
     removed: Vec<KeymapEntry>,
     /// Whether bindings were removed because the operator may only read.
     is_read_only: bool,
+    /// Whether the cockpit shows a proxy, which executes fewer commands.
+    is_of_proxy: bool,
 }
 
 /// A binding with the keys that are in effect for it.
@@ -94,7 +96,7 @@ impl Default for Keymap {
             keys: Cow::Borrowed(binding.keys),
             shown: Cow::Borrowed(binding.shown),
         });
-        Self { entries: entries.collect(), removed: Vec::new(), is_read_only: false }
+        Self { entries: entries.collect(), removed: Vec::new(), is_read_only: false, is_of_proxy: false }
     }
 }
 
@@ -119,6 +121,11 @@ impl Keymap {
     /// Removes the bindings that play a recording, unless the cockpit shows one.
     pub(crate) fn for_role(self, role: Role) -> Self {
         self.retain(|requires| requires != RequiredCapability::Playback || role == Role::Replay)
+    }
+
+    /// Explains removed bindings as those of a cockpit of a proxy or a server.
+    pub(crate) fn for_subject(self, subject: Subject) -> Self {
+        Self { is_of_proxy: subject == Subject::Proxy, ..self }
     }
 
     /// Removes every binding that changes the server or ends it. Quitting ends the cockpit alone where the server is another
@@ -178,6 +185,7 @@ impl Keymap {
         let why = match binding.requires {
             RequiredCapability::Playback => "it is for a replay",
             _ if self.is_read_only => "this cockpit is read-only",
+            _ if self.is_of_proxy => "a proxy cannot do it; attach to its server",
             _ => "this server does not support it",
         };
         format!("{} is disabled: {why}", binding.name)

@@ -56,9 +56,15 @@ impl ColumnSelection {
     }
 
     /// Fits the columns into `width` cells: those that the operator asked for, then the others by rank. The stream
-    /// column gets at least `key_width` cells: a key is never truncated, because commands name it.
-    pub(crate) fn fit(&self, width: usize, key_width: usize) -> FittedColumns<StreamColumn> {
-        let columns = StreamColumn::ALL.iter().copied().filter(|column| !self.hides(*column));
+    /// column gets at least `key_width` cells: a key is never truncated, because commands name it. A proxy has fewer columns.
+    pub(crate) fn fit(
+        &self,
+        width: usize,
+        key_width: usize,
+        is_of_proxy: bool,
+    ) -> FittedColumns<StreamColumn> {
+        let is_wanted = |column: &StreamColumn| !self.hides(*column) && column.spec().exists(is_of_proxy);
+        let columns = StreamColumn::ALL.iter().copied().filter(is_wanted);
         let requests = columns.map(|column| {
             let mut request = ColumnRequest::of(column);
             request.precedence.0 = self.precedence(column);
@@ -79,7 +85,7 @@ impl Model {
         let rows = rows.filter_map(|id| self.shown().streams.get(*id));
         let key_width = rows.map(|row| row.key.to_string().len()).max().unwrap_or(0);
         let width = usize::from(layout.table.width.saturating_sub(SELECTION_MARGIN));
-        self.streams_screen.columns.fit(width, key_width)
+        self.streams_screen.columns.fit(width, key_width, self.labels.is_of_proxy())
     }
 
     /// Returns the sort keys of the columns on the screen, from left to right.

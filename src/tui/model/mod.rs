@@ -191,6 +191,7 @@ impl Model {
     /// Removes the key bindings that `server` does not support, or that a read-only operator may not use.
     pub(crate) fn apply_capabilities(&mut self, settings: &Settings, server: Capabilities) {
         let keymap = settings.keymap.clone().restricted_to(server).for_role(self.labels.role);
+        let keymap = keymap.for_subject(self.labels.subject);
         self.keymap = if settings.read_only { keymap.read_only(self.labels.role) } else { keymap };
     }
 

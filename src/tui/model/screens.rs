@@ -26,9 +26,10 @@ impl ScreenId {
     /// All screens, in the order of their tabs.
     pub(crate) const ALL: [Self; 4] = [Self::Streams, Self::Proxies, Self::Sessions, Self::Logs];
 
-    /// Returns the title on the tab of the screen.
-    pub(crate) fn name(self) -> &'static str {
+    /// Returns the title on the tab of the screen. A proxy has links to servers.
+    pub(crate) fn name(self, is_of_proxy: bool) -> &'static str {
         match self {
+            Self::Proxies if is_of_proxy => "Servers",
             Self::Streams => "Streams",
             Self::Proxies => "Proxies",
             Self::Sessions => "Users",

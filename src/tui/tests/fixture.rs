@@ -105,6 +105,7 @@ impl Fixture {
             secret: None,
             curl: None,
             drain: Some(Duration::from_secs(10)),
+            ..Labels::default()
         };
         let start = Instant::now();
         let mut model = Model::new(labels, Theme::dark(), Size::new(width, height), start);

@@ -35,7 +35,8 @@ pub(super) fn apply(model: &mut Model, event: &EventKind) {
         EventKind::StreamEnded { key, reason, shortfall, down, up, content, .. } => {
             live.streams.apply_ended(*key, (reason, *shortfall), (*down, *up), content.as_ref(), now);
         }
-        EventKind::ProxyDisconnected { proxy, reason, .. } => {
+        EventKind::ProxyDisconnected { proxy, reason, .. }
+        | EventKind::ServerDisconnected { link: proxy, reason, .. } => {
             live.proxies.mark_disconnected(*proxy, reason, now)
         }
         EventKind::ProxyRegistered { proxy, .. } => live.proxies.registered(*proxy),
@@ -61,7 +62,7 @@ pub(super) fn apply(model: &mut Model, event: &EventKind) {
             live.services.mark_closed(service, now);
             // A draining server closes all ports, as the operator asked.
             if !model.server_status.is_draining {
-                let text = format!("port {} closed: no proxy serves it", service.port);
+                let text = format!("port {} closed: {}", service.port, model.labels.why_closed());
                 model.notify(NoticeLevel::Warning, text);
             }
         }

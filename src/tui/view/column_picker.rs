@@ -26,6 +26,7 @@ pub(crate) fn draw(model: &Model, focus: usize, buf: &mut Buffer) {
     for (y, (number, column)) in (inner.top()..inner.bottom()).zip(lines) {
         let shown = visible.contains(column);
         let (checkbox, note) = match (shown, model.streams_screen.columns.hides(column)) {
+            _ if !column.spec().exists(model.labels.is_of_proxy()) => ("[ ]", "server only"),
             (true, _) => ("[x]", ""),
             (false, true) => ("[ ]", ""),
             (false, false) => ("[ ]", "no room"),

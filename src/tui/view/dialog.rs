@@ -210,8 +210,9 @@ fn route(model: &Model, row: StreamRow<'_>) -> String {
 /// Returns the text of the dialog that confirms detaching while streams are open.
 fn detach_text(model: &Model) -> Vec<Line<'static>> {
     let open = format::counted(model.live.streams.open_count() as u64, "open stream");
+    let subject = if model.labels.is_of_proxy() { "proxy" } else { "server" };
     vec![
-        Line::styled(format!("The server continues, and so do its {open}."), model.theme.text),
+        Line::styled(format!("The {subject} continues, and so do its {open}."), model.theme.text),
         Line::styled("`underpass attach` shows them again.", model.theme.dim),
     ]
 }

@@ -27,24 +27,24 @@ pub(super) fn facts(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<Ranked
             0,
             Line::from(vec![
                 label("user"),
-                Span::styled(row.addr.to_string(), theme.text),
+                Span::styled(format::user_address(row.addr), theme.text),
                 Span::styled(format!("  {}{user}", row.key.user), theme.dim),
             ]),
         ),
         (6, Line::from(vec![label("service"), Span::styled(services::name(&row.service), theme.text)])),
-        (1, proxy_line(model, row, label("proxy"))),
+        (1, proxy_line(model, row, label(model.labels.peers(1)))),
         (6, channel_line(model, row, label("channel"), width)),
         (4, target_line(model, row, label("target"))),
-        (
-            7,
-            Line::from(vec![
-                label("priority"),
-                Span::styled(row.priority.to_string(), theme.text),
-                Span::styled("  limits ", theme.dim),
-                Span::styled(effective_limits(model, row), theme.text),
-            ]),
-        ),
     ];
+    if !model.labels.is_of_proxy() {
+        let line = Line::from(vec![
+            label("priority"),
+            Span::styled(row.priority.to_string(), theme.text),
+            Span::styled("  limits ", theme.dim),
+            Span::styled(effective_limits(model, row), theme.text),
+        ]);
+        lines.push((7, line));
+    }
     if let Some(content) = &row.content {
         lines.push((2, Line::from(vec![label("content"), Span::styled(content.to_string(), theme.text)])));
     }
@@ -76,6 +76,9 @@ fn proxy_line(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'
     };
     let name = shown.proxies.short_name(id);
     let mut line = vec![label, Span::styled(format!("{name}  {id}"), theme.text)];
+    if model.labels.is_of_proxy() {
+        return Line::from(line);
+    }
     let known = shown.proxies.get(id).filter(|proxy| proxy.disconnection.is_none());
     if let (Some(proxy), Some(service)) = (known, shown.services.find(&row.service)) {
         let over = shown.proxies.connected().filter(|proxy| proxy.services.contains(&row.service)).count();
@@ -96,7 +99,8 @@ fn channel_line(model: &Model, row: StreamRow<'_>, label: Span<'static>, width: 
     let theme = &model.theme;
     if row.is_in_grace_period {
         let left = row.proxy.and_then(|id| model.shown().proxies.get(id)?.grace_remaining).map(format::age);
-        let text = format!("none left; the proxy may resume for {} more", left.unwrap_or_default());
+        let who = if model.labels.is_of_proxy() { "link" } else { "proxy" };
+        let text = format!("none left; the {who} may resume for {} more", left.unwrap_or_default());
         return Line::from(vec![label, Span::styled(text, theme.warn)]);
     }
     let Some(id) = row.channel else {

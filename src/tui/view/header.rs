@@ -31,7 +31,7 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     // On a narrow terminal the totals have precedence over the screens.
     if area.width >= MIN_TABS_WIDTH {
         name.push(Span::raw("  "));
-        for (screen, text) in tabs(area.width, model.screen) {
+        for (screen, text) in tabs(model, area.width) {
             let style = if screen == model.screen { theme.strong } else { theme.dim };
             name.push(Span::styled(text, style));
         }
@@ -97,10 +97,11 @@ fn frozen(model: &Model) -> Option<String> {
 
 /// Returns the tabs of the header, one for each screen: its key and its name; below 100 columns only the current
 /// screen has its name.
-fn tabs(width: u16, shown: ScreenId) -> impl Iterator<Item = (ScreenId, String)> {
+fn tabs(model: &Model, width: u16) -> impl Iterator<Item = (ScreenId, String)> {
     ScreenId::ALL.into_iter().enumerate().map(move |(at, screen)| {
-        let named = width >= 100 || screen == shown;
-        (screen, if named { format!("{} {}  ", at + 1, screen.name()) } else { format!("{}  ", at + 1) })
+        let named = width >= 100 || screen == model.screen;
+        let name = screen.name(model.labels.is_of_proxy());
+        (screen, if named { format!("{} {name}  ", at + 1) } else { format!("{}  ", at + 1) })
     })
 }
 
@@ -111,7 +112,7 @@ pub(crate) fn draw_tab_underline(model: &Model, rule: Rect, buf: &mut Buffer) {
     }
     // The width of the program's name and the blanks around it.
     let mut x = rule.x + 12;
-    for (screen, text) in tabs(rule.width, model.screen) {
+    for (screen, text) in tabs(model, rule.width) {
         let width = u16::try_from(text.chars().count()).unwrap_or(0);
         if screen == model.screen {
             let line = "━".repeat(usize::from(width.saturating_sub(2)));
@@ -131,7 +132,7 @@ type Fact = (usize, Vec<Span<'static>>);
 fn tunnel_port(model: &Model, has_ip: bool) -> String {
     if model.labels.listen.is_empty() {
         // A cockpit of another process knows no address of the server.
-        return "running".to_owned();
+        return if model.labels.is_of_proxy() { "proxy" } else { "running" }.to_owned();
     }
     match model.labels.listen.parse::<SocketAddr>() {
         Ok(addr) if !has_ip => format!("tunnel :{}", addr.port()),
@@ -180,11 +181,12 @@ fn facts(model: &Model, width: u16, has_ip: bool, has_users: bool) -> Vec<Fact> 
     } else if let (Some(first), false) = (lost.next(), model.server_status.is_draining) {
         let more = lost.count();
         let more = if more > 0 { format!(" +{more}") } else { String::new() };
-        (PROBLEM, theme.error, format!("port {}{more} closed", first.key.port))
+        let state = if model.labels.is_of_proxy() { "not served" } else { "closed" };
+        (PROBLEM, theme.error, format!("port {}{more} {state}", first.key.port))
     } else if model.server_status.is_draining {
         (PROBLEM, theme.warn, "draining".to_owned())
     } else if away > 0 {
-        (PROBLEM, theme.warn, format!("{away} {} reconnecting", plural(away, "proxy", "proxies")))
+        (PROBLEM, theme.warn, format!("{away} {} reconnecting", model.labels.peers(away)))
     } else if model.server_status.has_sample && proxies == 0 {
         (PROBLEM, theme.warn, tunnel_port(model, has_ip))
     } else {
@@ -210,7 +212,7 @@ fn facts(model: &Model, width: u16, has_ip: bool, has_users: bool) -> Vec<Fact> 
             } else {
                 5
             },
-            number(proxies, plural(proxies, "proxy", "proxies")),
+            number(proxies, model.labels.peers(proxies)),
         ),
         (
             7,

@@ -27,6 +27,7 @@ pub(crate) fn draw_panel(model: &Model, area: Rect, buf: &mut Buffer) {
         Span::styled(format!("  by {measure}"), theme.dim),
         Span::styled(
             match policy {
+                _ if model.labels.is_of_proxy() => String::new(),
                 Some(policy) => format!("  {policy}"),
                 None if shown.services.all().is_empty() => String::new(),
                 None => "  mixed policies".to_owned(),
@@ -35,8 +36,11 @@ pub(crate) fn draw_panel(model: &Model, area: Rect, buf: &mut Buffer) {
         ),
     ];
     let taken = u16::try_from(12 + rest.iter().map(Span::width).sum::<usize>()).unwrap_or(u16::MAX);
-    draw_section_title(model, area, buf, "Proxy load", rest);
-    if let Some(balance) = shown.proxies.balance(policy.unwrap_or_default(), model.display.load_measure) {
+    let title = if model.labels.is_of_proxy() { "Server load" } else { "Proxy load" };
+    draw_section_title(model, area, buf, title, rest);
+    if !model.labels.is_of_proxy()
+        && let Some(balance) = shown.proxies.balance(policy.unwrap_or_default(), model.display.load_measure)
+    {
         let imbalance = balance.imbalance;
         let style = if imbalance > 2.0 { theme.warn } else { theme.text };
         let spans = vec![
@@ -88,9 +92,13 @@ pub(super) fn warning(model: &Model) -> Option<String> {
         } else {
             String::new()
         };
-        return Some(format!("port {} closed {ago} ago: no proxy serves it{more}", service.key.port));
+        let why = model.labels.why_closed();
+        return Some(format!("port {} closed {ago} ago: {why}{more}", service.key.port));
     }
     let refused = shown.proxies.connected().filter(|proxy| proxy.services.is_empty());
+    if model.labels.is_of_proxy() {
+        return None;
+    }
     let mut refused = refused.filter_map(|proxy| Some((proxy, proxy.registration_error.as_ref()?)));
     if let Some((proxy, why)) = refused.next() {
         return Some(format!("{} has no public port: {why}", shown.proxies.short_name(proxy.id)));
@@ -247,8 +255,9 @@ pub(super) fn no_proxy_text(model: &Model) -> String {
     let links = shown.proxies.links().all().iter();
     let spans = links.flat_map(|link| link.spans.iter().map(move |span| (&link.name, span)));
     let went = spans.filter_map(|(name, span)| Some((span.end?.at, name)));
-    went.max_by_key(|(at, _)| *at).map_or("No proxy yet".to_owned(), |(at, name)| {
+    let peer = model.labels.peers(1);
+    went.max_by_key(|(at, _)| *at).map_or(format!("No {peer} yet"), |(at, name)| {
         let name = truncate_middle(name, 26);
-        format!("No proxy: {name} disconnected {} ago", format::age(shown.now.saturating_duration_since(at)))
+        format!("No {peer}: {name} disconnected {} ago", format::age(shown.now.saturating_duration_since(at)))
     })
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     ids::{RateLimits, ServiceKey},
     tui::{
-        columns::{ServiceColumn, TableColumn},
+        columns::{ServiceColumn, TableColumn as _},
         format::{self, fit},
         layout::{ColumnRequest, FitPolicy, FittedColumns, SELECTION_MARGIN},
         model::{Model, ProxyLine, ServiceRow},
@@ -28,7 +28,9 @@ pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
         return;
     }
     let has_limits = all.iter().any(|service| service.limits != RateLimits::default());
-    let wanted = |column: &&ServiceColumn| **column != ServiceColumn::Limit || has_limits;
+    let wanted = |column: &&ServiceColumn| {
+        (**column != ServiceColumn::Limit || has_limits) && column.spec().exists(model.labels.is_of_proxy())
+    };
     let requests = ServiceColumn::ALL.iter().filter(wanted).map(|column| ColumnRequest::of(*column));
     let width = area.width.saturating_sub(SELECTION_MARGIN);
     let columns = FittedColumns::fit(width.into(), requests, FitPolicy::StopAtFirstMisfit);
@@ -36,7 +38,7 @@ pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     draw_line(buf, area.x, area.y, area, Line::styled("▎ ", theme.accent));
     let headings = table::row(&columns, |column, _| {
         let style = if column == ServiceColumn::Name { theme.strong } else { theme.dim };
-        Cell::Text(column.spec().heading.to_owned(), style)
+        Cell::Text(column.spec().texts(model.labels.is_of_proxy()).0.to_owned(), style)
     });
     draw_line(buf, area.x + SELECTION_MARGIN, area.y, area, headings);
     let page = usize::from(area.height - 1);
@@ -72,7 +74,7 @@ fn row(model: &Model, columns: &FittedColumns<ServiceColumn>, service: &ServiceR
         let name = fit(&name(&service.key), columns.width(ServiceColumn::Name).unwrap_or(0));
         return Line::from(vec![
             Span::styled(format!("{name} "), theme.faint),
-            Span::styled(format!("closed {ago} ago: no proxy serves it"), theme.warn),
+            Span::styled(format!("closed {ago} ago: {}", model.labels.why_closed()), theme.warn),
         ]);
     }
     let proxies = shown.proxies.connected().filter(|proxy| proxy.services.contains(&service.key)).count();

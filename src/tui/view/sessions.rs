@@ -40,7 +40,8 @@ fn draw_timelines(model: &Model, area: Rect, buf: &mut Buffer) {
         _ => format!("  newest {shown} of {all}  last {window}"),
     };
     let rest = format!("{scope}{keys}{signs}");
-    draw_section_title(model, area, buf, "Proxy links", [Text::styled(rest, theme.dim)]);
+    let title = if model.labels.is_of_proxy() { "Server links" } else { "Proxy links" };
+    draw_section_title(model, area, buf, title, [Text::styled(rest, theme.dim)]);
     for (y, link) in rows.zip(&links.all()[skip..]) {
         let name = Text::styled(format!("  {} ", fit_middle(&links.label(link), 16)), theme.text);
         let width = usize::from(area.width).saturating_sub(20);

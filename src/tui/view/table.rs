@@ -49,8 +49,12 @@ pub(super) fn row<C: TableColumn>(
 }
 
 /// Builds the heading row of a table.
-pub(super) fn headings<C: TableColumn>(columns: &FittedColumns<C>, style: Style) -> Line<'static> {
-    row(columns, |column, _| Cell::Text(column.spec().heading.to_owned(), style))
+pub(super) fn headings<C: TableColumn>(
+    columns: &FittedColumns<C>,
+    is_of_proxy: bool,
+    style: Style,
+) -> Line<'static> {
+    row(columns, |column, _| Cell::Text(column.spec().texts(is_of_proxy).0.to_owned(), style))
 }
 
 /// Joins facts into one line of at most `width` cells, in their order, with two blanks between them. Where not all

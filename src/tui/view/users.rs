@@ -47,7 +47,13 @@ pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let visible = &lines[offset..lines.len().min(offset + page)];
     let columns = fit_columns(model, visible, area.width.saturating_sub(SELECTION_MARGIN));
     let total_rate = model.shown().throughput.down_rate + model.shown().throughput.up_rate;
-    draw_line(buf, table.x + SELECTION_MARGIN, table.y, table, table::headings(&columns, theme.dim));
+    draw_line(
+        buf,
+        table.x + SELECTION_MARGIN,
+        table.y,
+        table,
+        table::headings(&columns, model.labels.is_of_proxy(), theme.dim),
+    );
     for (y, line) in (table.y + 1..table.bottom()).zip(visible) {
         let text = match line {
             UserLine::User(id) => {

@@ -15,7 +15,7 @@ fn list(columns: Option<&str>) -> StreamListArgs {
 #[test]
 fn columns_are_chosen_by_name() {
     let names = |text| {
-        let columns = columns(&list(text));
+        let columns = columns(&list(text), Role::Server);
         columns.map(|columns| columns.iter().map(|(name, ..)| *name).collect::<Vec<_>>())
     };
     assert_eq!(names(Some("age, stream")).unwrap(), ["age", "stream"]);

@@ -25,7 +25,7 @@ fn the_column_with_the_stream_key_cannot_be_hidden() {
 
 #[test]
 fn a_narrow_screen_keeps_the_columns_that_commands_need() {
-    let names = |width| shown(&ColumnSelection::default().fit(width, 0));
+    let names = |width| shown(&ColumnSelection::default().fit(width, 0, false));
     assert_eq!(names(12), [StreamColumn::Stream]);
     assert_eq!(
         names(38),
@@ -37,14 +37,14 @@ fn a_narrow_screen_keeps_the_columns_that_commands_need() {
     assert!(names(118).contains(&StreamColumn::Address) && names(118).contains(&StreamColumn::Content));
     assert_eq!(names(198).len(), StreamColumn::ALL.len());
     for width in 0..250 {
-        assert!(taken(&ColumnSelection::default().fit(width, 11)) <= width, "{width}");
+        assert!(taken(&ColumnSelection::default().fit(width, 11, false)) <= width, "{width}");
     }
 }
 
 #[test]
 fn columns_asked_for_take_precedence_over_the_default_ones() {
     let names = |width, selection: &ColumnSelection| {
-        let columns = selection.fit(width, 11);
+        let columns = selection.fit(width, 11, false);
         assert!(taken(&columns) <= width, "{width}");
         shown(&columns)
     };

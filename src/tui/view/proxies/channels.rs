@@ -34,13 +34,18 @@ pub(super) fn channel_row(
     let non_zero = |bytes: u64| if bytes > 0 { theme.text } else { theme.faint };
     // The state of the channel is below the state of its proxy.
     let id = fit(&channel.id.to_string(), columns.width(ProxyColumn::Name).unwrap_or(0).saturating_sub(5));
+    // A download is what a server receives, and what a proxy sends.
+    let (down_rate, up_rate, in_flight) = match model.labels.is_of_proxy() {
+        true => (channel.sent_rate, channel.received_rate, "in flight ↓"),
+        false => (channel.received_rate, channel.sent_rate, "in flight ↑"),
+    };
     let mut facts = vec![
         (0, vec![Span::styled(format!("    {id}"), theme.accent)]),
         (1, vec![Span::styled(fit(state, 8), style)]),
         (4, figure("streams ", channel.streams.to_string(), 4, theme.text)),
         (3, figure("RTT ", rtt, 5, theme.text)),
-        (2, figure("↓", rate(model, channel.received_rate), 5, theme.down)),
-        (2, figure("↑", rate(model, channel.sent_rate), 5, theme.up)),
+        (2, figure("↓", rate(model, down_rate), 5, theme.down)),
+        (2, figure("↑", rate(model, up_rate), 5, theme.up)),
     ];
     facts.push((5, figure("traffic ", traffic_share(model, channel), 4, theme.text)));
     // The name of the congestion control says what it is: bbr, cubic, reno.
@@ -64,7 +69,7 @@ pub(super) fn channel_row(
         facts.push((14, figure("cwnd ", format::bytes(tcp.congestion_window), 5, theme.text)));
         facts.push((
             15,
-            figure("in flight ↑", format::bytes(tcp.bytes_in_flight), 5, non_zero(tcp.bytes_in_flight)),
+            figure(in_flight, format::bytes(tcp.bytes_in_flight), 5, non_zero(tcp.bytes_in_flight)),
         ));
         facts.push((16, figure("unsent ", format::bytes(tcp.unsent_bytes), 5, non_zero(tcp.unsent_bytes))));
     }

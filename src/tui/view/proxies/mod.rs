@@ -20,7 +20,7 @@ use crate::{
     tui::{
         format,
         layout::SELECTION_MARGIN,
-        model::{LoadMeasure, Model, ProxyLine, ProxyRow},
+        model::{LoadMeasure, Model, ProxyLine, ProxyRow, ScreenId},
     },
 };
 
@@ -80,7 +80,10 @@ fn draw_title(model: &Model, area: Rect, buf: &mut Buffer) {
     let failed = blocked + &failed;
     let counts = [Span::styled(counts, theme.dim), Span::styled(failed, theme.warn)];
     let taken = u16::try_from(11 + counts.iter().map(Span::width).sum::<usize>()).unwrap_or(u16::MAX);
-    draw_section_title(model, area, buf, "Proxies", counts);
+    draw_section_title(model, area, buf, ScreenId::Proxies.name(model.labels.is_of_proxy()), counts);
+    if model.labels.is_of_proxy() {
+        return;
+    }
     let Some(balance) = shown.proxies.balance(policy.unwrap_or_default(), LoadMeasure::Streams) else {
         return;
     };
@@ -103,10 +106,15 @@ fn draw_title(model: &Model, area: Rect, buf: &mut Buffer) {
 
 /// Draws the headings of the proxy table, and its rows of proxies and channels from the scroll position on.
 fn draw_rows(model: &Model, lines: &[ProxyLine], area: Rect, buf: &mut Buffer) {
-    let theme = &model.theme;
     let proxies = &model.shown().proxies;
     let columns = rows::fit_columns(model, area.width.saturating_sub(SELECTION_MARGIN));
-    draw_line(buf, area.x + SELECTION_MARGIN, area.y, area, table::headings(&columns, theme.dim));
+    draw_line(
+        buf,
+        area.x + SELECTION_MARGIN,
+        area.y,
+        area,
+        table::headings(&columns, model.labels.is_of_proxy(), model.theme.dim),
+    );
     let page = usize::from(area.height.saturating_sub(1));
     // The cursor moves on from the last proxy to the services; the proxies scroll no further than their end.
     let offset = model.proxies_screen.cursor.offset().min(lines.len().saturating_sub(page));

@@ -30,7 +30,9 @@ pub(super) fn fit_columns(model: &Model, width: u16) -> FittedColumns<ProxyColum
     let proxies = &model.shown().proxies;
     let weights_differ = proxies.connected().any(|proxy| proxy.weight != 1);
     let has_limits = proxies.connected().any(|proxy| proxy.limits != RateLimits::default());
-    let wanted = |column: &&ProxyColumn| **column != ProxyColumn::Limit || has_limits;
+    let wanted = |column: &&ProxyColumn| {
+        (**column != ProxyColumn::Limit || has_limits) && column.spec().exists(model.labels.is_of_proxy())
+    };
     let requests = ProxyColumn::ALL.iter().filter(wanted).map(|column| {
         let mut request = ColumnRequest::of(*column);
         match column {
@@ -89,7 +91,9 @@ pub(super) fn proxy_row(
             Cell::Spans(share_bar(model, proxy.rate(), all, None, width, theme.down))
         }
         ProxyColumn::StreamShare => {
-            let fair = shown.proxies.fair_share(proxy, policy);
+            // Servers do not share streams by a policy.
+            let is_balanced = !model.labels.is_of_proxy();
+            let fair = is_balanced.then(|| shown.proxies.fair_share(proxy, policy)).flatten();
             let (streams, all) = (proxy.streams as f64, shown.proxies.streams() as f64);
             Cell::Spans(share_bar(model, streams, all, fair, width, theme.load))
         }

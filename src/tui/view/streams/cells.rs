@@ -13,7 +13,7 @@ use crate::{
     ids::{Priority, Rate},
     telemetry::{EndReason, StreamPhase},
     tui::{
-        columns::{StreamColumn, TableColumn},
+        columns::{StreamColumn, TableColumn as _},
         format::{self, fit, fit_right, truncate_middle, truncate_start},
         layout::FittedColumns,
         model::{Model, SortBy, StreamRow},
@@ -30,7 +30,7 @@ pub(super) fn headings(model: &Model, columns: &FittedColumns<StreamColumn>) -> 
     let sort = model.shown().streams.sort();
     let arrow = if sort.is_descending() { '▾' } else { '▴' };
     table::row(columns, |column, _| {
-        let heading = column.spec().heading;
+        let heading = column.spec().texts(model.labels.is_of_proxy()).0;
         if sort.by == SortBy::Column(column) {
             Cell::Text(format!("{heading}{arrow}"), model.theme.accent)
         } else {
@@ -75,7 +75,7 @@ fn cell(model: &Model, row: StreamRow<'_>, column: StreamColumn, width: usize) -
             .proxy
             .map_or_else(unknown, |id| (truncate_middle(&model.shown().proxies.name(id), width), theme.text)),
         StreamColumn::Channel => row.channel.map_or_else(unknown, |id| (id.to_string(), theme.dim)),
-        StreamColumn::Address => (truncate_start(&row.addr.to_string(), width), theme.text),
+        StreamColumn::Address => (truncate_start(&format::user_address(row.addr), width), theme.text),
         StreamColumn::Content if row.is_in_grace_period => {
             (content_and_grace_period(model, row, width), theme.warn)
         }

@@ -10,7 +10,7 @@ use crate::tui::{
 fn cells_are_aligned_padded_and_truncated_to_their_columns() {
     let requests = [UserColumn::Name, UserColumn::Streams].map(ColumnRequest::of);
     let columns = FittedColumns::fit(19, requests, FitPolicy::StopAtFirstMisfit);
-    assert_eq!(headings(&columns, Style::new()).to_string(), "USER       STREAMS ");
+    assert_eq!(headings(&columns, false, Style::new()).to_string(), "USER       STREAMS ");
     let line = row(&columns, |column, _| match column {
         UserColumn::Name => Cell::Text("3F9A1C and more".to_owned(), Style::new()),
         _ => Cell::Text("12".to_owned(), Style::new()),
