@@ -9,6 +9,7 @@ use super::{
     compact::{copy_if_shorter, copy_if_small},
     error::ProtocolError,
     limits::{BYTES_PER_EXTRA_SEGMENT, MAX_COALESCED_LEN, MAX_OUT_OF_ORDER_SEGMENTS, MAX_READY_SEGMENTS},
+    window_tuning::ReceivedFlow,
 };
 
 /// While it is not proven that the reader makes progress, its window holds this many times what it is known to have read,
@@ -454,14 +455,10 @@ impl RecvBuffer {
         self.is_paused = is_paused;
     }
 
-    /// Returns the offset up to which all data has been received without a gap.
-    pub(super) fn received(&self) -> u64 {
-        self.next_offset
-    }
-
-    /// Returns the receive window in bytes.
-    pub(super) fn window(&self) -> u32 {
-        self.window
+    /// Returns how far the stream has been received, for the tuning of the window.
+    pub(super) fn received_flow(&self) -> ReceivedFlow {
+        let unread = self.next_offset - self.consumed;
+        ReceivedFlow { received: self.next_offset, unread, limit: self.limit, window: self.window }
     }
 
     /// Returns whether a WINDOW frame is due: the reader has consumed a quarter of the window, at most 256 KiB, since

@@ -26,6 +26,9 @@ const EARLY_GROWTH: u32 = 4;
 /// that do not count what waits there, a path with losses was never filled.
 const LONG_RTT_BDPS: f64 = 4.0;
 
+/// If more than this fraction of the window waits for the reader, the reader is what the peer waits for.
+const MAX_UNREAD_FRACTION: u64 = 4;
+
 /// How long the window is kept after a trial of a larger one has failed for the first time. It doubles with each
 /// failure.
 const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
@@ -39,6 +42,19 @@ const MAX_UNTRIED_WINDOW: u32 = 2 << 20;
 /// A reader is fast if it takes a whole window in less than this time: then it waits for the next acknowledgement
 /// with every window.
 const FAST_READER: Duration = Duration::from_millis(2);
+
+/// How far a stream has been received.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReceivedFlow {
+    /// The offset up to which all data has arrived.
+    pub(super) received: u64,
+    /// How many bytes of it the reader has not consumed.
+    pub(super) unread: u64,
+    /// The offset up to which the peer may send.
+    pub(super) limit: u64,
+    /// The receive window in bytes.
+    pub(super) window: u32,
+}
 
 /// Finds the receive window of one stream. While the RTT is short, it doubles the window on trial, and keeps the
 /// larger one only if the reader gets data faster.
@@ -62,6 +78,8 @@ pub(super) struct WindowTuner {
     backoff_until: Option<Instant>,
     /// Whether data of the stream has arrived on several channels.
     is_striped: bool,
+    /// The credit that the peer has known for a round trip; used where the RTT is long.
+    known_credit: KnownCredit,
 }
 
 /// What the larger window of a trial is compared with.
@@ -81,16 +99,16 @@ impl WindowTuner {
         self.is_striped = true;
     }
 
-    /// Records that the reader has consumed `bytes` more, while data up to the offset `received` has arrived. Returns
-    /// the new receive window in bytes if it should grow, or shrink again after a failed trial.
+    /// Records that the reader has consumed `bytes` more of a stream that has been received so far. Returns the new
+    /// receive window in bytes if it should grow, or shrink again after a failed trial.
     pub(super) fn on_consumed(
         &mut self,
         bytes: u64,
-        received: u64,
+        flow: ReceivedFlow,
         min_rtt: Duration,
         now: Instant,
-        window: u32,
     ) -> Option<u32> {
+        let ReceivedFlow { received, window, .. } = flow;
         let Some(since) = self.measured_since else {
             (self.measured_since, self.received_before) = (Some(now), received);
             return None;
@@ -100,6 +118,12 @@ impl WindowTuner {
         // Where the RTT is long, the window has to grow faster than TCP's slow start, which doubles in each RTT.
         let is_long = min_rtt >= LONG_RTT;
         let arrived = self.consumed.min(received - self.received_before);
+        // Each retransmission adds a round trip in which nothing arrives, so that on a lossy path the rate alone asks for
+        // no more than a window that is too small already.
+        if is_long && self.known_credit.is_used_up(flow, min_rtt, now) {
+            (self.measured_since, self.received_before, self.consumed) = (Some(now), received, 0);
+            return Some(window.saturating_mul(2));
+        }
         if is_long && elapsed < min_rtt && arrived >= u64::from(window / 2) && elapsed >= MIN_INTERVAL {
             (self.measured_since, self.received_before, self.consumed) = (Some(now), received, 0);
             let enough = arrived as f64 / elapsed.as_secs_f64() * min_rtt.as_secs_f64() * LONG_RTT_BDPS;
@@ -141,6 +165,39 @@ impl WindowTuner {
         }
         self.trial = Some(Trial { rate_before: rate, window_before: window });
         Some(window.saturating_mul(2))
+    }
+}
+
+/// The credit that the peer has known for a round trip.
+#[derive(Debug, Default)]
+struct KnownCredit {
+    /// A flow-control limit that has been in force for a round trip; `None` if none has.
+    limit: Option<u64>,
+    /// The next limit, and since when it has been in force at least; `None` before the first byte.
+    next: Option<(u64, Instant)>,
+    /// The receive window, in bytes, with which both were granted.
+    window: u32,
+}
+
+impl KnownCredit {
+    /// Records that the stream has been received so far. Returns whether the peer has used up all credit that it had known
+    /// for a round trip, and not because of the reader: it may have waited for more. After that, and after a change of
+    /// the window, only what is granted from then on counts.
+    fn is_used_up(&mut self, flow: ReceivedFlow, min_rtt: Duration, now: Instant) -> bool {
+        let is_reader_slow = flow.unread > u64::from(flow.window) / MAX_UNREAD_FRACTION;
+        if is_reader_slow || flow.window != self.window {
+            *self = Self { window: flow.window, ..Self::default() };
+            return false;
+        }
+        let (next, since) = *self.next.get_or_insert((flow.limit, now));
+        if now.saturating_duration_since(since) >= min_rtt {
+            (self.limit, self.next) = (Some(next), Some((flow.limit, now)));
+        }
+        let is_used_up = self.limit.is_some_and(|limit| flow.received >= limit);
+        if is_used_up {
+            *self = Self::default();
+        }
+        is_used_up
     }
 }
 

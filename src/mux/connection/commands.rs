@@ -176,8 +176,7 @@ impl Mux {
         state.recv.consume(bytes);
         let min_rtt = state.channel.and_then(|id| self.channels.get(&id)?.path.min_rtt());
         if let Some(min_rtt) = min_rtt.filter(|_| self.config.peer_has_flow_control)
-            && let Some(wanted) =
-                state.tuner.on_consumed(bytes, state.recv.received(), min_rtt, now, state.recv.window())
+            && let Some(wanted) = state.tuner.on_consumed(bytes, state.recv.received_flow(), min_rtt, now)
         {
             // The lower bound is what the operator has configured; it precedes the upper one.
             state.recv.set_wanted_window(wanted.min(self.config.max_window).max(self.config.initial_window));

@@ -47,13 +47,13 @@ fn memory_budget_limits_the_window() {
     // A quarter is kept from readers that have taken nothing.
     others.resize(budget.total() * 3 / 4, &budget);
     recv.adapt_window(wanted, &budget);
-    assert_eq!(recv.window(), min);
+    assert_eq!(recv.window, min);
     recv.set_read_bytes(10_000);
     recv.adapt_window(wanted, &budget);
-    assert_eq!(recv.window(), min + 40_000);
+    assert_eq!(recv.window, min + 40_000);
     recv.set_reader_proven();
     recv.adapt_window(wanted, &budget);
-    assert_eq!(recv.window(), wanted);
+    assert_eq!(recv.window, wanted);
     others.resize(0, &budget);
     recv.adapt_window(wanted, &budget);
     assert_eq!((recv.advertise(), recv.must_adapt(&budget)), ((0, wanted), false));

@@ -14,7 +14,8 @@ fn final_window(capacity: f64, rtt: Duration) -> u32 {
         let now = begin + Duration::from_millis(ms);
         let bytes = (rate / 1000.0) as u64;
         received += bytes;
-        let wanted = tuner.on_consumed(bytes, received, rtt, now, window);
+        let flow = ReceivedFlow { received, unread: 0, limit: received + u64::from(window), window };
+        let wanted = tuner.on_consumed(bytes, flow, rtt, now);
         window = wanted.unwrap_or(window).clamp(INITIAL, MAX);
     }
     tuner.trial.map_or(window, |trial| trial.window_before.min(window))
@@ -34,10 +35,38 @@ fn buffered_data_does_not_raise_the_window() {
             received += 12_500;
             let bytes = (buffered + 12_500).min(125_000);
             buffered = buffered + 12_500 - bytes;
-            window = tuner.on_consumed(bytes, received, rtt, at(ms), window).unwrap_or(window).min(MAX);
+            let consumed = received - buffered;
+            let flow =
+                ReceivedFlow { received, unread: buffered, limit: consumed + u64::from(window), window };
+            window = tuner.on_consumed(bytes, flow, rtt, at(ms)).unwrap_or(window).min(MAX);
         }
     }
     assert!(window <= 4 << 20, "{window}: four times the BDP of 100 Mbit/s and 50 ms is 2.5 MB");
+}
+
+/// Regression test: where a lost segment delays all data behind it, the data arrives at once after some round trips. The rate
+/// over that time asked for no more than the window that had limited it, and one download with 3 % loss at 50 Mbit/s
+/// and 200 ms had 0.8 of what TCP alone delivers.
+#[test]
+fn window_grows_where_data_arrives_in_bursts_after_retransmissions() {
+    const ROUND_TRIPS: u32 = 4;
+    let (begin, rtt, capacity) = (Instant::now(), Duration::from_millis(200), 6.25e6);
+    let (mut tuner, mut window, mut received, mut limit) =
+        (WindowTuner::default(), INITIAL, 0, u64::from(INITIAL));
+    let most = (capacity * (rtt * ROUND_TRIPS).as_secs_f64()) as u64;
+    for burst in 0..20 {
+        let end = limit.min(received + most);
+        let mut now = begin + burst * ROUND_TRIPS * rtt;
+        while received < end {
+            let bytes = (end - received).min(64 * 1024);
+            received += bytes;
+            let flow = ReceivedFlow { received, unread: 0, limit, window };
+            window = tuner.on_consumed(bytes, flow, rtt, now).unwrap_or(window).min(MAX);
+            limit = limit.max(received + u64::from(window));
+            now += Duration::from_micros(200);
+        }
+    }
+    assert!(u64::from(window) >= most, "{window} bytes of credit, and {most} can arrive at once");
 }
 
 #[test]
