@@ -123,7 +123,7 @@ impl Mux {
     ///
     /// Bulk data of all streams goes on one channel, whose congestion controller then knows the whole queue of the
     /// bottleneck. It is spread over all channels but the express channels where the kernel is slower than the path, or
-    /// each round trip loses several segments.
+    /// most round trips lose a segment.
     fn bulk_channel(&self, stream: &Stream, primary: u16, now: Instant) -> Option<u16> {
         let may_take = |channel: &Channel| !channel.placement.is_express && !channel.is_retiring();
         let from = self.channels.get(&primary)?;
