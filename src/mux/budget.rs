@@ -10,7 +10,8 @@
 //!   was admitted always makes progress.
 //! - The *elastic part* is the rest. A stream gets a share of what is free of it (dynamic thresholds, Choudhury and Hahne
 //!   1998), less what is kept for claims of a higher rank: readers that have taken nothing yet cannot take what those
-//!   need that read on, and windows on long paths cannot take what both need.
+//!   need that read on, and windows on long paths cannot take what both need. Each [side](BufferSide) has half of it, so that
+//!   senders to targets that read nothing take nothing of what downloads need.
 
 use std::sync::{
     Arc,
@@ -38,6 +39,11 @@ pub const PROVEN_READ_BYTES: u64 = 64 * 1024;
 /// stalled streams, which the peer was asked to pause then, and what was in flight meanwhile.
 const MIN_UNWINDOWED_BYTES: u64 = 1 << 20;
 
+/// How many times as many bytes a peer must have acknowledged until its reader counts as one that makes progress, where
+/// the memory of the peer was not filling when the stream began. Then its kernel takes up to 256 KiB more
+/// (`TCP_NOTSENT_LOWAT`): 350 KB were acknowledged for targets that read nothing.
+const PROVEN_ACKED_FACTOR: u64 = 3;
+
 /// The reserved part is at most this fraction of the budget.
 const RESERVED_FRACTION: u64 = 2;
 
@@ -48,11 +54,24 @@ pub(super) const EARLY_BYTES: u64 = 4 << 20;
 /// What is set apart for [`EARLY_BYTES`] is at most this fraction of the elastic part.
 const EARLY_FRACTION: u64 = 8;
 
-/// The budget is tight when less than this fraction of the elastic part is free.
+/// The budget is tight when less than this fraction of a side's part is free.
 const TIGHT_FRACTION: u64 = 2;
 
 /// The budget is filling when more than this fraction of the elastic part is in use: by 250 idle streams with 1 GiB.
 const FILLING_FRACTION: u64 = 8;
+
+/// This fraction of the elastic part is for the buffers of each side. A sender does not know how its peer's reader reads: with
+/// a common part, 14,900 senders to targets that read nothing left 8 KiB per RTT to the downloads beside them.
+const SIDE_FRACTION: u64 = 2;
+
+/// Whether buffers are for data to the peer or from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BufferSide {
+    /// What the peer may send, and what was not consumed.
+    Receiving,
+    /// What was sent, or will be, and is not acknowledged.
+    Sending,
+}
 
 /// What a reservation beyond the minimum is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +80,8 @@ pub(super) enum Claim {
     Unproven,
     /// The same, once the reader has taken something: less than proves that it reads on.
     Ramp,
+    /// What is sent to a peer that has raised its window, although less than for a reader that makes progress.
+    Raised,
     /// The initial window of a stream whose reader makes progress.
     Proven,
     /// A window beyond the initial one, on a path with a large bandwidth-delay product.
@@ -68,14 +89,15 @@ pub(super) enum Claim {
 }
 
 impl Claim {
-    /// Returns the share of the elastic part that is kept for claims of a higher rank, and the share of the rest that one
-    /// stream may take, as divisors.
+    /// Returns the share of a side's part that is kept for claims of a higher rank, and the share of the rest that one stream
+    /// may take, as divisors.
     fn divisors(self) -> (u64, u64) {
         match self {
             Self::Unproven => (4, 128),
             Self::Ramp => (8, 16),
-            Self::Proven => (16, 16),
-            Self::Growth => (2, 4),
+            Self::Raised => (12, 16),
+            Self::Proven => (32, 16),
+            Self::Growth => (3, 4),
         }
     }
 }
@@ -120,6 +142,8 @@ struct Shared {
     /// How many bytes of the elastic part are reserved. It exceeds the elastic part for a moment if several threads write
     /// to streams at once.
     reserved: AtomicU64,
+    /// How many of the reserved bytes are for sending.
+    reserved_for_sending: AtomicU64,
 }
 
 impl MemoryBudget {
@@ -140,8 +164,15 @@ impl MemoryBudget {
         limits.max_streams = limits.max_streams.min(limits.bytes / RESERVED_FRACTION / per_stream);
         let rest = limits.bytes - limits.max_streams * per_stream;
         let early = EARLY_BYTES.min(rest / EARLY_FRACTION);
-        let (streams, reserved) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self(Arc::new(Shared { limits, elastic: rest - early, early, streams, reserved }))
+        let [streams, reserved, reserved_for_sending] = [const { AtomicU64::new(0) }; 3];
+        Self(Arc::new(Shared {
+            limits,
+            elastic: rest - early,
+            early,
+            streams,
+            reserved,
+            reserved_for_sending,
+        }))
     }
 
     /// Returns the whole budget in bytes.
@@ -159,9 +190,10 @@ impl MemoryBudget {
         usize::try_from(self.0.limits.max_streams).unwrap_or(usize::MAX)
     }
 
-    /// Returns whether little of the elastic part is free, so that streams get smaller windows than they want.
+    /// Returns whether little is free for one of the sides, so that streams get smaller windows than they want.
     pub fn is_tight(&self) -> bool {
-        self.free() < self.0.elastic / TIGHT_FRACTION
+        let tight = self.side_bytes() / TIGHT_FRACTION;
+        self.free(BufferSide::Receiving) < tight || self.free(BufferSide::Sending) < tight
     }
 
     /// Returns whether a good part of the elastic part is in use, so that new streams may turn out to be some of many that
@@ -172,7 +204,7 @@ impl MemoryBudget {
 
     /// Reserves bytes for what is not needed to serve a stream, unless memory is tight. Returns whether they are reserved.
     pub fn reserve_optional(&self, bytes: u64) -> bool {
-        let max = self.0.elastic / TIGHT_FRACTION;
+        let max = self.side_bytes() / TIGHT_FRACTION + self.0.reserved_for_sending.load(Relaxed);
         let more = |reserved: u64| Some(reserved + bytes).filter(|reserved| *reserved <= max);
         self.0.reserved.fetch_update(Relaxed, Relaxed, more).is_ok()
     }
@@ -187,9 +219,15 @@ impl MemoryBudget {
         self.0.limits.proven_bytes
     }
 
+    /// Returns from how many acknowledged bytes on the reader of a peer counts as one that makes progress. `is_peer_filling`
+    /// if the peer's memory was filling when the stream began.
+    pub(super) fn proven_acked_bytes(&self, is_peer_filling: bool) -> u64 {
+        self.proven_bytes() * if is_peer_filling { 1 } else { PROVEN_ACKED_FACTOR }
+    }
+
     /// Returns how many bytes of received data may wait on a link that has no flow control, which has `held` of them.
     pub(super) fn max_unwindowed_bytes(&self, held: u64) -> u64 {
-        self.allowance(Claim::Growth, held).max(MIN_UNWINDOWED_BYTES)
+        self.allowance(BufferSide::Receiving, Claim::Growth, held).max(MIN_UNWINDOWED_BYTES)
     }
 
     /// Returns the bytes that are reserved for each stream in each direction.
@@ -210,14 +248,24 @@ impl MemoryBudget {
     }
 
     /// Returns how many bytes beyond the minimum a stream that holds `held` of them may hold for this claim.
-    pub(super) fn allowance(&self, claim: Claim, held: u64) -> u64 {
+    fn allowance(&self, side: BufferSide, claim: Claim, held: u64) -> u64 {
         let (kept, share) = claim.divisors();
-        (self.free() + held).saturating_sub(self.0.elastic / kept) / share
+        (self.free(side) + held).saturating_sub(self.side_bytes() / kept) / share
     }
 
-    /// Returns how many bytes of the elastic part are free.
-    fn free(&self) -> u64 {
-        self.0.elastic.saturating_sub(self.0.reserved.load(Relaxed))
+    /// Returns how many bytes of the elastic part the buffers of one side may take.
+    fn side_bytes(&self) -> u64 {
+        self.0.elastic / SIDE_FRACTION
+    }
+
+    /// Returns how many bytes of the elastic part are free for the buffers of one side.
+    fn free(&self, side: BufferSide) -> u64 {
+        let sending = self.0.reserved_for_sending.load(Relaxed);
+        let taken = match side {
+            BufferSide::Sending => sending,
+            BufferSide::Receiving => self.0.reserved.load(Relaxed).saturating_sub(sending),
+        };
+        self.side_bytes().saturating_sub(taken)
     }
 
     /// Reserves up to `bytes` bytes, as many as are free of the first `elastic` bytes of the elastic part. Returns how many.
@@ -235,36 +283,69 @@ impl MemoryBudget {
 
 /// What one direction of a stream has reserved beyond its minimum. It has to be [resized](Self::resize) to zero when the
 /// stream ends.
-#[derive(Debug, Default)]
-pub(super) struct Reservation(u64);
+#[derive(Debug)]
+pub(super) struct Reservation {
+    /// What it is for.
+    side: BufferSide,
+    /// The reserved bytes.
+    bytes: u64,
+}
 
 impl Reservation {
+    /// Creates a reservation of no byte.
+    pub(super) fn new(side: BufferSide) -> Self {
+        Self { side, bytes: 0 }
+    }
+
     /// Returns the reserved bytes.
     pub(super) fn bytes(&self) -> u64 {
-        self.0
+        self.bytes
+    }
+
+    /// Returns how many bytes the stream may have reserved for this claim.
+    pub(super) fn allowance(&self, claim: Claim, budget: &MemoryBudget) -> u64 {
+        budget.allowance(self.side, claim, self.bytes)
     }
 
     /// Grows to `bytes` bytes, or to less if fewer are free. Returns how many are reserved then.
     pub(super) fn grow(&mut self, bytes: u64, budget: &MemoryBudget) -> u64 {
-        self.0 += budget.reserve(bytes.saturating_sub(self.0), budget.0.elastic);
-        self.0
+        self.grow_within(bytes, budget.0.elastic, budget);
+        self.bytes
     }
 
     /// Grows to `bytes` bytes, which were received early, also from what is set apart for that. Returns false if they are
     /// not free.
     pub(super) fn grow_early(&mut self, bytes: u64, budget: &MemoryBudget) -> bool {
-        self.0 += budget.reserve(bytes.saturating_sub(self.0), budget.0.elastic + budget.0.early);
-        self.0 >= bytes
+        self.grow_within(bytes, budget.0.elastic + budget.0.early, budget);
+        self.bytes >= bytes
+    }
+
+    /// Grows to `bytes` bytes, as far as they are free of the first `elastic` bytes of the elastic part.
+    fn grow_within(&mut self, bytes: u64, elastic: u64, budget: &MemoryBudget) {
+        let grown = budget.reserve(bytes.saturating_sub(self.bytes), elastic);
+        self.bytes += grown;
+        if self.side == BufferSide::Sending {
+            budget.0.reserved_for_sending.fetch_add(grown, Relaxed);
+        }
     }
 
     /// Sets the reservation to `bytes` bytes, which are in use or not needed any more.
     pub(super) fn resize(&mut self, bytes: u64, budget: &MemoryBudget) {
-        if bytes > self.0 {
-            budget.0.reserved.fetch_add(bytes - self.0, Relaxed);
-        } else if bytes < self.0 {
-            budget.0.reserved.fetch_sub(self.0 - bytes, Relaxed);
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        if before == bytes {
+            return;
         }
-        self.0 = bytes;
+        let set = |counter: &AtomicU64| {
+            if bytes > before {
+                counter.fetch_add(bytes - before, Relaxed);
+            } else {
+                counter.fetch_sub(before - bytes, Relaxed);
+            }
+        };
+        set(&budget.0.reserved);
+        if self.side == BufferSide::Sending {
+            set(&budget.0.reserved_for_sending);
+        }
     }
 }
 

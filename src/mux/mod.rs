@@ -16,6 +16,7 @@ mod error;
 mod glitches;
 mod keepalive;
 mod limits;
+mod peer_reader;
 mod placement;
 mod ranges;
 mod recv_buffer;

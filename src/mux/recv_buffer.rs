@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
-    budget::{Claim, MIN_WINDOW, MemoryBudget, Reservation},
+    budget::{BufferSide, Claim, MIN_WINDOW, MemoryBudget, Reservation},
     compact::{copy_if_shorter, copy_if_small},
     error::ProtocolError,
     limits::{BYTES_PER_EXTRA_SEGMENT, MAX_COALESCED_LEN, MAX_OUT_OF_ORDER_SEGMENTS, MAX_READY_SEGMENTS},
@@ -131,7 +131,7 @@ impl RecvBuffer {
             early_limit: 0,
             window,
             wanted_window,
-            reservation: Reservation::default(),
+            reservation: Reservation::new(BufferSide::Receiving),
             is_reader_proven: false,
             read_bytes: 0,
             enforces_limit,
@@ -391,14 +391,15 @@ impl RecvBuffer {
             let min = budget.min_window().min(self.wanted_window.into());
             let wanted = u64::from(self.wanted_window) - min;
             let initial = wanted.min(u64::from(initial_window).saturating_sub(min));
-            let held = self.reservation.bytes();
+            let allowance = |claim| self.reservation.allowance(claim, budget);
             let first = if self.is_reader_proven {
-                budget.allowance(Claim::Proven, held)
+                allowance(Claim::Proven)
             } else {
-                let taken = self.read_bytes.saturating_mul(RAMP_FACTOR);
-                budget.allowance(Claim::Unproven, held).max(budget.allowance(Claim::Ramp, held).min(taken))
+                // Half of the window, so that the whole of it tells the sender that the reader makes progress.
+                let taken = self.read_bytes.saturating_mul(RAMP_FACTOR).min(initial / 2);
+                allowance(Claim::Unproven).max(allowance(Claim::Ramp).min(taken))
             };
-            let allowed = first.min(initial).max(budget.allowance(Claim::Growth, held)).min(wanted);
+            let allowed = first.min(initial).max(allowance(Claim::Growth)).min(wanted);
             let beyond_min = allowed.min(self.reservation.grow(allowed, budget));
             self.is_budget_limited = beyond_min < wanted;
             self.window = u32::try_from(min + beyond_min).unwrap_or(u32::MAX);

@@ -9,7 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    budget::{Claim, MemoryBudget, Reservation},
+    budget::{BufferSide, Claim, MemoryBudget, Reservation},
     compact::copy_if_shorter,
     config::MuxConfig,
     error::ProtocolError,
@@ -17,6 +17,7 @@ use super::{
         MAX_COALESCED_LEN, MAX_COMPACTED_LEN, MAX_RANGES_TO_MOVE, MAX_SMALL_CHUNKS_PER_STREAM,
         MAX_STRIPED_RANGES_PER_STREAM, MAX_UNSENT_PER_STREAM, MIN_WRITABLE_BYTES, SMALL_CHUNK_LEN,
     },
+    peer_reader::PeerReader,
     ranges::RangeTracker,
     send_flow::SendFlow,
 };
@@ -59,10 +60,8 @@ pub(super) struct SendBuffer {
     initial_window: u64,
     /// What is reserved from the memory budget for buffered bytes beyond the minimum of a stream.
     reservation: Reservation,
-    /// The peer's first window in bytes; 0 before it is known.
-    first_window: u32,
-    /// Whether the peer has doubled its first window since, because its reader makes progress.
-    is_peer_raising: bool,
+    /// What is known of the peer's reader.
+    peer_reader: PeerReader,
     /// Whether the operator has paused the stream: nothing may be written.
     is_paused: bool,
     /// Whether the peer's window is larger than the budget allows this side to buffer.
@@ -119,9 +118,8 @@ impl SendBuffer {
             early_limit: 0,
             max_window,
             initial_window: config.initial_window.into(),
-            reservation: Reservation::default(),
-            first_window: window,
-            is_peer_raising: false,
+            reservation: Reservation::new(BufferSide::Sending),
+            peer_reader: PeerReader::new(window),
             is_paused: false,
             is_budget_limited: false,
             retransmitted: 0,
@@ -160,14 +158,9 @@ impl SendBuffer {
             return wanted;
         }
         let initial = self.initial_window.saturating_sub(min_window);
-        let claim = if self.is_peer_raising || self.acked >= budget.proven_bytes() {
-            Claim::Proven
-        } else if self.acked > 0 {
-            Claim::Ramp
-        } else {
-            Claim::Unproven
-        };
-        let elastic = budget.allowance(claim, held).min(initial).max(budget.allowance(Claim::Growth, held));
+        let claim = self.peer_reader.claim(self.acked, self.initial_window, budget);
+        let allowance = |claim| self.reservation.allowance(claim, budget);
+        let elastic = allowance(claim).min(initial).max(allowance(Claim::Growth));
         wanted.min(min_window + elastic.max(held))
     }
 
@@ -272,7 +265,7 @@ impl SendBuffer {
     pub(super) fn end_early_credit(&mut self) {
         self.early_limit = self.limit;
         self.limit = self.written;
-        self.first_window = 0;
+        self.peer_reader.forget_first_window();
     }
 
     /// Returns how many bytes were written and acknowledged, in sum.
@@ -432,10 +425,7 @@ impl SendBuffer {
         }
         let limit =
             bytes.checked_add(window.min(self.max_window).into()).ok_or(ProtocolError::OffsetOverflow)?;
-        if self.first_window == 0 {
-            self.first_window = window;
-        }
-        self.is_peer_raising |= window / 2 >= self.first_window;
+        self.peer_reader.on_window(window, self.initial_window);
         // Frames of different channels overtake each other: an older acknowledgement changes nothing.
         self.limit = self.limit.max(limit);
         if bytes > self.acked {

@@ -6,6 +6,7 @@ mod flow_control;
 mod head_of_line_blocking;
 mod hostile_peers;
 mod lossy_path;
+mod memory;
 mod priorities;
 mod resets;
 mod scripts;

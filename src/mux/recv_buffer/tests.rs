@@ -37,7 +37,7 @@ fn consumed_data_is_acknowledged_even_if_the_limit_does_not_rise() {
 fn memory_budget_limits_the_window() {
     let (wanted, budget) = (256 << 10, MemoryBudget::new(64 << 20, 10));
     let min = u32::try_from(budget.min_window()).unwrap();
-    let mut others = Reservation::default();
+    let mut others = Reservation::new(BufferSide::Receiving);
     others.resize(budget.total(), &budget);
     let in_use = budget.used();
     let mut recv = RecvBuffer::new(min, wanted, true);
@@ -45,7 +45,7 @@ fn memory_budget_limits_the_window() {
     assert_eq!((recv.advertise(), budget.used()), ((0, min), in_use));
     assert!(recv.flow().is_budget_limited && recv.must_adapt(&budget));
     // A quarter is kept from readers that have taken nothing.
-    others.resize(budget.total() * 3 / 4, &budget);
+    others.resize(budget.total() * 45 / 128, &budget);
     recv.adapt_window(wanted, &budget);
     assert_eq!(recv.window, min);
     recv.set_read_bytes(10_000);

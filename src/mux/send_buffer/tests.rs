@@ -109,7 +109,7 @@ fn flow_reports_unsent_and_in_flight_bytes() {
 fn memory_budget_limits_what_is_buffered() {
     let budget = MemoryBudget::new(64 << 20, 10);
     let config = MuxConfig { budget: budget.clone(), ..MuxConfig::default() };
-    let mut others = Reservation::default();
+    let mut others = Reservation::new(BufferSide::Sending);
     others.resize(budget.total(), &budget);
     let in_use = budget.used();
     let mut send = SendBuffer::new(256 << 10, &config);
@@ -129,6 +129,36 @@ fn memory_budget_limits_what_is_buffered() {
     send.write(vec![7; 200 << 10].into(), &budget);
     send.release(&budget);
     assert_eq!(budget.used(), 0);
+}
+
+/// Kernels acknowledge 350 KB for a target that reads nothing. Only the window that the peer gives to a reader that makes
+/// progress, or more acknowledged bytes, get what is kept for such a stream.
+#[test]
+fn acknowledged_bytes_alone_are_no_proof_of_a_reader() {
+    let budget = MemoryBudget::new(64 << 20, 10);
+    let config = MuxConfig { budget: budget.clone(), ..MuxConfig::default() };
+    let (min, full) = (8 << 10, 256 << 10);
+    // What is left is kept for streams that make progress.
+    let mut others = Reservation::new(BufferSide::Sending);
+    others.resize(budget.total() * 110 / 256, &budget);
+    let send_all = |send: &mut SendBuffer, until: u64, window: u32| {
+        while send.written < until {
+            let len = send.writable(&budget).min((until - send.written) as usize);
+            send.write(vec![7; len].into(), &budget);
+            while send.next_chunk(CHUNK_SIZE, None).is_some() {}
+            send.acknowledge(send.written, window, &budget).unwrap();
+        }
+    };
+    let mut send = SendBuffer::new(full, &config);
+    send_all(&mut send, 350_000, full);
+    assert_eq!(send.writable(&budget), min as usize, "the peer had memory, and its kernel took it");
+    send_all(&mut send, 600_000, full);
+    assert!(send.writable(&budget) > 50 << 10, "no kernel takes so much");
+    let mut send = SendBuffer::new(min, &config);
+    send_all(&mut send, 100_000, min);
+    assert_eq!(send.writable(&budget), min as usize);
+    send.acknowledge(send.written, full, &budget).unwrap();
+    assert!(send.writable(&budget) > 50 << 10, "the reader of the peer makes progress");
 }
 
 /// A peer that grants endless credit and acknowledges nothing would otherwise make us keep all that it is sent.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::mux::{
-    budget::{MIN_WINDOW, Reservation},
+    budget::{BufferSide, MIN_WINDOW, Reservation},
     limits::MAX_CLOSED_KEYS,
 };
 
@@ -195,8 +195,8 @@ fn a_stalled_stream_is_paused_before_its_channel_while_memory_is_tight() {
     let mut peer = TextAdapter::new(Role::Server, text::FieldCount::Four, WINDOW, budget.clone());
     let key = StreamKey::new(UserChannelId::new(0xABC123), 1);
     open(&mut peer, 1, key);
-    let mut reservation = Reservation::default();
-    reservation.resize(7 << 20, &budget);
+    let mut reservation = Reservation::new(BufferSide::Receiving);
+    reservation.resize(3 << 20, &budget);
     assert!(budget.is_tight());
     inbound(&mut peer, key, TunnelAction::StreamStart, b"");
     let data = vec![0; MIN_WINDOW as usize];
