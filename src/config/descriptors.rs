@@ -4,7 +4,8 @@
 use super::{ProxyConfig, ServerConfig};
 
 /// Descriptors that a process needs beside its connections: stdin, stdout, stderr, the terminal of the cockpit, the
-/// listener of the tunnel port, pipes of signals, files that are read while it runs, lookups of names.
+/// listeners of the tunnel port, the control socket and metrics, pipes of signals, files that are read while it runs, a
+/// recording, lookups of names, eight connections of scrapers.
 const RESERVED: usize = 32;
 
 /// Descriptors of a worker thread: epoll, eventfd and its end of the pipe of signals, and one connection that was accepted
@@ -22,6 +23,19 @@ const MAX_SERVER_TUNNEL: usize = 8192;
 /// The most descriptors that a proxy keeps for its channels to one server, [`ProxyConfig::MAX_CHANNELS`], and for connecting again where
 /// the server does not answer: several attempts for each channel at the same time.
 const MAX_PROXY_TUNNEL: usize = 512;
+
+/// The share of the descriptors that is kept for connections to the control socket: 32 of 1,024.
+const CONTROL_SHARE: u64 = 32;
+
+/// The fewest and the most connections to the control socket: an attached cockpit, a script and another operator; cockpits and
+/// tools of a team.
+const CONTROL_CONNECTIONS: std::ops::RangeInclusive<usize> = 8..=128;
+
+/// Returns how many connections to the control socket a process with `limit` descriptors has at most.
+pub fn max_control_connections(limit: u64) -> usize {
+    let share = usize::try_from(limit / CONTROL_SHARE).unwrap_or(usize::MAX);
+    share.clamp(*CONTROL_CONNECTIONS.start(), *CONTROL_CONNECTIONS.end())
+}
 
 /// The limit of descriptors leaves none for streams.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +62,8 @@ impl Shares {
     fn of(limit: u64, workers: usize, max_tunnel: usize) -> Result<Self, TooFewDescriptors> {
         let all = usize::try_from(limit).unwrap_or(usize::MAX);
         let tunnel = (all / TUNNEL_SHARE).min(max_tunnel);
-        let streams = all.saturating_sub(RESERVED + PER_WORKER * workers + tunnel);
+        let reserved = RESERVED + PER_WORKER * workers + max_control_connections(limit);
+        let streams = all.saturating_sub(reserved + tunnel);
         if streams == 0 { Err(TooFewDescriptors { limit }) } else { Ok(Self { streams, tunnel }) }
     }
 }

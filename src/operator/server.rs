@@ -26,14 +26,12 @@ use super::{
 };
 use crate::telemetry::EventKind;
 
-/// The most connections at the same time.
-const MAX_CONNECTIONS: usize = 128;
+/// The share of all connections that users other than the owner and root may have: members of a group cannot lock the owner
+/// out.
+const OTHERS_SHARE: usize = 2;
 
-/// The most connections of users other than the owner and root: members of a group cannot lock the owner out.
-const MAX_OTHERS: usize = 64;
-
-/// The most connections of one user other than the owner and root.
-const MAX_OF_USER: usize = 16;
+/// The share of all connections that one user other than the owner and root may have.
+const USER_SHARE: usize = 8;
 
 /// How long connections may take to write their last lines when the process ends.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
@@ -54,6 +52,8 @@ pub struct ControlOptions {
     /// Whether this process may replace one with the same name that is about to end, and leaves the name to its own
     /// successor once it drains (`--reuse-port`).
     pub hands_over: bool,
+    /// The most connections at the same time.
+    pub max_connections: usize,
 }
 
 /// Serves the control socket.
@@ -202,19 +202,21 @@ impl ControlServer {
         let others: usize = self.open.iter().filter(|(key, _)| **key != OWNER).map(|(_, count)| count).sum();
         let of_user = self.open.get(&key).copied().unwrap_or_default();
         let busy = |why: String| Err(RequestError::new(ErrorCode::Busy, why));
-        if self.connections.len() >= MAX_CONNECTIONS {
+        let max = self.options.max_connections;
+        if self.connections.len() >= max {
             return busy(format!(
-                "the control socket has its maximum of {MAX_CONNECTIONS} connections; close one and try again"
+                "the control socket has its maximum of {max} connections; close one and try again"
             ));
         }
-        if key != OWNER && others >= MAX_OTHERS {
+        let (max_others, max_of_user) = (max / OTHERS_SHARE, max / USER_SHARE);
+        if key != OWNER && others >= max_others {
             return busy(format!(
-                "other users than the owner have their maximum of {MAX_OTHERS} connections; try again later"
+                "other users than the owner have their maximum of {max_others} connections; try again later"
             ));
         }
-        if key != OWNER && of_user >= MAX_OF_USER {
+        if key != OWNER && of_user >= max_of_user {
             return busy(format!(
-                "this user has its maximum of {MAX_OF_USER} connections; close one and try again"
+                "this user has its maximum of {max_of_user} connections; close one and try again"
             ));
         }
         peer.access(&self.options.rules).ok_or_else(|| {

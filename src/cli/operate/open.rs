@@ -4,10 +4,12 @@ use anyhow::Context as _;
 
 use crate::{
     cli::args::operate::{ControlSocketArgs, SocketArg},
+    config::max_control_connections,
     operator::{
         AccessRules, ControlGroup, ControlOptions, ControlServer, ProcessHandle, Role, SocketChoice,
         SocketError, Subject,
     },
+    runtime::descriptor_limit,
 };
 
 /// The control socket of this process, or none.
@@ -40,7 +42,8 @@ pub(in crate::cli) fn open(
         operators: group("--control-group", &args.control_group)?,
         readers: group("--control-readers", &args.control_readers)?,
     };
-    let options = ControlOptions { choice, rules, hands_over };
+    let max_connections = max_control_connections(descriptor_limit());
+    let options = ControlOptions { choice, rules, hands_over, max_connections };
     let opened = ControlServer::open(options, subject, process);
     let report = |error: &SocketError| match error {
         // The operator has not asked for one.

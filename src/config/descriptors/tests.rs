@@ -14,7 +14,8 @@ fn everything_that_a_server_admits_fits_into_the_limit() {
     for limit in (64..5000).chain([65_536, 524_288, 1 << 20, 1 << 30]) {
         let config = fitted(limit);
         let admitted = config.max_streams + config.max_pending_handshakes + config.max_channels_and_ports;
-        assert!(admitted + RESERVED + PER_WORKER <= limit as usize, "{limit}: {config:?}");
+        let others = RESERVED + PER_WORKER + max_control_connections(limit);
+        assert!(admitted + others <= limit as usize, "{limit}: {config:?}");
         assert!(
             config.max_pending_handshakes >= 4 && config.max_channels_and_ports >= 4,
             "{limit}: {config:?}"
@@ -25,11 +26,11 @@ fn everything_that_a_server_admits_fits_into_the_limit() {
 #[test]
 fn a_limit_of_1024_leaves_seven_tenths_to_streams() {
     let config = fitted(1024);
-    assert_eq!(config.max_streams, 732);
+    assert_eq!(config.max_streams, 700);
     assert_eq!((config.max_pending_handshakes, config.max_channels_and_ports), (128, 128));
     let mut proxy = ProxyConfig::new("h:1", "8080".parse().unwrap(), "t:2");
     proxy.fit_descriptors(1024, 1).unwrap();
-    assert_eq!(proxy.max_streams, 732);
+    assert_eq!((proxy.max_streams, max_control_connections(1024)), (700, 32));
 }
 
 #[test]
@@ -40,8 +41,8 @@ fn the_usual_hard_limits_restrict_no_default() {
         assert_eq!(config.max_streams, default.max_streams, "{limit}");
         assert_eq!(config.max_pending_handshakes, default.max_pending_handshakes, "{limit}");
         // 65,536: 2,048 proxies with two channels and a port each; more of what streams do not need.
-        let left =
-            limit as usize - RESERVED - PER_WORKER - default.max_streams - default.max_pending_handshakes;
+        let others = RESERVED + PER_WORKER + max_control_connections(limit);
+        let left = limit as usize - others - default.max_streams - default.max_pending_handshakes;
         assert_eq!(config.max_channels_and_ports, left.min(default.max_channels_and_ports), "{limit}");
         assert!(config.max_channels_and_ports >= 3 * 2048, "{limit}");
     }
