@@ -55,6 +55,10 @@ pub struct Telemetry {
     handshakes_failed: AtomicU64,
     /// How often an address was blocked because of wrong tokens.
     addresses_blocked: AtomicU64,
+    /// The fingerprint of the key of TLS, once it has changed.
+    pub(super) tls_fingerprint: Mutex<Option<Arc<str>>>,
+    /// Whether the server drains.
+    is_draining: AtomicBool,
     /// The networks whose users the operator has banned, for display; the server decides by its own list.
     banned_networks: Mutex<Vec<Network>>,
     /// How often accept(2) has failed on a listener.
@@ -106,6 +110,8 @@ impl Default for Telemetry {
             users_rejected: AtomicU64::new(0),
             handshakes_failed: AtomicU64::new(0),
             addresses_blocked: AtomicU64::new(0),
+            tls_fingerprint: Mutex::default(),
+            is_draining: AtomicBool::new(false),
             banned_networks: Mutex::default(),
             accept_failures: AtomicU64::new(0),
             task_panics: AtomicU64::new(0),
@@ -201,7 +207,7 @@ impl Telemetry {
         !self.is_proxy || !kind.is_about_traffic()
     }
 
-    /// Counts an event in the totals.
+    /// Counts an event in the totals, and keeps what it says of the server's state for those that miss the event.
     fn count(&self, kind: &EventKind) {
         assert_no_table_locked();
         match kind {
@@ -210,6 +216,10 @@ impl Telemetry {
             EventKind::TaskPanicked { .. } => _ = self.task_panics.fetch_add(1, Relaxed),
             EventKind::AddressBlocked { .. } => _ = self.addresses_blocked.fetch_add(1, Relaxed),
             EventKind::HandshakeFailed { .. } => _ = self.handshakes_failed.fetch_add(1, Relaxed),
+            EventKind::TlsKeyChanged { fingerprint, .. } => {
+                *self.tls_fingerprint.lock() = Some(fingerprint.as_str().into());
+            }
+            EventKind::DrainStarted { .. } => self.is_draining.store(true, Relaxed),
             EventKind::StreamEnded { reason, .. } => {
                 self.stream_ends.count(reason);
                 let is_loop = *reason == EndReason::ForwardingLoop;
@@ -297,6 +307,7 @@ impl Telemetry {
             users_rejected: self.users_rejected.load(Relaxed),
             handshakes_failed: self.handshakes_failed.load(Relaxed),
             addresses_blocked: self.addresses_blocked.load(Relaxed),
+            draining: self.is_draining.load(Relaxed),
         }
     }
 }

@@ -40,6 +40,10 @@ pub struct Snapshot {
     pub streams: Vec<StreamSnapshot>,
     /// The details of those selected streams that are open and assigned to a proxy.
     pub selected: Vec<SelectedStream>,
+    /// The fingerprint of the server's key of TLS, once it has changed. Only the server's own cockpit shows it, in the
+    /// command that joins a proxy.
+    #[serde(skip)]
+    pub tls_fingerprint: Option<Arc<str>>,
 }
 
 /// Server-wide sums since the server started, and current counts.
@@ -70,6 +74,8 @@ pub struct Totals {
     pub handshakes_failed: u64,
     /// How often an address was blocked because it had sent too many wrong tokens.
     pub addresses_blocked: u64,
+    /// Whether the server drains: it accepts no new users and lets open streams finish.
+    pub draining: bool,
 }
 
 /// The state of one service: a public port and the group of proxies that serve it.

@@ -63,6 +63,7 @@ impl Sampler {
         let now = Instant::now();
         self.snapshot.uptime = now.duration_since(telemetry.started);
         self.snapshot.totals = telemetry.totals();
+        self.snapshot.tls_fingerprint.clone_from(&telemetry.tls_fingerprint.lock());
         self.sample_proxies(telemetry, now);
         self.snapshot.services =
             telemetry.services.iter().map(|service| ServiceSnapshot::of(&service, now)).collect();

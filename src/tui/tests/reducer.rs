@@ -442,6 +442,16 @@ fn the_counts_on_the_screen_are_those_of_the_rows() {
     assert_eq!(shown("edge-fra") + shown("edge-ams"), of_proxies, "{text}");
 }
 
+/// The event was sent before a cockpit attached, or the cockpit was too slow for it.
+#[test]
+fn a_drain_is_shown_although_its_event_was_missed() {
+    let mut fixture = three();
+    fixture.hub.emit(EventKind::DrainStarted { open_streams: 3 });
+    fixture.lose_events();
+    fixture.tick(TICK);
+    assert!(fixture.text().contains("draining: 3 streams still open"), "{}", fixture.text());
+}
+
 #[test]
 fn a_drain_is_shown_whether_started_here_or_not() {
     let mut fixture = three();

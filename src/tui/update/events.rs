@@ -66,7 +66,6 @@ pub(super) fn apply(model: &mut Model, event: &EventKind) {
                 model.notify(NoticeLevel::Warning, text);
             }
         }
-        EventKind::TlsKeyChanged { fingerprint, .. } => model.labels.set_fingerprint(fingerprint),
         EventKind::DrainStarted { .. } => model.server_status.is_draining = true,
         EventKind::DrainDeadlineSet { within, .. } => {
             model.server_status.drain_deadline = now.checked_add(*within);

@@ -91,6 +91,11 @@ pub(crate) fn sample(model: &mut Model, snapshot: &Snapshot, now: Instant) -> Ve
     let (ui_now, now) = (model.now, model.live.now);
     model.server_status.has_sample = true;
     model.live.sample(snapshot);
+    // Their events may have been missed, and were sent before a cockpit attached.
+    model.server_status.is_draining |= snapshot.totals.draining;
+    if let Some(fingerprint) = &snapshot.tls_fingerprint {
+        model.labels.set_fingerprint(fingerprint);
+    }
     if let Some(detail) = &mut model.detail_screen.open
         && let Some(row) = model.live.streams.get(detail.row)
     {
