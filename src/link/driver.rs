@@ -387,7 +387,7 @@ impl Driver {
 
     /// Reads the socket until it is empty or [`CHANNEL_TURN_BYTES`] is used up, and handles the received frames. Returns the
     /// number of bytes read. Fails with the reason for which the channel ends.
-    fn read(&mut self) -> Result<usize, DisconnectReason> {
+    pub(super) fn read(&mut self) -> Result<usize, DisconnectReason> {
         assert_link_state_unlocked();
         let mut turn = 0;
         while turn < CHANNEL_TURN_BYTES && !self.io.signals().is_stopped() {

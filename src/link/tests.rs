@@ -22,11 +22,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Driver, Link, LinkEvents, NewChannel, Stream, state::LinkState};
+use super::{Driver, Link, LinkEvents, NewChannel, Stream, channel_io::CHANNEL_TURN_BYTES, state::LinkState};
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
     mux::{ChannelWish, MuxConfig, Role},
-    net::ChannelSocket,
+    net::{BufferPool, ChannelSocket},
     telemetry::DisconnectReason,
     wire::{Frame, Open, ResetCode, TunnelAction, TunnelMessage, binary},
 };
@@ -145,6 +145,31 @@ async fn grace_after(link: &Arc<Link>, owner: &RecordingOwner, closed: [bool; 2]
     }
     let until = owner.detached_until.lock().take().expect("the link is detached");
     until.saturating_duration_since(Instant::now())
+}
+
+/// A peer that sends as fast as the driver reads would otherwise keep its thread, and all streams of that thread, from work.
+#[tokio::test]
+async fn a_turn_of_a_driver_ends_although_the_peer_goes_on_sending() {
+    const PINGS: usize = 150_000;
+    let link = Link::new(Role::Server, MuxConfig::default(), None, Arc::<RecordingOwner>::default());
+    let (new, far) = channel(1).await;
+    let mut driver = Driver::attach(&link, new).unwrap();
+    let mut bytes = BytesMut::new();
+    (0..PINGS).for_each(|_| binary::encode(&Frame::Ping { token: 7 }, &mut bytes));
+    let total = bytes.len();
+    assert!(total > 4 * CHANNEL_TURN_BYTES);
+    // The kernel holds megabytes of it, and its other thread sends the rest as soon as there is room.
+    let far = far.into_std().unwrap();
+    far.set_nonblocking(false).unwrap();
+    let sender = std::thread::spawn(move || std::io::Write::write_all(&mut &far, &bytes).map(|()| far));
+    let (mut received, mut longest) = (0, 0);
+    while received < total {
+        let turn = driver.read().unwrap();
+        (received, longest) = (received + turn, longest.max(turn));
+        yield_now().await;
+    }
+    assert!(longest < CHANNEL_TURN_BYTES + BufferPool::BUFFER_SIZE, "{longest} bytes in one turn");
+    drop(sender.join().unwrap());
 }
 
 /// Small chunks are not copied when they arrive, although each keeps the read buffer of 260 KiB alive that it is part

@@ -1,6 +1,9 @@
 //! Live figures, acts on one stream, painting and settings.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
 
@@ -189,6 +192,26 @@ fn every_frame_is_a_synchronized_update_and_a_resize_repaints() {
     assert!(count > 10, "{count} frames");
     // The start, each resize, and resizes that arrive in two steps.
     assert!((2..=12).contains(&cleared), "{cleared}");
+}
+
+/// A held key, or a program that writes keys, costs the server no more than a frame in eight milliseconds.
+#[test]
+fn keys_at_any_rate_cause_a_bounded_number_of_frames() {
+    let _exclusive = exclusive();
+    let terminal = demo((160, 40), &[]);
+    terminal.until_shows("STREAM");
+    let frames = || terminal.log().windows(8).filter(|at| at == b"\x1b[?2026h").count();
+    let (before, begin) = (frames(), Instant::now());
+    for _ in 0..500 {
+        for key in ["j", "k"] {
+            terminal.write(key);
+            std::thread::sleep(Duration::from_micros(500));
+        }
+    }
+    let (painted, elapsed) = (frames() - before, begin.elapsed());
+    assert!(painted as u128 <= elapsed.as_millis() / 8 + 2, "{painted} frames in {elapsed:?}");
+    assert!(painted > 10, "{painted} frames in {elapsed:?}");
+    terminal.quit();
 }
 
 #[test]

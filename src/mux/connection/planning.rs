@@ -140,3 +140,6 @@ impl Mux {
         FrameEffect::Request
     }
 }
+
+#[cfg(test)]
+mod tests;
