@@ -1,11 +1,15 @@
 //! The HTTP server: one request on each connection, with a bounded number of connections and deadlines.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     fmt::Write as _,
     io,
     net::{SocketAddr, TcpListener as StdListener},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -14,7 +18,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::Mutex,
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 
@@ -23,7 +27,8 @@ use super::format::Format;
 #[cfg(test)]
 mod tests;
 
-/// The most connections that are served at the same time; others wait in the backlog of the listener. A scraper has one.
+/// The most connections that are served at the same time; a further one displaces the oldest that has not sent its request, or
+/// waits. A scraper has one.
 const MAX_CONNECTIONS: usize = 8;
 
 /// The longest head of a request in bytes. That of Prometheus has 400.
@@ -114,10 +119,23 @@ impl MetricsListener {
         let responder =
             Arc::new(Responder { metrics, probes, scrape: Mutex::new(()), read_timeout: self.read_timeout });
         let mut connections = JoinSet::new();
+        let mut unanswered = VecDeque::new();
         loop {
             tokio::select! {
-                accepted = self.listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                    Ok((socket, _)) => _ = connections.spawn(serve_connection(responder.clone(), socket)),
+                accepted = self.listener.accept() => match accepted {
+                    Ok((socket, _)) => {
+                        unanswered.retain(Unanswered::is_silent);
+                        if connections.len() >= MAX_CONNECTIONS {
+                            // With only the timeout of each, a thousand silent connections delayed a scrape by ten minutes.
+                            if let Some(Unanswered { task, .. }) = unanswered.pop_front() {
+                                task.abort();
+                            }
+                            connections.join_next().await;
+                        }
+                        let has_request = Arc::new(AtomicBool::new(false));
+                        let serving = serve_connection(responder.clone(), socket, has_request.clone());
+                        unanswered.push_back(Unanswered { task: connections.spawn(serving), has_request });
+                    }
                     Err(error) => {
                         tracing::debug!("cannot accept a scraper on {}: {error}", self.addr);
                         sleep(ACCEPT_PAUSE).await;
@@ -127,6 +145,21 @@ impl MetricsListener {
                 Some(_) = connections.join_next() => {}
             }
         }
+    }
+}
+
+/// A connection that may not have sent its request.
+struct Unanswered {
+    /// Its task.
+    task: AbortHandle,
+    /// Whether the request is complete.
+    has_request: Arc<AtomicBool>,
+}
+
+impl Unanswered {
+    /// Returns whether the connection is open, and its request not complete.
+    fn is_silent(&self) -> bool {
+        !self.has_request.load(Relaxed) && !self.task.is_finished()
     }
 }
 
@@ -224,9 +257,15 @@ impl<P: Probes> Responder<P> {
     }
 }
 
-/// Answers the request of one connection and closes it.
-async fn serve_connection<P: Probes>(responder: Arc<Responder<P>>, mut socket: TcpStream) {
-    let (response, is_head) = match timeout(responder.read_timeout, read_request(&mut socket)).await {
+/// Answers the request of one connection and closes it. Sets `has_request` when that is complete, or will not be.
+async fn serve_connection<P: Probes>(
+    responder: Arc<Responder<P>>,
+    mut socket: TcpStream,
+    has_request: Arc<AtomicBool>,
+) {
+    let request = timeout(responder.read_timeout, read_request(&mut socket)).await;
+    has_request.store(true, Relaxed);
+    let (response, is_head) = match request {
         Ok(Ok(Some(request))) => (responder.answer(&request).await, request.method == "HEAD"),
         // It has closed the connection, as a port scan does.
         Ok(Ok(None)) => return,

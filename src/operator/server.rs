@@ -24,7 +24,7 @@ use super::{
     shared::{ProcessHandle, Shared, Subject},
     socket::{ControlSocket, SocketChoice, SocketError},
 };
-use crate::telemetry::EventKind;
+use crate::telemetry::{EventKind, Throttle};
 
 /// The share of all connections that users other than the owner and root may have: members of a group cannot lock the owner
 /// out.
@@ -124,13 +124,17 @@ impl ControlServer {
         let is_draining = self.shared.process.drain.clone();
         let leaves = self.options.hands_over;
         let mut has_warned = false;
+        let accept_failures = Throttle::new(1);
         loop {
             tokio::select! {
                 accepted = accept(self.socket.as_ref()) => {
                     match accepted {
                         Ok(socket) => self.admit(socket),
                         Err(error) => {
-                            tracing::warn!("cannot accept a connection to the control socket: {error}");
+                            // Without a descriptor that is left, ten times a second.
+                            accept_failures.log(|| {
+                                tracing::warn!("cannot accept a connection to the control socket: {error}");
+                            });
                             tokio::time::sleep(ACCEPT_PAUSE).await;
                         }
                     }

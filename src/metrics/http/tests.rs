@@ -101,18 +101,45 @@ async fn a_panic_of_one_scrape_is_answered_with_500() {
     assert!(exchange(addr, b"GET /healthz HTTP/1.1\r\n\r\n").await.ends_with("ok\n"));
 }
 
-/// Clients that send nothing can take all connections; a further one waits until one of them has gone.
+/// Clients that send nothing can take all connections. A thousand of them kept a scraper waiting for ten minutes; each further
+/// connection takes the place of the oldest.
 #[tokio::test]
-async fn the_number_of_connections_is_bounded() {
+async fn the_number_of_connections_is_bounded_and_silent_ones_give_way() {
     let (_tasks, addr) = start(1);
     let mut silent = Vec::new();
-    for _ in 0..MAX_CONNECTIONS {
+    for _ in 0..10 * MAX_CONNECTIONS {
         silent.push(TcpStream::connect(addr).await.unwrap());
     }
-    let mut waiting = Box::pin(exchange(addr, b"GET /healthz HTTP/1.1\r\n\r\n"));
-    assert!(tokio::time::timeout(Duration::from_millis(100), &mut waiting).await.is_err());
-    drop(silent.pop());
-    assert!(waiting.await.ends_with("ok\n"));
+    assert!(exchange(addr, b"GET /healthz HTTP/1.1\r\n\r\n").await.ends_with("ok\n"));
+    let mut open = 0;
+    for socket in &mut silent {
+        // The closed ones are at their end already: they were displaced before the answer.
+        let ended = tokio::time::timeout(Duration::from_millis(20), socket.read_u8()).await;
+        open += usize::from(ended.is_err());
+    }
+    assert!((1..=MAX_CONNECTIONS).contains(&open), "{open}");
+}
+
+/// A scraper that is served is not displaced; others wait until it has its answer.
+#[tokio::test]
+async fn a_client_that_has_sent_its_request_is_not_displaced() {
+    let (_tasks, addr) = start(4 << 20);
+    let mut readers = Vec::new();
+    for _ in 0..MAX_CONNECTIONS {
+        let mut socket = TcpStream::connect(addr).await.unwrap();
+        socket.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").await.unwrap();
+        socket.readable().await.unwrap();
+        readers.push(socket);
+    }
+    let mut further = Box::pin(exchange(addr, b"GET /healthz HTTP/1.1\r\n\r\n"));
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut further).await.is_err());
+    for mut socket in readers {
+        let mut response = Vec::new();
+        socket.read_to_end(&mut response).await.unwrap();
+        assert!(response.len() > 4 << 20);
+        drop(socket);
+    }
+    assert!(further.await.ends_with("ok\n"));
 }
 
 #[tokio::test]
