@@ -90,8 +90,13 @@ pub(super) fn run(args: ServerArgs, options: ResolvedOptions) -> anyhow::Result<
             Server::serving(listener, config, credentials.clone(), telemetry.clone(), workers.clone())?;
         let endpoint = MetricsEndpoint::open(args.metrics.metrics, hands_over)?;
         let join = token.as_ref().map(|token| (JoinCommand::new(server.addr(), certificate.as_ref()), token));
-        if let (Some(kept), Some((join, token))) = (&kept, &join) {
-            log_token(kept, destination, join, token);
+        match (&kept, &join) {
+            (Some(kept), Some((join, token))) => log_token(kept, destination, join, token),
+            (None, Some((join, _))) => tracing::info!(
+                "to add a proxy, copy the token to a file on the other machine and run there:\n  {}",
+                join.with("--token-file token")
+            ),
+            (_, None) => {}
         }
         match &certificate {
             Some(certificate) => certificate.log(),

@@ -82,8 +82,8 @@ pub enum NegotiationError {
     Tls(#[from] TlsError),
     /// The peer closed the connection in answer to a TLS handshake.
     #[error(
-        "the peer closed the connection in answer to TLS: it is another program, or was started with --plain, which both \
-         sides need or neither"
+        "the peer closed the connection in answer to TLS: this is not the tunnel port of a server, or the server was \
+         started with --plain, which both sides need or neither"
     )]
     NoTls,
     /// A peer begins with TLS, which this server was told not to speak.

@@ -406,7 +406,7 @@ fn resolve(proxy: &ProxyRef, find: impl Fn(&str) -> Vec<ProxyId>) -> Result<Prox
     match find(name)[..] {
         [] => Err(RequestError::new(
             ErrorCode::NotFound,
-            format!("no proxy «{name}» is connected; `proxies` lists those that are"),
+            format!("no proxy «{name}» is connected; `underpass ps proxies` lists those that are"),
         )),
         [only] => Ok(only),
         ref several => {

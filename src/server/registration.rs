@@ -35,7 +35,9 @@ pub(super) enum RegistrationRefusal {
     #[error("the networks of the registration: {0}")]
     InvalidNetworks(#[from] NetworkError),
     /// The port is open and belongs to another group of proxies.
-    #[error("port {port} is already served by group «{group}»")]
+    #[error(
+        "port {port} is already served by group «{group}»: give --group {group} to share its users, or choose another port"
+    )]
     OtherGroup { port: u16, group: Group },
     /// The entry of the proxy's token does not allow the port or the group.
     #[error(transparent)]
@@ -47,7 +49,7 @@ pub(super) enum RegistrationRefusal {
     #[error("port {0} is in use on the server")]
     PortInUse(u16),
     /// The operating system denies the port to this process (`EACCES`).
-    #[error("port {0} needs privileges that the server does not have")]
+    #[error("port {0} needs privileges that the server does not have (CAP_NET_BIND_SERVICE)")]
     PermissionDenied(u16),
     /// Any other error of opening the port.
     #[error("port {port} cannot be opened: {source}")]

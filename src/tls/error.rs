@@ -43,8 +43,8 @@ impl fmt::Display for TlsError {
         match &self.0 {
             Error::InvalidCertificate(error) => describe_certificate(error, f),
             Error::InvalidMessage(InvalidMessage::InvalidContentType) => f.write_str(
-                "the peer does not speak TLS: it is another program, or was started with --plain, which both sides need \
-                 or neither",
+                "the peer does not speak TLS: this is not the tunnel port of a server, or the server was started with \
+                 --plain, which both sides need or neither",
             ),
             Error::AlertReceived(AlertDescription::ProtocolVersion) => {
                 f.write_str("the peer does not speak TLS 1.3: it is another program")

@@ -87,7 +87,7 @@ pub(crate) enum Intent {
     SetFilter(StreamFilter),
     /// Opens the prompt for the text that shown log records contain.
     AskForLogFilter,
-    /// Sorts by the next column on the screen.
+    /// Sorts the streams by the next column on the screen, or the users by the next figure.
     NextSortKey,
     PreviousSortKey,
     ReverseSort,

@@ -56,7 +56,9 @@ impl RefusalCode {
 impl fmt::Display for RefusalCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::WrongToken => "wrong token",
+            Self::WrongToken => {
+                "wrong token: compare it with the server's, which is in its --token-file, --tokens or --state-dir"
+            }
             Self::UnsupportedVersion => "unsupported protocol version",
             Self::UnknownLink => "no such link: the session to resume does not exist (any more)",
             Self::TooManyChannels => "the proxy already has the maximum number of channels",

@@ -79,7 +79,10 @@ async fn every_registration_is_accepted_refused_or_closes_its_channel() {
         ([&b"ADDPROXY:0:"[..], &[b'g'; 65]].concat(), Ends(malformed)),
         (
             format!("ADDPROXY:{taken}:other").into(),
-            Refused(format!("OTHER_GROUP: port {taken} is already served by group «default»")),
+            Refused(format!(
+                "OTHER_GROUP: port {taken} is already served by group «default»: give --group default to share its users, or \
+                 choose another port"
+            )),
         ),
         (format!("ADDPROXY:{taken}").into(), Given),
         (

@@ -404,7 +404,7 @@ async fn clear_text_on_one_side_only_is_refused_with_what_to_do() {
     is_refused(proxy(&with.to_string(), with, &["--plain"]), &["--plain"]).await;
     tls.line("TLS").await;
     let mut refused = proxy(&without.to_string(), without, &[]);
-    refused.line("it is another program, or was started with --plain").await;
+    refused.line("this is not the tunnel port of a server, or the server was started with --plain").await;
     plain.line("was started with --plain").await;
     serves(&mut proxy(&without.to_string(), without, &["--plain"])).await;
     plain.line("channels are not encrypted").await;

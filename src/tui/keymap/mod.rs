@@ -75,6 +75,8 @@ pub(crate) struct Keymap {
     is_read_only: bool,
     /// Whether the cockpit shows a proxy, which executes fewer commands.
     is_of_proxy: bool,
+    /// What the cockpit is to the server. It says why the bindings of a recording were removed.
+    role: Role,
 }
 
 /// A binding with the keys that are in effect for it.
@@ -96,7 +98,13 @@ impl Default for Keymap {
             keys: Cow::Borrowed(binding.keys),
             shown: Cow::Borrowed(binding.shown),
         });
-        Self { entries: entries.collect(), removed: Vec::new(), is_read_only: false, is_of_proxy: false }
+        Self {
+            entries: entries.collect(),
+            removed: Vec::new(),
+            is_read_only: false,
+            is_of_proxy: false,
+            role: Role::Server,
+        }
     }
 }
 
@@ -120,7 +128,8 @@ impl Keymap {
 
     /// Removes the bindings that play a recording, unless the cockpit shows one.
     pub(crate) fn for_role(self, role: Role) -> Self {
-        self.retain(|requires| requires != RequiredCapability::Playback || role == Role::Replay)
+        let kept = self.retain(|requires| requires != RequiredCapability::Playback || role == Role::Replay);
+        Self { role, ..kept }
     }
 
     /// Explains removed bindings as those of a cockpit of a proxy or a server.
@@ -186,6 +195,7 @@ impl Keymap {
             RequiredCapability::Playback => "it is for a replay",
             _ if self.is_read_only => "this cockpit is read-only",
             _ if self.is_of_proxy => "a proxy cannot do it; attach to its server",
+            _ if self.role == Role::Replay => "a recording cannot be changed",
             _ => "this server does not support it",
         };
         format!("{} is disabled: {why}", binding.name)

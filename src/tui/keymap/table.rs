@@ -111,6 +111,8 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Sessions: [char('x'), char('K'), code(Delete), code(F(9))] "x" "kill-user" Intent::AskToKill(KillScope::User), "kill" "kill all streams of the user, or the selected stream, after confirmation" Kill;
     Sessions: [char('l')] "l" "limit" Intent::AskForLimit, "limit" "limit the rate of the user's streams together, or of one stream" Limit;
     Sessions: [char('f')] "f" "streams-of" Intent::ShowStreamsOfSelected, "streams" "streams of the selected user in the table, open and ended";
+    Sessions: [char('s')] "s" "sort-next" Intent::NextSortKey, "sort" "sort the users by the next figure: traffic, bytes, streams, age";
+    Sessions: [char('S')] "S" "sort-previous" Intent::PreviousSortKey, "" "sort the users by the previous figure";
     Sessions: [char('L')] "L" "log-of" Intent::ShowLogOfSelected, "" "log records about the selected user";
 
     Logs: [char('/')] "/" "log-filter" Intent::AskForLogFilter, "find" "only records with all of these words, such as refused; warn: records of this level";

@@ -44,8 +44,6 @@ pub(crate) enum Confirmation {
         /// How many open streams the proxy carried.
         streams: u64,
     },
-    /// The end of a cockpit that is attached to a server, which continues.
-    Detach,
     /// The end of the program while streams are open.
     Quit {
         /// How long streams may continue if the operator drains first; `None` where draining is not offered.
@@ -64,8 +62,6 @@ pub(crate) enum Button {
     Kick,
     /// Lets open streams finish before the program ends.
     Drain,
-    /// Ends the cockpit; the server continues.
-    Detach,
     /// Ends the program, and open streams with it.
     Quit,
 }
@@ -78,7 +74,6 @@ impl Button {
             Self::Kill => "Kill",
             Self::Kick => "Kick",
             Self::Drain => "Drain first",
-            Self::Detach => "Detach",
             Self::Quit => "Quit now",
         }
     }
@@ -90,7 +85,6 @@ impl Button {
             Self::Kill => "kill",
             Self::Kick => "kick",
             Self::Drain => "drain first",
-            Self::Detach => "detach",
             Self::Quit => "quit now",
         }
     }
@@ -130,7 +124,6 @@ impl Dialog {
         match self.question {
             Confirmation::Kill(_) | Confirmation::KillUser { .. } => &[Button::Cancel, Button::Kill],
             Confirmation::Kick { .. } => &[Button::Cancel, Button::Kick],
-            Confirmation::Detach => &[Button::Cancel, Button::Detach],
             Confirmation::Quit { drain_timeout: Some(_) } => &[Button::Cancel, Button::Drain, Button::Quit],
             Confirmation::Quit { drain_timeout: None } => &[Button::Cancel, Button::Quit],
         }
@@ -158,7 +151,7 @@ impl Dialog {
         let streams = match &self.question {
             Confirmation::Kill(targets) => targets.len() as u64,
             Confirmation::KillUser { streams, .. } | Confirmation::Kick { streams, .. } => *streams,
-            Confirmation::Quit { .. } | Confirmation::Detach => 0,
+            Confirmation::Quit { .. } => 0,
         };
         (streams > MAX_STREAMS_WITHOUT_NUMBER).then_some(streams)
     }

@@ -198,9 +198,10 @@ impl Model {
     /// Forgets all that is known of the server: what follows is about another one, or about another time. How the operator
     /// looks at it stays.
     pub(crate) fn reset(&mut self) {
-        let (now, sort) = (self.live.now, self.live.streams.sort());
+        let (now, sort, users) = (self.live.now, self.live.streams.sort(), self.live.users.sort());
         self.live = ServerState::new(now);
         self.live.streams.set_sort(sort, now);
+        self.live.users.set_sort(users, now);
         self.frozen = None;
         self.detail_screen = DetailScreen::default();
         self.journal = EventJournal::default();

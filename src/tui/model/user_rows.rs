@@ -1,6 +1,7 @@
 //! The rows of users: client addresses with open streams, and those that have left recently.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, VecDeque},
     net::IpAddr,
     time::{Duration, Instant},
@@ -19,6 +20,44 @@ use crate::{
 const KEEP_LEFT: Duration = Duration::from_secs(300);
 /// How many users that have left are kept, so that those with one connection do not crowd out the others.
 const MAX_LEFT: usize = 50;
+
+/// How long rows that are sorted by a figure keep their places.
+const RESORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the users are sorted by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum UserSort {
+    /// When they connected, the first one first: rows keep their places.
+    #[default]
+    Connected,
+    /// The rates of both directions together, the fastest first.
+    Traffic,
+    /// The bytes of both directions together, the most first.
+    Bytes,
+    /// The open streams, the most first.
+    Streams,
+}
+
+impl UserSort {
+    /// All orders, as the operator steps through them.
+    const ALL: [Self; 4] = [Self::Connected, Self::Traffic, Self::Bytes, Self::Streams];
+
+    /// Returns the order after (or before) this one, cyclically.
+    pub(crate) fn next(self, forward: bool) -> Self {
+        let step = if forward { 1 } else { Self::ALL.len() - 1 };
+        Self::ALL[(self as usize + step) % Self::ALL.len()]
+    }
+
+    /// Returns the name of the order on the screen.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Connected => "age",
+            Self::Traffic => "traffic",
+            Self::Bytes => "bytes",
+            Self::Streams => "streams",
+        }
+    }
+}
 
 /// The row of one user: a client address on one service. Rates are in bytes per second.
 #[derive(Debug, Clone)]
@@ -68,7 +107,8 @@ impl UserLine {
     }
 }
 
-/// The rows of all users, in the order in which they connected, so that rows keep their places.
+/// The rows of all users, in the order in which they connected, so that rows keep their places, unless the operator sorts
+/// them by a figure.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct UserRows {
     /// The rows of users, each at its slot; `None` where the slot is free.
@@ -77,8 +117,12 @@ pub(crate) struct UserRows {
     free: Vec<usize>,
     /// The index in `slots` of each user's row.
     by_id: HashMap<UserChannelId, usize>,
-    /// The ids of all users, in the order in which they connected.
+    /// The ids of all users, as `sort` says; those that have connected since `sorted_at` are at the end.
     order: Vec<UserChannelId>,
+    /// What `order` is sorted by.
+    sort: UserSort,
+    /// When `order` was sorted; `None` before the first time.
+    sorted_at: Option<Instant>,
     /// The users that have left, and when; the first one first. A user that has returned since is one of them, too.
     departures: VecDeque<(UserChannelId, Instant)>,
     /// The number of users that have not left.
@@ -95,9 +139,38 @@ pub(crate) struct UserRows {
 }
 
 impl UserRows {
-    /// Returns the ids of all users, in the order in which they connected.
+    /// Returns the ids of all users, in the order of [`sort`](Self::sort).
     pub(crate) fn order(&self) -> &[UserChannelId] {
         &self.order
+    }
+
+    /// Returns what the users are sorted by.
+    pub(crate) fn sort(&self) -> UserSort {
+        self.sort
+    }
+
+    /// Sorts the users by another figure.
+    pub(crate) fn set_sort(&mut self, sort: UserSort, now: Instant) {
+        self.sort = sort;
+        self.sort_order(now);
+    }
+
+    /// Sorts `order`. Users that have left are behind the others, and equal ones in the order in which they connected.
+    fn sort_order(&mut self, now: Instant) {
+        self.sorted_at = Some(now);
+        let mut order = std::mem::take(&mut self.order);
+        order.sort_by_cached_key(|id| {
+            let user = self.get(*id);
+            let figure = user.map_or(0, |user| match self.sort {
+                UserSort::Connected => 0,
+                UserSort::Traffic => (user.down_rate + user.up_rate) as u64,
+                UserSort::Bytes => user.down.saturating_add(user.up),
+                UserSort::Streams => user.streams,
+            });
+            let is_behind = self.sort != UserSort::Connected && user.is_none_or(|user| user.left.is_some());
+            (is_behind, Reverse(figure), user.map(|user| user.number))
+        });
+        self.order = order;
     }
 
     /// Returns the number of users that have not left.
@@ -134,6 +207,10 @@ impl UserRows {
             self.mark_missing_as_left(now);
         }
         self.drop_departed(now);
+        let is_due = |at| now.saturating_duration_since(at) >= RESORT_INTERVAL;
+        if self.sort != UserSort::Connected && self.sorted_at.is_none_or(is_due) {
+            self.sort_order(now);
+        }
     }
 
     /// Returns the index in `slots` of this user's row, after adding a row if the user is new. One that has returned has its

@@ -3,6 +3,7 @@
 mod accidents;
 mod endings;
 mod fixture;
+mod guests;
 mod interaction;
 mod labels;
 mod log;

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use super::fixture::Fixture;
-use crate::{ids::ProxyId, telemetry::EventKind};
+use super::fixture::{Fixture, addr};
+use crate::{
+    ids::{ProxyId, UserChannelId},
+    telemetry::{EndReason, EventKind},
+};
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -153,4 +156,82 @@ fn the_notice_about_a_refused_registration_names_the_proxy() {
     fixture.hub.emit(EventKind::RegistrationRefused { proxy: ProxyId(3), name: "lab".into(), reason });
     fixture.tick(TICK);
     assert_eq!(fixture.notice(), "registration of lab refused: port 22 is not allowed");
+}
+
+/// The ids of the users table, from the top.
+fn listed_users(fixture: &Fixture) -> Vec<String> {
+    let text = fixture.text();
+    let table = text.lines().skip_while(|line| !line.contains("  USER  ")).skip(1);
+    let ids = table
+        .filter(|line| line.contains('▸'))
+        .filter_map(|line| line.split_whitespace().find(|s| s.len() == 6));
+    ids.map(str::to_owned).collect()
+}
+
+/// Who uses the uplink is found without reading every row, and rows that are sorted by rates do not jump with each sample.
+#[test]
+fn users_are_sorted_by_their_traffic_for_a_second_at_a_time() {
+    let mut fixture = Fixture::empty(120, 36);
+    fixture.proxy("lab");
+    for user in [1, 2, 3] {
+        let stream = fixture.open(user, 1);
+        fixture.assign(stream, 0);
+    }
+    fixture.press("3");
+    fixture.tick(TICK);
+    assert_eq!(listed_users(&fixture), ["000001", "000002", "000003"]);
+    fixture.press("s");
+    for bytes in [[10, 500_000, 2_000_000], [9_000_000, 0, 0]] {
+        for (stream, bytes) in fixture.streams.iter().zip(bytes) {
+            stream.stats().add_down(bytes);
+        }
+        fixture.tick(Duration::from_millis(600));
+    }
+    assert!(fixture.text().contains("sort traffic  row"), "{}", fixture.text());
+    assert_eq!(listed_users(&fixture)[0], "000001", "{}", fixture.text());
+    fixture.streams[1].stats().add_down(90_000_000);
+    fixture.tick(TICK);
+    assert_eq!(listed_users(&fixture)[0], "000001", "a row keeps its place for a second");
+    fixture.press("s");
+    assert_eq!(listed_users(&fixture), ["000002", "000001", "000003"], "by bytes, at once");
+    let from = addr("203.0.113.9:50000");
+    let another = fixture.hub.user_joined(UserChannelId::new(9), from.ip(), fixture.service.stats());
+    fixture.tick(TICK);
+    drop(another);
+    fixture.press("SS");
+    fixture.tick(TICK);
+    assert_eq!(listed_users(&fixture), ["000001", "000002", "000003"], "{}", fixture.text());
+}
+
+/// The number to type is that of the question, also where streams end before it is answered.
+#[test]
+fn the_question_about_many_streams_says_how_many_of_them_are_still_open() {
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.press("A");
+    let all = fixture.streams.len();
+    assert!(fixture.text().contains(&format!(" {all} open streams ")), "{}", fixture.text());
+    fixture.end(0, EndReason::Finished);
+    fixture.tick(TICK);
+    let text = fixture.text();
+    assert!(text.contains(&format!(" {} of {all} streams still open ", all - 1)), "{text}");
+    assert!(text.contains(&format!("Type {all} to confirm")), "{text}");
+}
+
+/// On the lowest terminal the list of columns has more rows than the screen.
+#[test]
+fn a_window_never_covers_the_keys_that_close_it() {
+    let mut fixture = Fixture::busy(60, 15);
+    for (key, last) in [("o", "Esc close"), ("?", "Esc close"), ("A", "Esc n cancel")] {
+        fixture.press(key);
+        assert!(footer(&fixture).contains(last), "{}", fixture.text());
+        fixture.press("<");
+    }
+}
+
+#[test]
+fn a_prompt_shows_whole_examples_only() {
+    let mut fixture = Fixture::busy(80, 24);
+    fixture.press("/");
+    let keys = footer(&fixture);
+    assert!(keys.contains("words  proxy:edge") && keys.trim_end().ends_with("!not"), "{keys}");
 }

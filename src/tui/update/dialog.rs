@@ -51,7 +51,7 @@ pub(super) fn handle(model: &mut Model, intent: DialogIntent) -> Option<Intent> 
         (Button::Kill, Confirmation::Kill(targets)) => Some(Intent::Kill(targets)),
         (Button::Kill, Confirmation::KillUser { user, .. }) => Some(Intent::KillUser(user)),
         (Button::Kick, Confirmation::Kick { proxy, .. }) => Some(Intent::Kick(proxy)),
-        (Button::Quit | Button::Detach, _) => Some(Intent::QuitNow),
+        (Button::Quit, _) => Some(Intent::QuitNow),
         (Button::Drain, _) => Some(Intent::DrainServer),
         (_, question) => {
             let text = cancelled_text(model, &question);
@@ -73,6 +73,5 @@ fn cancelled_text(model: &Model, question: &Confirmation) -> String {
             format!("cancelled: {} was not kicked", model.live.proxies.short_name(*proxy))
         }
         Confirmation::Quit { .. } => "cancelled: the server continues".to_owned(),
-        Confirmation::Detach => "cancelled: the cockpit is still attached".to_owned(),
     }
 }

@@ -3,9 +3,12 @@
 use crate::{
     control::StreamFilter,
     ids::ProxyId,
-    tui::model::{
-        Cursor, CursorStep, MESSAGE_INDENT, Model, NoticeLevel, Overlay, PageSize, ProxyLine, ProxyRows,
-        RowId, ScreenId, Sort, UserLine,
+    tui::{
+        labels::Role,
+        model::{
+            Cursor, CursorStep, MESSAGE_INDENT, Model, NoticeLevel, Overlay, PageSize, ProxyLine, ProxyRows,
+            RowId, ScreenId, Sort, UserLine,
+        },
     },
 };
 
@@ -188,8 +191,17 @@ pub(super) fn set_sort(model: &mut Model, sort: Sort) {
 }
 
 /// Sorts the streams table by the next sortable column on the screen, or by the previous one, in the default
-/// direction of that column.
+/// direction of that column; on the screen of users, those.
 pub(super) fn step_sort_key(model: &mut Model, forward: bool) {
+    if model.screen == ScreenId::Sessions && model.detail_screen.open.is_none() {
+        let sort = model.shown().users.sort().next(forward);
+        let now = model.live.now;
+        model.live.users.set_sort(sort, now);
+        if let Some(frozen) = &mut model.frozen {
+            frozen.users.set_sort(sort, frozen.now);
+        }
+        return model.refresh_rows();
+    }
     let by = model.shown().streams.sort().by;
     let by = by.next(&model.visible_sort_keys(), forward);
     set_sort(model, Sort { by, reversed: false });
@@ -251,12 +263,22 @@ pub(super) fn show_log_of_selected(model: &mut Model) {
     }
 }
 
-/// Opens the window with the command that joins another machine as a proxy; shows a notice if the host of the cockpit
-/// provides no command.
+/// Opens the window with the command that joins another machine as a proxy; shows a notice where it is found if the host
+/// of the cockpit does not know it.
 pub(super) fn show_join_command(model: &mut Model) {
     if model.labels.join.is_some() {
         model.overlay = Some(Overlay::AddProxy { is_secret_shown: false });
-    } else {
-        model.notify(NoticeLevel::Info, "no join command available");
+        return;
     }
+    let why = match model.labels.role {
+        Role::Replay => "a recording has no join command: it does not contain the token",
+        Role::Attached if model.labels.is_of_proxy() => {
+            "this is a proxy: the log of a server has a join command"
+        }
+        Role::Attached => {
+            "the log of the server has the join command: an attached cockpit does not get the token"
+        }
+        Role::Server => "no join command available",
+    };
+    model.notify(NoticeLevel::Info, why);
 }

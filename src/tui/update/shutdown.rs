@@ -9,7 +9,7 @@ use crate::tui::{
     msg::Effect,
 };
 
-/// Returns the effect that ends the cockpit; while streams are open, opens the dialog that asks for confirmation
+/// Returns the effect that ends the cockpit; where that ends open streams, opens the dialog that asks for confirmation
 /// instead.
 pub(super) fn quit(model: &mut Model) -> Vec<Effect> {
     if !model.keymap.may_shut_down() {
@@ -19,12 +19,9 @@ pub(super) fn quit(model: &mut Model) -> Vec<Effect> {
         );
         return Vec::new();
     }
-    if model.live.streams.open_count() == 0 || model.labels.role == Role::Replay {
+    // Detaching ends nothing, and neither does the end of a replay.
+    if model.live.streams.open_count() == 0 || model.labels.role != Role::Server {
         return vec![Effect::Exit(Exit::Quit)];
-    }
-    if model.labels.role == Role::Attached {
-        dialog::open(model, Confirmation::Detach);
-        return Vec::new();
     }
     let drain_timeout = model.labels.drain.filter(|_| !model.server_status.is_draining);
     dialog::open(model, Confirmation::Quit { drain_timeout });

@@ -26,7 +26,6 @@ pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
         },
         Confirmation::KillUser { user, .. } => ("Kill this user?", kill_user_text(model, *user)),
         Confirmation::Kick { proxy, .. } => ("Kick this proxy?", kick_text(model, *proxy)),
-        Confirmation::Detach => ("Detach?", detach_text(model)),
         Confirmation::Quit { drain_timeout } => ("Quit?", quit_text(model, *drain_timeout)),
     };
     let mut body = body;
@@ -136,8 +135,13 @@ fn kill_many_text(model: &Model, targets: &[KillTarget]) -> Vec<Line<'static>> {
     let (open, down, up) = rows().filter(|row| row.is_live()).fold((0, 0, 0), |(open, down, up), row| {
         (open + 1, row.counters.down.saturating_add(down), row.counters.up.saturating_add(up))
     });
+    // The number to type is that of all, also of those that end meanwhile.
+    let count = match targets.len() {
+        all if open < all => format!("{open} of {} still open", format::counted(all as u64, "stream")),
+        all => format::counted(all as u64, "open stream"),
+    };
     let mut lines = vec![Line::from(vec![
-        Span::styled(format::counted(open as u64, "open stream"), theme.strong),
+        Span::styled(count, theme.strong),
         Span::styled(format!("  ↓ {}  ↑ {}", format::bytes(down), format::bytes(up)), theme.dim),
     ])];
     for target in targets.iter().filter(live).take(LISTED) {
@@ -205,16 +209,6 @@ fn route(model: &Model, row: StreamRow<'_>) -> String {
         Some(proxy) => format!(":{} → {}", row.service.port, model.live.proxies.short_name(proxy)),
         None => format!(":{}", row.service.port),
     }
-}
-
-/// Returns the text of the dialog that confirms detaching while streams are open.
-fn detach_text(model: &Model) -> Vec<Line<'static>> {
-    let open = format::counted(model.live.streams.open_count() as u64, "open stream");
-    let subject = if model.labels.is_of_proxy() { "proxy" } else { "server" };
-    vec![
-        Line::styled(format!("The {subject} continues, and so do its {open}."), model.theme.text),
-        Line::styled("`underpass attach` shows them again.", model.theme.dim),
-    ]
 }
 
 /// Returns the text of the dialog that confirms quitting while streams are open. `drains` is how long a drain may

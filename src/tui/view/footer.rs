@@ -43,7 +43,8 @@ fn notice_line(model: &Model) -> Option<Line<'static>> {
         return Some(Line::styled(format!(" {mark} {}", notice.text), style));
     }
     if let SourceState::Reconnecting(why) = &model.source_state {
-        let text = format!(" ! connection to the server lost ({why}); what is shown is old. reconnecting…");
+        // What matters most comes first: the line may be cut.
+        let text = format!(" ! connection lost, what is shown is old; reconnecting: {why}");
         return Some(Line::styled(text, theme.warn));
     }
     model.server_status.is_draining.then(|| {
@@ -214,6 +215,8 @@ fn draw_prompt(model: &Model, prompt: &Prompt, area: Rect, buf: &mut Buffer) {
         Span::styled(rest.as_str().to_owned(), theme.text),
         Span::raw("  "),
     ];
+    let taken = spans.iter().map(Span::width).sum::<usize>();
+    let room = usize::from(area.width).saturating_sub(taken + 1);
     if let Some(wrong) = &prompt.error {
         spans.push(Span::styled(wrong.clone(), theme.warn));
     } else if prompt.line.text().is_empty() {
@@ -228,11 +231,16 @@ fn draw_prompt(model: &Model, prompt: &Prompt, area: Rect, buf: &mut Buffer) {
             PromptKind::Weight(_) => "1 to 1000",
             PromptKind::Policy(_) => "round-robin  weighted  least-streams  peak-ewma",
         };
-        spans.push(Span::styled(hint, theme.faint));
+        spans.push(Span::styled(fitting_examples(hint, room), theme.faint));
     } else {
-        let taken = spans.iter().map(Span::width).sum::<usize>();
-        let room = usize::from(area.width).saturating_sub(taken + 1);
         spans.push(Span::styled(completions(model, prompt, room), theme.faint));
     }
     draw_line(buf, area.x, area.y, area, Line::from(spans));
+}
+
+/// Returns the examples of a hint, which two blanks separate, that fit into `room` cells as a whole; at least the first one.
+fn fitting_examples(hint: &str, room: usize) -> &str {
+    let ends = hint.match_indices("  ").map(|(at, _)| at).chain([hint.len()]);
+    let fits = |end: &usize| hint[..*end].width() <= room;
+    &hint[..ends.filter(fits).last().unwrap_or_else(|| hint.find("  ").unwrap_or(hint.len()))]
 }

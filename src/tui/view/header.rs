@@ -192,6 +192,12 @@ fn facts(model: &Model, width: u16, has_ip: bool, has_users: bool) -> Vec<Fact> 
     } else {
         (NO_PROBLEM, theme.ok, tunnel_port(model, has_ip))
     };
+    // A replay without its time, or old figures without that mark, would pass for a server now.
+    let open_rank = match rank {
+        _ if is_unused => USERS_RANK,
+        0 => PROBLEM,
+        _ => 0,
+    };
     let frozen = frozen(model).filter(|_| width >= MIN_TABS_WIDTH).unwrap_or_default();
     vec![
         (0, vec![Span::styled(frozen, theme.warn.patch(theme.strong))]),
@@ -221,7 +227,7 @@ fn facts(model: &Model, width: u16, has_ip: bool, has_users: bool) -> Vec<Fact> 
                 plural(model.shown().proxies.channels() as u64, "channel", "channels"),
             ),
         ),
-        (if is_unused { USERS_RANK } else { 0 }, number(open, "open")),
+        (open_rank, number(open, "open")),
         (USERS_RANK, users),
         (rates_rank, rates(model, theme.down, theme.up)),
     ]
@@ -237,7 +243,7 @@ fn source_state(model: &Model) -> Option<(Style, String)> {
             let (light, what) = match playback {
                 Playback { is_seeking: true, .. } => (theme.warn, "seeking ".to_owned()),
                 Playback { is_paused: true, .. } => (theme.warn, "paused ".to_owned()),
-                Playback { position, ends, .. } if position >= ends => (theme.warn, "end of ".to_owned()),
+                Playback { position, ends, .. } if position >= ends => (theme.warn, "ended ".to_owned()),
                 Playback { speed, .. } => (theme.ok, format!("{speed}× ")),
             };
             let days = (playback.ends / DAY_MS).saturating_sub(playback.begins / DAY_MS);

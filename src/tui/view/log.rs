@@ -136,16 +136,22 @@ fn draw_filtered(model: &Model, area: Rect, buf: &mut Buffer) {
     found.truncate(height);
     found.reverse();
     if found.is_empty() && area.height > 0 {
-        draw_line(
-            buf,
-            area.x,
-            area.y,
-            area,
-            Line::styled("  No record contains these words.", model.theme.dim),
-        );
+        let text = Line::styled(format!("  {}", nothing_found(model)), model.theme.dim);
+        draw_line(buf, area.x, area.y, area, text);
     }
     for (y, line) in (area.top()..area.bottom()).zip(found) {
         draw_line(buf, area.x, y, area, line);
+    }
+}
+
+/// Returns why no record is listed: the filter, or that a log of another process begins when the cockpit attaches.
+fn nothing_found(model: &Model) -> &'static str {
+    match model.labels.role {
+        _ if !model.log_screen.filter().is_empty() => "No record contains these words.",
+        Role::Attached => {
+            "No record since this cockpit attached to the process; older ones are in its own log."
+        }
+        Role::Server | Role::Replay => "No record yet.",
     }
 }
 

@@ -212,7 +212,10 @@ fn draw_window(model: &Model, area: Rect, buf: &mut Buffer, border: Style, title
     inner
 }
 
-/// Returns an area in the centre of the screen, of at most `width` columns and `height` rows.
+/// Returns an area in the centre of the screen, of at most `width` columns and `height` rows. The last row stays visible:
+/// it has the keys.
 fn centered(buf: &Buffer, width: u16, height: u16) -> Rect {
-    buf.area.centered(Constraint::Length(width), Constraint::Length(height))
+    let rows = Rect { height: buf.area.height.saturating_sub(1), ..buf.area };
+    let area = buf.area.centered(Constraint::Length(width), Constraint::Length(height.min(rows.height)));
+    area.clamp(rows)
 }

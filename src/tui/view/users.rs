@@ -30,8 +30,9 @@ pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let users = model.shown().users.connected_count() as u64;
     let row =
         format!("row {} of {} ", model.sessions_screen.cursor.index() + 1, format::count(lines.len() as u64));
+    let sorted_row = format!("sort {}  {row}", model.shown().users.sort().name());
     let count = format!("  {} active", format::count(users));
-    let room = usize::from(area.width).saturating_sub(7 + count.len() + row.len() + 1);
+    let room = usize::from(area.width).saturating_sub(7 + count.len() + sorted_row.len() + 1);
     let last = model.server_status.last_refused_user.as_deref();
     let refused = refusals(model.shown().totals.users_rejected, "refused", last, room);
     let counts = [Span::styled(count, theme.dim), Span::styled(refused, theme.warn)];
@@ -40,7 +41,9 @@ pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
         draw_line(buf, area.x, area.y + 2, area, Line::styled("  No user is connected.", theme.text));
         return;
     }
-    draw_line_right(buf, area, 24, Line::styled(row, theme.dim));
+    if !draw_line_right(buf, area, 24, Line::styled(sorted_row, theme.dim)) {
+        draw_line_right(buf, area, 24, Line::styled(row, theme.dim));
+    }
     let table = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     let page = usize::from(table.height.saturating_sub(1));
     let offset = model.sessions_screen.cursor.offset().min(lines.len());

@@ -293,7 +293,10 @@ fn a_refusal_reaches_the_proxy_sanitized() {
     let (waiting, _) = client(HelloMode::New);
     let refused = waiting.on_frame(carried(HandshakeError::WrongToken.refusal())).unwrap_err();
     assert_eq!(refused, HandshakeError::Refused { code: RefusalCode::WrongToken, version: VERSION });
-    assert_eq!(refused.to_string(), "wrong token");
+    assert_eq!(
+        refused.to_string(),
+        "wrong token: compare it with the server's, which is in its --token-file, --tokens or --state-dir"
+    );
     let (waiting, _) = client(HelloMode::New);
     let hostile = TunnelMessage::control(TunnelAction::Error, &b"\x1b[2J\xFFno"[..]);
     let refused = waiting.on_frame(Frame::Message(hostile));

@@ -159,7 +159,11 @@ async fn a_refused_registration_gets_a_reason_and_keeps_the_channel() {
         (
             format!("ADDPROXY:{}:blue", public.port()),
             "OTHER_GROUP",
-            format!("port {} is already served by group «default»", public.port()),
+            format!(
+                "port {} is already served by group «default»: give --group default to share its users, or choose \
+                 another port",
+                public.port()
+            ),
         ),
     ] {
         channel.send("", 0, &request, b"").await;

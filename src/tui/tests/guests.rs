@@ -1,0 +1,97 @@
+//! What a cockpit says that is not the server's own: attached to a server, or on a recording.
+
+use std::time::Duration;
+
+use super::fixture::Fixture;
+use crate::{
+    control::Capabilities,
+    tui::{
+        Labels, RawSettings, Role,
+        model::Model,
+        msg::{Effect, Msg},
+        source::{Playback, SourceState},
+    },
+};
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// A cockpit of this role that shows the streams of a busy server, and knows no join command.
+fn guest(role: Role) -> Fixture {
+    let mut fixture = Fixture::busy(120, 36);
+    let labels = Labels { role, ..Labels::default() };
+    let mut model = Model::new(labels, fixture.model.theme.clone(), fixture.model.size, fixture.now);
+    let all = Capabilities::all();
+    let capabilities = if role == Role::Replay { Capabilities { kill: false, ..all } } else { all };
+    model.apply_settings(&RawSettings::default().resolve().unwrap(), capabilities);
+    fixture.model = model;
+    fixture.tick(TICK);
+    fixture
+}
+
+/// Detaching ends nothing, so that it needs no question; the server's own cockpit asks, because its streams would end.
+#[test]
+fn quitting_asks_only_where_streams_would_end() {
+    for (role, exits) in [(Role::Attached, true), (Role::Replay, true), (Role::Server, false)] {
+        let mut fixture = guest(role);
+        let effects = fixture.press("q");
+        assert_eq!(matches!(effects.as_slice(), [Effect::Exit(_)]), exits, "{role:?}: {effects:?}");
+        assert_eq!(fixture.model.overlay.is_none(), exits, "{role:?}");
+    }
+}
+
+#[test]
+fn a_cockpit_that_cannot_do_something_says_why() {
+    let mut fixture = guest(Role::Replay);
+    fixture.press("x");
+    assert_eq!(fixture.notice(), "x: kill is disabled: a recording cannot be changed");
+    fixture.press("a");
+    assert!(fixture.notice().contains("a recording has no join command"), "{}", fixture.notice());
+    let mut fixture = guest(Role::Attached);
+    fixture.press("a");
+    assert!(fixture.notice().contains("the log of the server has the join command"), "{}", fixture.notice());
+}
+
+/// Without a filter nothing was searched for.
+#[test]
+fn an_empty_log_says_why_it_is_empty() {
+    let mut fixture = guest(Role::Attached);
+    fixture.press("4");
+    let text = fixture.text();
+    assert!(
+        text.contains("No record since this cockpit attached") && !text.contains("these words"),
+        "{text}"
+    );
+    fixture.press("/");
+    fixture.type_in("refused");
+    assert!(fixture.text().contains("No record contains these words."), "{}", fixture.text());
+}
+
+/// Old figures must not pass for those of a server now, also where the header has little room.
+#[test]
+fn every_screen_of_every_size_says_that_it_shows_the_past() {
+    let playback = Playback {
+        position: 52_605_000,
+        begins: 0,
+        ends: 60_000_000,
+        speed: 1.0,
+        is_paused: true,
+        is_seeking: false,
+    };
+    for (width, height) in [(200, 50), (120, 36), (80, 24), (60, 15)] {
+        for screen in ["1", "2", "3", "4"] {
+            let mut fixture = guest(Role::Replay);
+            fixture.resize(width, height);
+            fixture.send(Msg::SourceState(SourceState::Playing(playback)));
+            fixture.press(screen);
+            let text = fixture.text();
+            assert!(text.contains("● replay paused 14:36:45Z"), "{width}, {screen}: {text}");
+            let mut fixture = guest(Role::Attached);
+            fixture.resize(width, height);
+            fixture.send(Msg::SourceState(SourceState::Reconnecting("no server «lost» is running".into())));
+            fixture.press(screen);
+            let text = fixture.text();
+            assert!(text.contains("● reconnecting…"), "{width}, {screen}: {text}");
+            assert!(text.contains("! connection lost, what is shown is old"), "{width}, {screen}: {text}");
+        }
+    }
+}
