@@ -13,7 +13,7 @@ use anyhow::Context;
 use signal_hook::consts::SIGHUP;
 use tokio::sync::oneshot;
 
-use super::{args::WorkerArgs, log::LogDestination, output, terminal};
+use super::{args::WorkerArgs, detach, log::LogDestination, output, terminal};
 #[cfg(debug_assertions)]
 use crate::{
     control::{Capabilities, Command, CommandError},
@@ -82,6 +82,8 @@ impl Source for PanickingSource {
 pub(super) struct Cockpit {
     /// Set to make the cockpit restore the terminal and end.
     stop: Arc<AtomicBool>,
+    /// The command that shows the server again after `:detach`.
+    attach: String,
     /// Receives how the cockpit ended; `None` where it was not started, or its end was received already.
     ended: Option<oneshot::Receiver<Result<Exit, tui::Error>>>,
 }
@@ -97,11 +99,12 @@ impl Cockpit {
     ) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         if destination == LogDestination::Stderr {
-            return Ok(Self { stop, ended: None });
+            return Ok(Self { stop, attach: String::new(), ended: None });
         }
         #[cfg(debug_assertions)]
         let source = Box::new(PanickingSource { source, has_panicked: false });
         let drain = shutdown.drain.clone();
+        let attach = labels.attach.clone().unwrap_or_default();
         let options = tui::Options {
             source,
             labels,
@@ -116,7 +119,7 @@ impl Cockpit {
             // Sending fails if the program has ended already.
             .spawn(move || _ = sender.send(tui::run(options)))
             .context("cannot start the cockpit")?;
-        Ok(Self { stop, ended: Some(ended) })
+        Ok(Self { stop, attach, ended: Some(ended) })
     }
 
     /// Turns the end of the cockpit into a shutdown. Never completes, because the caller waits for the end of the server.
@@ -128,6 +131,7 @@ impl Cockpit {
             self.ended = None;
             match exit {
                 Ok(Ok(Exit::Quit | Exit::Now)) => shutdown.abort.cancel(),
+                Ok(Ok(Exit::Detached)) => detach::leave_terminal(&self.attach).await,
                 // As under `nohup`: the operator wants the program to outlive its terminal.
                 Ok(Ok(Exit::TerminalGone)) if is_signal_ignored(SIGHUP) => {
                     tracing::warn!("the terminal is gone; the server continues without the cockpit");

@@ -7,6 +7,7 @@ mod certificate_files;
 mod config;
 pub mod demo;
 mod descriptors;
+mod detach;
 mod file_watch;
 mod generate;
 mod guest;
@@ -69,6 +70,7 @@ pub fn run() -> ExitCode {
         CliCommand::Replay(args) => replay::run(args),
         CliCommand::Attach(args) => attach::run(&args),
         CliCommand::ControlRelay(args) => attach::relay(&args),
+        CliCommand::ContinueJob(args) => detach::continue_job(&args),
     };
     result.unwrap_or_else(|error| {
         output::complain(format_args!("{error:#}"));

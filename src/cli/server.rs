@@ -148,6 +148,7 @@ pub(super) fn run(args: ServerArgs, options: ResolvedOptions) -> anyhow::Result<
         };
         let mut socket = operate::open(&args.control, Role::Server, hands_over, subject, process)?;
         let source = InProcessSource::new(telemetry.clone(), control, ring.clone());
+        let labels = Labels { attach: socket.attach_command(), ..labels };
         let mut cockpit = host::Cockpit::open(destination, Box::new(source), (labels, settings), &shutdown)?;
         let reload_tokens = async {
             match tokens {

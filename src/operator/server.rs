@@ -117,6 +117,17 @@ impl ControlServer {
         })
     }
 
+    /// Returns the name or the path by which clients find the socket. A successor has the name of its predecessor.
+    pub fn place(&self) -> String {
+        match &self.options.choice {
+            SocketChoice::Path(path) => path.display().to_string(),
+            SocketChoice::Named { name, .. } => {
+                let own = self.shared.name.lock().clone();
+                if own.is_empty() { name.clone() } else { own }
+            }
+        }
+    }
+
     /// Accepts connections. Never completes; [`close`](Self::close) ends what was accepted.
     pub async fn serve(&mut self) {
         let mut takeover = tokio::time::interval(TAKEOVER_INTERVAL);

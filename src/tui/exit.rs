@@ -7,6 +7,8 @@ use std::io;
 pub enum Exit {
     /// The operator quit (`q`): open streams end now.
     Quit,
+    /// The operator left the terminal (`:detach`): the server continues.
+    Detached,
     /// The operator asked to drain, and the host has no [`Options::on_drain`](super::Options::on_drain) to call.
     Drain,
     /// A second SIGINT or SIGTERM arrived, where two between which the cockpit did not look count as one: the drain ends, and

@@ -130,6 +130,8 @@ pub(crate) enum Intent {
     Quit,
     /// Quits at once; open streams end.
     QuitNow,
+    /// Leaves the terminal; the server continues without a cockpit.
+    Detach,
     /// Starts draining the server; a second time, ends the program at once.
     DrainServer,
     /// Closes the open overlay; without one, quits, and asks for confirmation while streams are open.

@@ -43,6 +43,8 @@ pub struct Labels {
     /// A command that opens a stream, such as `curl -O http://127.0.0.1:8080/big.iso`, where the host knows one.
     /// Shown while there is no stream, and beside [`join`](Self::join).
     pub curl: Option<String>,
+    /// The command that shows the server again once the operator has left its terminal; `None` where nothing can.
+    pub attach: Option<String>,
     /// How long open streams may continue after the operator starts a drain; `None` where the host ends them
     /// at once.
     pub drain: Option<Duration>,

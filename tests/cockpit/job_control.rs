@@ -155,6 +155,106 @@ fn under_nohup_the_server_outlives_its_terminal() {
     assert_eq!(log.matches("draining").count(), 1, "{log}");
 }
 
+/// Ends the server with this control socket at the end of a test.
+struct Ended(PathBuf);
+
+impl Ended {
+    fn shut_down(&self) -> std::process::Output {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_underpass"));
+        command.args(["shutdown", "--now", "--control"]).arg(&self.0).output().unwrap()
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+/// Waits until the server with this control socket is shown by an attached cockpit, detaches from it, and ends the server.
+fn assert_attached_and_ended(server: &Ended, addr: SocketAddr) {
+    assert_serves(addr);
+    let attached = Terminal::underpass(&["attach", server.0.to_str().unwrap()], (120, 36), &[]);
+    attached.until("the server again", |screen| {
+        (screen.alternate_screen() && screen.contents().contains("0 open")).then_some(())
+    });
+    // What `q` does: no stream is open.
+    attached.fill(":", "detach");
+    assert_eq!(attached.exit().0, 0);
+    assert!(attached.text().contains("the server continues"), "{}", attached.text());
+    assert_serves(addr);
+    assert!(server.shut_down().status.success());
+    let deadline = Instant::now() + LONG;
+    while TcpStream::connect(addr).is_ok() {
+        assert!(Instant::now() < deadline, "the server ends");
+        std::thread::yield_now();
+    }
+}
+
+/// Returns the path of a control socket of this test.
+fn control_socket(name: &str) -> Ended {
+    let path = std::env::temp_dir().join(format!("up-{}-{name}.sock", std::process::id()));
+    _ = std::fs::remove_file(&path);
+    Ended(path)
+}
+
+#[test]
+fn detach_returns_to_the_shell_and_the_server_outlives_the_terminal() {
+    let _exclusive = exclusive();
+    let server = control_socket("detach");
+    let mut terminal = shell();
+    run(&terminal, &format!("{SERVER} --plain --control {}", server.0.display()));
+    let shown = |screen: &vt100::Screen| screen.alternate_screen() && screen.contents().contains("open");
+    let addr = terminal.until("the cockpit", |screen| address(&screen.contents()).filter(|_| shown(screen)));
+    terminal.fill(":", "detach");
+    terminal.until("the line and the prompt", |screen| {
+        let text = screen.contents();
+        let said = text.contains("detached; the server (pid") && text.contains("underpass attach");
+        (said && !screen.alternate_screen() && text.trim_end().ends_with("ready>")).then_some(())
+    });
+    // The server runs on, in the background: the shell answers, and so does the server.
+    terminal.press("echo $((40+2))\n");
+    terminal.until("an answer", |screen| screen.contents().lines().any(|l| l.trim() == "42").then_some(()));
+    assert_serves(addr);
+    terminal.press("jobs\n");
+    terminal.until_shows("Running");
+    terminal.close();
+    // The shell hangs up its jobs before it ends.
+    terminal.exit();
+    assert_attached_and_ended(&server, addr);
+}
+
+/// Without a shell nobody takes the terminal; its end is ignored all the same.
+#[test]
+fn detach_without_a_shell_leaves_the_server_running() {
+    let _exclusive = exclusive();
+    let server = control_socket("alone");
+    let mut terminal = Terminal::underpass(
+        &[&SERVER.split(' ').collect::<Vec<_>>()[..], &["--plain", "--control", server.0.to_str().unwrap()]]
+            .concat(),
+        (120, 36),
+        &[],
+    );
+    let shown = |screen: &vt100::Screen| screen.alternate_screen() && screen.contents().contains("open");
+    let addr = terminal.until("the cockpit", |screen| address(&screen.contents()).filter(|_| shown(screen)));
+    terminal.fill(":", "detach");
+    terminal.until_shows("detached; the server (pid");
+    terminal.until_sane();
+    terminal.close();
+    assert_attached_and_ended(&server, addr);
+}
+
+/// A server that nothing could show again stays in its terminal.
+#[test]
+fn detach_is_refused_without_a_control_socket() {
+    let _exclusive = exclusive();
+    let terminal = crate::demo((120, 36), &[]);
+    terminal.fill(":", "detach");
+    terminal.until_shows("cannot detach: without a control socket");
+    terminal.quit();
+    assert_eq!(terminal.exit().0, 0);
+}
+
 #[test]
 fn a_terminal_that_cannot_show_the_cockpit_gets_the_log_and_a_line_that_says_why() {
     let _exclusive = exclusive();

@@ -107,6 +107,9 @@ pub(super) enum CliCommand {
     /// Carry the control protocol over the standard streams, for `underpass attach ssh HOST`
     #[command(hide = true)]
     ControlRelay(RelayArgs),
+    /// Continue a stopped process group in the background, for `:detach` in the cockpit
+    #[command(hide = true)]
+    ContinueJob(ContinueJobArgs),
     /// Show a recording of a server (--record) in the cockpit
     #[command(after_help = EXIT_STATUS)]
     Replay(ReplayArgs),
@@ -122,6 +125,13 @@ pub(super) struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
     pub(super) shell: Shell,
+}
+
+/// The arguments of `underpass continue-job`.
+#[derive(Debug, Args)]
+pub(super) struct ContinueJobArgs {
+    /// The number of the process group
+    pub(super) group: i32,
 }
 
 /// The arguments of `underpass man`.

@@ -152,7 +152,7 @@ pub(in crate::cli) enum ListKind {
     Streams,
     /// The connected proxies
     Proxies,
-    /// The channels of the proxies; of a proxy, its links
+    /// The channels of the proxies, or of a proxy
     Channels,
     /// The public ports; of a proxy, its services
     Services,

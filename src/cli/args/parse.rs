@@ -235,6 +235,7 @@ impl CliArgs {
             | CliCommand::Replay(_)
             | CliCommand::Attach(_)
             | CliCommand::ControlRelay(_)
+            | CliCommand::ContinueJob(_)
             | CliCommand::Man(_) => return None,
         };
         if let Err(error) = networks {

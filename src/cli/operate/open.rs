@@ -54,6 +54,11 @@ pub(in crate::cli) fn open(
 }
 
 impl Control {
+    /// Returns the command that shows this process in a cockpit; `None` without a control socket.
+    pub(in crate::cli) fn attach_command(&self) -> Option<String> {
+        Some(format!("underpass attach {}", self.0.as_ref()?.place()))
+    }
+
     /// Serves the control socket. Never completes.
     pub(in crate::cli) async fn serve(&mut self) {
         match &mut self.0 {

@@ -164,6 +164,7 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Screens: [code(Esc)] "Esc" "back" Intent::Back, "" "clear the filter, then the marks; never quits";
     Anywhere: [char('?'), code(F(1))] "?" "help" Intent::OpenHelp, "help" "this help";
     Screens: [char('q')] "q" "quit" Intent::Quit, "quit" "end the server and quit; asks for confirmation while streams are open. An attached cockpit only detaches" Shutdown;
+    Screens: [] "" "detach" Intent::Detach, "" "leave the terminal to the shell; the server continues, and `underpass attach` shows it again" Shutdown;
 
     Dialog: [code(Enter)] "⏎" "press" Intent::Dialog(DialogIntent::Press), "choose" "press the focused button: initially Cancel; the other one once the number is typed";
     Dialog: [char('y')] "y" "yes" Intent::Dialog(DialogIntent::Confirm), "yes" "confirm; not where the program would end";

@@ -123,6 +123,7 @@ fn a_read_only_keymap_has_no_binding_that_changes_the_server() {
                     | Intent::AskForPolicy
                     | Intent::SetPolicy(..)
                     | Intent::Quit
+                    | Intent::Detach
                     | Intent::Suspend
             );
             assert!(!acts);

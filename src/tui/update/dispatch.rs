@@ -110,6 +110,7 @@ pub(super) fn perform(model: &mut Model, intent: Intent) -> Vec<Effect> {
 
         Intent::Quit => return shutdown::quit(model),
         Intent::QuitNow => return vec![Effect::Exit(Exit::Quit)],
+        Intent::Detach => return shutdown::detach(model),
         Intent::DrainServer => return shutdown::drain(model),
         Intent::Interrupt => return shutdown::interrupt(model),
         Intent::Redraw => return vec![Effect::Repaint],
@@ -135,7 +136,7 @@ fn is_applicable(model: &Model, intent: &Intent) -> bool {
         | (Intent::Columns(_), Some(Overlay::Columns { .. }))
         | (Intent::JoinCommand(_), Some(Overlay::AddProxy { .. })) => true,
         (_, Some(_)) => false,
-        (Intent::Quit | Intent::QuitNow | Intent::DrainServer, None) => true,
+        (Intent::Quit | Intent::QuitNow | Intent::Detach | Intent::DrainServer, None) => true,
         (_, None) => model.layout().has_table,
     }
 }

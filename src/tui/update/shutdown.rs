@@ -28,6 +28,20 @@ pub(super) fn quit(model: &mut Model) -> Vec<Effect> {
     Vec::new()
 }
 
+/// Returns the effect that ends the cockpit while the server continues, which needs no confirmation: no stream ends. Without a
+/// control socket nothing could show the server again, so that it stays. A cockpit of another process [quits](quit).
+pub(super) fn detach(model: &mut Model) -> Vec<Effect> {
+    if model.labels.role != Role::Server {
+        return quit(model);
+    }
+    if model.labels.attach.is_none() {
+        let why = "cannot detach: without a control socket nothing could show the server again";
+        model.notify(NoticeLevel::Warning, why);
+        return Vec::new();
+    }
+    vec![Effect::Exit(Exit::Detached)]
+}
+
 /// Closes the open overlay as Escape does, as `^C` does in a shell and an editor; without one, quits like
 /// [`quit`]. The dialog that this opens is not answered by `^C`: who presses it to copy text presses it twice.
 pub(super) fn interrupt(model: &mut Model) -> Vec<Effect> {
