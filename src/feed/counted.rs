@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use super::{
     changes::{CountedChanges, Counters, RowCounters},
     decode_error::DecodeError,
+    pace::Pace,
     spread::Spread,
 };
 use crate::{
@@ -91,13 +92,15 @@ impl<V> SentRow<V> {
 pub(super) struct CountedSender<R: CountedRow> {
     /// What the consumer has, in the order of the last snapshot: most rows are at the same place in the next one.
     sent: Vec<SentRow<R::Version>>,
-    /// The number of the last row that had its turn.
-    cursor: u64,
+    /// The number of the last row whose counters had their turn.
+    counted_cursor: u64,
+    /// The number of the last row that had its turn to be sent whole.
+    changed_cursor: u64,
 }
 
 impl<R: CountedRow> Default for CountedSender<R> {
     fn default() -> Self {
-        Self { sent: Vec::new(), cursor: 0 }
+        Self { sent: Vec::new(), counted_cursor: 0, changed_cursor: 0 }
     }
 }
 
@@ -108,9 +111,9 @@ impl<R: CountedRow> CountedSender<R> {
         self.sent.extend(rows.iter().map(SentRow::of));
     }
 
-    /// Returns what the consumer lacks: all of it, except for counters of rows that are not in `view`, of which it contains
-    /// up to `budget`. Records it as sent. `view` is sorted.
-    pub(super) fn encode(&mut self, rows: &[R], budget: usize, view: &[u64]) -> Option<CountedChanges<R>> {
+    /// Returns what the consumer lacks: all of it, except for changes of rows that are not in `view`, of which it contains as many
+    /// as `pace` says. Records it as sent. `view` is sorted.
+    pub(super) fn encode(&mut self, rows: &[R], pace: Pace, view: &[u64]) -> Option<CountedChanges<R>> {
         let mut changes = CountedChanges::default();
         // Rows that are no longer where they were: they went, or others went and they have moved.
         let is_moved =
@@ -118,21 +121,23 @@ impl<R: CountedRow> CountedSender<R> {
         let mut moved: HashMap<u64, SentRow<R::Version>> =
             self.sent.iter().enumerate().filter(is_moved).map(|(_, sent)| (sent.number, *sent)).collect();
         self.sent.truncate(rows.len());
-        // The index of each row with new counters.
-        let mut counted = Vec::new();
+        // The index of each row with new counters, and of each with other new attributes.
+        let (mut counted, mut changed) = (Vec::new(), Vec::new());
         for (at, row) in rows.iter().enumerate() {
             let known = match self.sent.get(at) {
                 Some(sent) if sent.number == row.number() => Some(*sent),
                 _ => moved.remove(&row.number()),
             };
             let sent = match known {
-                Some(sent) if sent.version == row.version() => {
-                    if sent.counters != row.counters() {
+                Some(sent) => {
+                    if sent.version != row.version() {
+                        changed.push(at);
+                    } else if sent.counters != row.counters() {
                         counted.push(at);
                     }
                     sent
                 }
-                _ => {
+                None => {
                     changes.rows.push(row.clone());
                     SentRow::of(row)
                 }
@@ -144,7 +149,18 @@ impl<R: CountedRow> CountedSender<R> {
         }
         changes.gone = moved.into_keys().collect();
         changes.gone.sort_unstable();
-        let (in_turn, rounds) = self.choose(&mut counted, budget, view);
+        let all_changed = changed.clone();
+        let (whole, _) = choose(&self.sent, &mut self.changed_cursor, &mut changed, pace.changed, view);
+        changed.extend(whole);
+        for &at in &changed {
+            changes.rows.push(rows[at].clone());
+            self.sent[at] = SentRow::of(&rows[at]);
+        }
+        // Those that are not sent whole now have counters, too.
+        let waits = |at: &usize| self.sent[*at].counters != rows[*at].counters();
+        counted.extend(all_changed.into_iter().filter(waits));
+        let budget = pace.counted_beside(changed.len());
+        let (in_turn, rounds) = choose(&self.sent, &mut self.counted_cursor, &mut counted, budget, view);
         let mut counters_of = |places: Vec<usize>| {
             let grown = places.into_iter().map(|at| {
                 let (counters, row) = (rows[at].counters(), &mut self.sent[at]);
@@ -160,30 +176,36 @@ impl<R: CountedRow> CountedSender<R> {
         (changes.in_turn, changes.rounds) = (counters_of(in_turn), rounds);
         changes.some()
     }
+}
 
-    /// Where more than `budget` rows are counted, leaves those that are in `view`. Returns the others whose turn it is, at most
-    /// `budget`, and in how many rounds each of them has its turn.
-    fn choose(&mut self, counted: &mut Vec<usize>, budget: usize, view: &[u64]) -> (Vec<usize>, u32) {
-        if counted.len() <= budget {
-            return (Vec::new(), 0);
-        }
-        let number = |at: &usize| self.sent[*at].number;
-        let is_in_view = |at: &usize| view.binary_search(&number(at)).is_ok();
-        let mut others;
-        (*counted, others) = counted.drain(..).partition::<Vec<usize>, _>(is_in_view);
-        let rounds = others.len().div_ceil(budget.max(1));
-        if others.len() > budget {
-            // Ascending from the number after the cursor, and around.
-            let first = self.cursor.wrapping_add(1);
-            if budget > 0 {
-                let turn = |at: &usize| number(at).wrapping_sub(first);
-                let (_, last, _) = others.select_nth_unstable_by_key(budget - 1, turn);
-                self.cursor = number(last);
-            }
-            others.truncate(budget);
-        }
-        (others, u32::try_from(rounds).unwrap_or(u32::MAX))
+/// Where there are more than `budget` places of rows in `chosen`, leaves those of rows in `view`. Returns the others whose turn
+/// it is after `cursor`, at most `budget`, and in how many rounds each of them has its turn.
+fn choose<V>(
+    sent: &[SentRow<V>],
+    cursor: &mut u64,
+    chosen: &mut Vec<usize>,
+    budget: usize,
+    view: &[u64],
+) -> (Vec<usize>, u32) {
+    if chosen.len() <= budget {
+        return (Vec::new(), 0);
     }
+    let number = |at: &usize| sent[*at].number;
+    let is_in_view = |at: &usize| view.binary_search(&number(at)).is_ok();
+    let mut others;
+    (*chosen, others) = chosen.drain(..).partition::<Vec<usize>, _>(is_in_view);
+    let rounds = others.len().div_ceil(budget.max(1));
+    if others.len() > budget {
+        // Ascending from the number after the cursor, and around.
+        let first = cursor.wrapping_add(1);
+        if budget > 0 {
+            let turn = |at: &usize| number(at).wrapping_sub(first);
+            let (_, last, _) = others.select_nth_unstable_by_key(budget - 1, turn);
+            *cursor = number(last);
+        }
+        others.truncate(budget);
+    }
+    (others, u32::try_from(rounds).unwrap_or(u32::MAX))
 }
 
 /// The receiving half of a table, beside the rows themselves, which are a list of the snapshot.
@@ -206,14 +228,20 @@ impl CountedReceiver {
     /// counters that are catching up.
     ///
     /// # Errors
-    /// The changes name a row that is not in the list, or their columns have different lengths.
+    /// The changes name a row that is not in the list, or their columns have different lengths. If the list `is_partial`, because
+    /// a newer version has written some of its rows, it need not have those that are named.
     pub(super) fn apply<R: CountedRow>(
         &mut self,
         rows: &mut Vec<R>,
         changes: CountedChanges<R>,
+        is_partial: bool,
     ) -> Result<(), DecodeError> {
         for number in changes.gone {
-            let at = self.places.remove(&number).ok_or(DecodeError::UnknownRow)?;
+            let at = match self.places.remove(&number) {
+                Some(at) => at,
+                None if is_partial => continue,
+                None => return Err(DecodeError::UnknownRow),
+            };
             rows.swap_remove(at);
             self.spreads.swap_remove(at);
             if let Some(moved) = rows.get(at) {
@@ -232,7 +260,7 @@ impl CountedReceiver {
             }
         }
         for (counters, rounds) in [(&changes.counters, 1), (&changes.in_turn, changes.rounds)] {
-            self.grow(counters, rounds)?;
+            self.grow(counters, rounds, is_partial)?;
         }
         for (row, spread) in rows.iter_mut().zip(&mut self.spreads) {
             if let Some(counters) = spread.advance() {
@@ -243,7 +271,7 @@ impl CountedReceiver {
     }
 
     /// Adds the steps of counters, which are shown within `rounds` changes.
-    fn grow(&mut self, counters: &Counters, rounds: u32) -> Result<(), DecodeError> {
+    fn grow(&mut self, counters: &Counters, rounds: u32, is_partial: bool) -> Result<(), DecodeError> {
         let (columns, length) = (counters.columns(), counters.steps.len());
         if columns.iter().any(|column| !column.is_empty() && column.len() != length) {
             return Err(DecodeError::UnknownRow);
@@ -251,7 +279,11 @@ impl CountedReceiver {
         let mut number = 0u64;
         for (index, step) in counters.steps.iter().enumerate() {
             number = number.wrapping_add(*step);
-            let at = *self.places.get(&number).ok_or(DecodeError::UnknownRow)?;
+            let at = match self.places.get(&number) {
+                Some(at) => *at,
+                None if is_partial => continue,
+                None => return Err(DecodeError::UnknownRow),
+            };
             let grown = columns.map(|column| column.get(index).copied().unwrap_or_default());
             self.spreads[at].grow(grown, rounds);
         }

@@ -25,6 +25,8 @@ pub enum Decoded {
 pub struct Decoder {
     /// The number of the last line; `None` before the first snapshot, and after an error.
     last_number: Option<u64>,
+    /// How many rows were left out since the last snapshot, because a newer version has written them.
+    unknown_rows: u64,
     /// The present state.
     snapshot: Snapshot,
     /// Where the users are in the list of the snapshot.
@@ -39,13 +41,18 @@ impl Decoder {
         &self.snapshot
     }
 
+    /// Returns how many rows were left out since the last whole snapshot, because a newer version has written them.
+    pub fn unknown_rows(&self) -> u64 {
+        self.unknown_rows
+    }
+
     /// Applies a line.
     ///
     /// # Errors
     /// The line does not continue what came before. The state is undefined until the next snapshot, and changes before
     /// that fail.
     pub fn apply(&mut self, line: Line) -> Result<Decoded, DecodeError> {
-        let got = line.seq;
+        let (got, unknown_rows) = (line.seq, line.unknown_rows);
         let item = line.into_item();
         if let (Some(last), false) = (self.last_number, matches!(item, Some(Item::Snapshot(_))))
             && got != last.wrapping_add(1)
@@ -62,6 +69,7 @@ impl Decoder {
                 self.users.reset(&snapshot.users);
                 self.streams.reset(&snapshot.streams);
                 self.snapshot = *snapshot;
+                self.unknown_rows = unknown_rows;
                 self.last_number = Some(got);
                 Ok(Decoded::Snapshot)
             }
@@ -69,6 +77,7 @@ impl Decoder {
                 if !is_synchronized {
                     return Err(DecodeError::NoSnapshot);
                 }
+                self.unknown_rows += unknown_rows;
                 let applied = self.apply_changes(*changes);
                 if applied.is_err() {
                     self.last_number = None;
@@ -84,27 +93,28 @@ impl Decoder {
 
     /// Applies changes to all tables.
     fn apply_changes(&mut self, changes: Changes) -> Result<(), DecodeError> {
-        let state = &mut self.snapshot;
+        let (state, unknown) = (&mut self.snapshot, &mut self.unknown_rows);
         let passed = changes.uptime.saturating_sub(state.uptime);
         state.uptime = changes.uptime;
         patch::apply(&mut state.totals, changes.totals).map_err(DecodeError::Patch)?;
         if let Some(services) = changes.services {
-            keyed::apply(&mut state.services, services)?;
+            keyed::apply(&mut state.services, services, unknown)?;
         }
         // The channels are a table of their own, as they are sent.
         let mut channels: Vec<ChannelSnapshot> =
             state.proxies.iter_mut().flat_map(|proxy| std::mem::take(&mut proxy.channels)).collect();
         channels.iter_mut().for_each(|channel| channel.age += passed);
         if let Some(proxies) = changes.proxies {
-            keyed::apply(&mut state.proxies, proxies)?;
+            keyed::apply(&mut state.proxies, proxies, unknown)?;
         }
         if let Some(changes) = changes.channels {
-            keyed::apply(&mut channels, changes)?;
+            keyed::apply(&mut channels, changes, unknown)?;
         }
         assign_channels(&mut state.proxies, channels);
-        self.users.apply(&mut state.users, changes.users.unwrap_or_default())?;
+        let is_partial = *unknown > 0;
+        self.users.apply(&mut state.users, changes.users.unwrap_or_default(), is_partial)?;
         self.users.sort(&mut state.users);
-        self.streams.apply(&mut state.streams, changes.streams.unwrap_or_default())?;
+        self.streams.apply(&mut state.streams, changes.streams.unwrap_or_default(), is_partial)?;
         if let Some(selected) = changes.selected {
             state.selected = selected;
         }

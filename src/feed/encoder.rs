@@ -125,8 +125,8 @@ impl Encoder {
             services: self.services.encode(snapshot.services.clone(), self.pace.keyed),
             proxies: self.proxies.encode(without_channels(snapshot), self.pace.keyed),
             channels: self.channel_changes(snapshot),
-            users: self.users.encode(&snapshot.users, self.pace.counted, &interest.users),
-            streams: self.streams.encode(&snapshot.streams, self.pace.counted, &interest.streams),
+            users: self.users.encode(&snapshot.users, self.pace, &interest.users),
+            streams: self.streams.encode(&snapshot.streams, self.pace, &interest.streams),
             selected,
         }
     }

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{changes::KeyedChanges, decode_error::DecodeError, patch};
+use super::{changes::KeyedChanges, decode_error::DecodeError, newer, patch};
 use crate::{
     ids::{ChannelId, ProxyId, ServiceKey},
     telemetry::{ChannelSnapshot, ProxySnapshot, ServiceSnapshot},
@@ -105,19 +105,26 @@ impl<R: KeyedRow> KeyedSender<R> {
     }
 }
 
-/// Applies changes to a list of rows, which stays sorted by key.
+/// Applies changes to a list of rows, which stays sorted by key. `unknown_rows` counts those that are left out because a newer
+/// version has written them; while there are any, changes may name rows that are not in the list.
 ///
 /// # Errors
 /// The changes name a row that is not in the list, or a patch does not fit its row.
 pub(super) fn apply<R: KeyedRow>(
     rows: &mut Vec<R>,
     changes: KeyedChanges<R::Key, R>,
+    unknown_rows: &mut u64,
 ) -> Result<(), DecodeError> {
-    let place = |rows: &[R], key: &R::Key| {
-        rows.binary_search_by(|row| row.key().cmp(key)).map_err(|_| DecodeError::UnknownRow)
-    };
+    let place =
+        |rows: &[R], key: &R::Key, unknown_rows: u64| match rows.binary_search_by(|row| row.key().cmp(key)) {
+            Ok(at) => Ok(Some(at)),
+            Err(_) if unknown_rows > 0 => Ok(None),
+            Err(_) => Err(DecodeError::UnknownRow),
+        };
     for key in changes.gone {
-        rows.remove(place(rows, &key)?);
+        if let Some(at) = place(rows, &key, *unknown_rows)? {
+            rows.remove(at);
+        }
     }
     for row in changes.new {
         match rows.binary_search_by(|known| known.key().cmp(&row.key())) {
@@ -126,8 +133,15 @@ pub(super) fn apply<R: KeyedRow>(
         }
     }
     for (key, patch) in changes.set {
-        let at = place(rows, &key)?;
-        patch::apply(&mut rows[at], patch).map_err(DecodeError::Patch)?;
+        let Some(at) = place(rows, &key, *unknown_rows)? else { continue };
+        match patch::apply(&mut rows[at], patch) {
+            Ok(()) => {}
+            Err(error) if newer::is_unknown_word(&error) => {
+                rows.remove(at);
+                *unknown_rows += 1;
+            }
+            Err(error) => return Err(DecodeError::Patch(error)),
+        }
     }
     Ok(())
 }

@@ -1,8 +1,12 @@
 //! Lines: one item with its number, as one JSON object.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::changes::{Changes, is_zero};
+use super::{
+    changes::{Changes, is_zero},
+    newer,
+};
 use crate::telemetry::{Event, LogRecord, Snapshot};
 
 /// What one line says.
@@ -63,6 +67,9 @@ pub struct Line {
     /// [`Item::Missed`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     missed: Option<Missed>,
+    /// How many rows of its state were left out, because a newer version has written them.
+    #[serde(skip)]
+    pub(super) unknown_rows: u64,
 }
 
 /// The frame of a line whose item is not understood.
@@ -127,16 +134,28 @@ impl Line {
         serde_json::to_vec(self)
     }
 
-    /// Parses a line. An event, or an item, of a kind that this version does not know becomes a line without an item.
+    /// Parses a line. An event, or an item, of a kind that this version does not know becomes a line without an item, and a state
+    /// is without the rows that have a word which this version does not know.
     ///
     /// # Errors
     /// The line is no JSON object, it has no number, or its state is not understood.
     pub fn parse(json: &[u8]) -> serde_json::Result<Self> {
-        serde_json::from_slice(json).or_else(|error| match serde_json::from_slice(json) {
+        let error = match serde_json::from_slice(json) {
+            Ok(line) => return Ok(line),
+            Err(error) => error,
+        };
+        match serde_json::from_slice(json) {
             Ok(LineFrame { id, at, seq, snapshot: None, changes: None }) => {
                 Ok(Self { id, at, seq, ..Self::default() })
             }
+            // Parsed once more, row by row.
+            Ok(_) if newer::is_unknown_word(&error) => {
+                let mut fields: Map<String, Value> = serde_json::from_slice(json)?;
+                let unknown_rows = newer::remove_unknown_rows(&mut fields)?;
+                let line: Self = serde_json::from_value(Value::Object(fields))?;
+                Ok(Self { unknown_rows, ..line })
+            }
             _ => Err(error),
-        })
+        }
     }
 }

@@ -29,6 +29,7 @@ mod encoder;
 mod interest;
 mod keyed;
 mod line;
+mod newer;
 mod pace;
 mod patch;
 mod spread;

@@ -56,14 +56,27 @@ macro_rules! serde_as_text {
     };
 }
 
-serde_as_text!(
-    AddressBlock,
-    ChannelId,
-    Network,
-    Policy,
-    Priority,
-    ProxyId,
-    ServiceKey,
-    StreamKey,
-    UserChannelId
-);
+serde_as_text!(AddressBlock, ChannelId, Network, ProxyId, ServiceKey, StreamKey, UserChannelId);
+
+/// Implements `Serialize` as `Display`, and `Deserialize` as `FromStr`, for one of several words: a later version may have more
+/// of them, which is the same error as for any enum.
+macro_rules! serde_as_word {
+    ($($name:ty),*) => {
+        $(
+            impl Serialize for $name {
+                fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    serialize(self, serializer)
+                }
+            }
+
+            impl<'de> Deserialize<'de> for $name {
+                fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                    let word = String::deserialize(deserializer)?;
+                    word.parse().map_err(|_| de::Error::unknown_variant(&word, &[]))
+                }
+            }
+        )*
+    };
+}
+
+serde_as_word!(Policy, Priority);

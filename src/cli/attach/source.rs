@@ -9,7 +9,7 @@ use super::outgoing::Outgoing;
 use crate::{
     control::{Capabilities, Command, CommandError, CommandReply},
     feed::{DecodeError, Decoded, Decoder, Interest, Line},
-    telemetry::{Event, LogRecord},
+    telemetry::{Event, LogLevel, LogRecord, epoch_ms},
     tui::{CommandId, PollRequest, Source, SourceState, SourceUpdate},
 };
 
@@ -32,6 +32,8 @@ pub(super) struct Inbox {
     capabilities: Option<Capabilities>,
     /// How many lines have been received for which no credit was granted again.
     uncredited_lines: u64,
+    /// Whether the operator was told that rows are left out.
+    has_said_unknown: bool,
 }
 
 /// An item other than a state.
@@ -56,7 +58,20 @@ impl Inbox {
     /// It does not continue what came before.
     pub(super) fn take_line(&mut self, line: Line) -> Result<(), DecodeError> {
         self.uncredited_lines += 1;
-        match self.decoder.apply(line)? {
+        let unknown_before = self.decoder.unknown_rows();
+        let decoded = self.decoder.apply(line)?;
+        let unknown = self.decoder.unknown_rows();
+        if unknown > unknown_before && !std::mem::replace(&mut self.has_said_unknown, true) {
+            self.push(Incoming::Log(LogRecord {
+                epoch_ms: epoch_ms(),
+                level: LogLevel::Warn,
+                target: "underpass::attach".into(),
+                text: "the other process is of a newer version: some of its rows have values that this one does not know, and are \
+                       left out; update underpass here"
+                    .to_owned(),
+            }));
+        }
+        match decoded {
             Decoded::Snapshot => self.has_new_state = true,
             Decoded::Event(event) => self.push(Incoming::Event(event)),
             Decoded::Log(record) => self.push(Incoming::Log(record)),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{super::*, carried, world::waiting};
 use crate::{
     ids::{StreamKey, UserChannelId},
-    telemetry::{Snapshot, StreamInfo, StreamSnapshot},
+    telemetry::{Content, Snapshot, StreamInfo, StreamSnapshot, StreamState},
 };
 
 /// The number of streams.
@@ -62,6 +62,57 @@ fn ten_thousand_busy_streams_take_at_most_200_kb_a_second() {
     assert!(per_second <= 200_000, "{per_second} B/s");
     // With the rows of one screen, a change is mostly those of others.
     assert!(per_second > 50_000, "{per_second} B/s");
+}
+
+/// Returns the row of a kept-alive connection with this request, the version of its attributes.
+fn with_target(stream: &StreamSnapshot, changes: u32, target: &str) -> StreamSnapshot {
+    let content =
+        Content::Http { method: "GET".into(), target: target.into(), status: Some(200), body: None };
+    let state = StreamState { content: Some(Arc::new(content)), ..waiting(stream.info.key) };
+    let mut row = StreamSnapshot::new(stream.info.clone(), stream.number, changes, state);
+    (row.down, row.up) = (stream.down, stream.up);
+    row
+}
+
+/// A kept-alive connection changes its content with each request. Rows on the screen are exact; those of the others come in
+/// turn, and none is left out.
+#[test]
+fn ten_thousand_kept_alive_connections_take_at_most_200_kb_a_second() {
+    let mut snapshot = busy_server();
+    let (mut encoder, mut decoder) = (Encoder::new(Pace::SCREEN), Decoder::default());
+    let interest = Interest { streams: (0..50).map(|row| row * 7 * 100).collect(), ..Interest::default() };
+    decoder.apply(encoder.snapshot(&snapshot, &interest)).unwrap();
+    let (mut bytes, mut tick) = (0, 0);
+    for _ in 0..2 {
+        second(&mut snapshot, |snapshot| {
+            tick += 1;
+            // One request of each connection in a second: a tenth of them has another one than a sample before.
+            let with = |stream: &StreamSnapshot| {
+                let request = 1 + (tick + stream.number as u32) / 10;
+                with_target(stream, request, &format!("/api/v1/items/{}/{request}", stream.number))
+            };
+            let streams = snapshot.streams.iter().map(with).collect();
+            let snapshot = Snapshot { streams, ..snapshot.clone() };
+            let line = encoder.snapshot(&snapshot, &interest);
+            bytes += line.to_json().unwrap().len() + 1;
+            decoder.apply(carried(&line)).unwrap();
+            for at in (0..50).map(|row| row * 100) {
+                assert_eq!(decoder.snapshot().streams[at], snapshot.streams[at]);
+            }
+        });
+    }
+    let per_second = bytes / 2;
+    println!("{per_second} B/s");
+    assert!((50_000..=200_000).contains(&per_second), "{per_second} B/s");
+    // The requests stop. After one round everybody's row is that of the server.
+    snapshot.streams.iter_mut().for_each(|stream| *stream = with_target(stream, u32::MAX, "/last"));
+    let rounds = STREAMS as usize / Pace::SCREEN.changed + 1;
+    for _ in 0..rounds {
+        decoder.apply(carried(&encoder.snapshot(&snapshot, &interest))).unwrap();
+    }
+    for (decoded, original) in decoder.snapshot().streams.iter().zip(&snapshot.streams) {
+        assert_eq!((decoded.number, &decoded.content), (original.number, &original.content));
+    }
 }
 
 /// A rate over the last second, as the screen computes it, is that of the stream, also where its row comes once a second.
