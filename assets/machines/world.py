@@ -7,7 +7,7 @@ All of it lives in a process namespace of its own, so that the kernel ends and r
 whatever ends it.
 """
 
-import os, pathlib, shlex, shutil, signal, subprocess, sys, tempfile, time
+import contextlib, os, pathlib, shlex, shutil, signal, subprocess, sys, tempfile, time
 
 SERVER, ROUTER, USERS, HOME = "198.51.100.1", "198.51.100.2", "198.51.100.3", "192.168.77.2"
 # Of the network between server, router and users, and of that behind the router.
@@ -34,6 +34,18 @@ table inet filter {
         ct state established,related accept
         iifname "inside" oifname "outside" accept
         counter name refused
+    }
+}
+"""
+
+
+# What resets the connections to the tunnel port, and refuses new ones.
+BROKEN = """
+table inet broken {
+    chain forward {
+        type filter hook forward priority filter - 1
+        tcp dport 7000 reject with tcp reset
+        tcp sport 7000 reject with tcp reset
     }
 }
 """
@@ -248,6 +260,15 @@ class World:
         machine.run("ip", "link", "set", device, "up")
         if gateway:
             machine.run("ip", "route", "add", "default", "via", gateway)
+
+    @contextlib.contextmanager
+    def broken_connections(self):
+        """Has the router reset all connections to the server's tunnel port, and refuse new ones, for a while."""
+        self.router.run("nft", BROKEN)
+        try:
+            yield
+        finally:
+            self.router.run("nft", "delete table inet broken")
 
     def refused(self):
         """Returns how many packets the router has refused."""

@@ -1,6 +1,10 @@
 //! The certificate of the server: the one that the operator gives, or the one that the server generates and keeps.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use tokio::sync::watch;
@@ -110,43 +114,72 @@ impl ServerCertificate {
     }
 }
 
-/// Reads certificate and key again whenever the files change, and has `tls` present them to new connections. Channels that
-/// are open continue. A pair that cannot be used is reported, and the previous one stays.
-pub(super) async fn follow(
-    files: CertificateFiles,
-    tls: ServerTls,
-    mut fingerprint: Fingerprint,
-    mut watch: FileWatch,
-    mut reload: watch::Receiver<()>,
-    telemetry: Arc<Telemetry>,
-) {
-    loop {
-        watch.changed(&mut reload).await;
-        let mut loaded = load(&files).await;
-        if loaded.is_err() {
-            tokio::time::sleep(PAIR_TIMEOUT).await;
-            loaded = load(&files).await;
-        }
-        let replaced = loaded.and_then(|identity| {
-            tls.replace(&identity)?;
-            Ok(identity)
-        });
-        match replaced {
-            Ok(identity) => {
-                let previous = std::mem::replace(&mut fingerprint, identity.fingerprint());
-                if previous == fingerprint {
-                    tracing::info!("read the TLS certificate again: {}", files.chain.display());
-                } else {
-                    telemetry.emit(EventKind::TlsKeyChanged {
-                        file: files.key.display().to_string(),
-                        previous: previous.to_string(),
-                        fingerprint: fingerprint.to_string(),
-                    });
-                }
+/// The certificate that new connections get, and how its replacement is told.
+pub(super) struct ServedCertificate {
+    /// Presents it.
+    pub(super) tls: ServerTls,
+    /// The fingerprint of its key.
+    pub(super) fingerprint: Fingerprint,
+    /// Tells of another key.
+    pub(super) telemetry: Arc<Telemetry>,
+}
+
+impl ServedCertificate {
+    /// Reads certificate and key of the operator again whenever the files change, and presents them to new connections.
+    /// Channels that are open continue. A pair that cannot be used is reported, and the previous one stays.
+    pub(super) async fn follow(
+        mut self,
+        files: CertificateFiles,
+        mut watch: FileWatch,
+        mut reload: watch::Receiver<()>,
+    ) {
+        loop {
+            watch.changed(&mut reload).await;
+            let mut loaded = load(&files).await;
+            if loaded.is_err() {
+                tokio::time::sleep(PAIR_TIMEOUT).await;
+                loaded = load(&files).await;
+            }
+            if let Some(identity) = self.take_over(loaded, &files.chain, &files.key) {
                 warn_of_validity(&files, &identity);
             }
-            Err(error) => tracing::warn!("the previous TLS certificate stays in use: {error:#}"),
         }
+    }
+
+    /// Reads the certificate in the state directory, `path`, again each time that `reload` changes: another one that the
+    /// operator has put there, or a new one that is generated if he has removed the file. Only on request, so that a file
+    /// that is lost by accident changes no key. Returns when the sender is dropped.
+    pub(super) async fn follow_kept(mut self, path: PathBuf, mut reload: watch::Receiver<()>) {
+        while reload.changed().await.is_ok() {
+            let directory = path.parent().map(Path::to_owned);
+            let generate =
+                move || ServerCertificate::generate(directory.as_deref()).map(|kept| kept.identity);
+            let loaded = tokio::task::spawn_blocking(generate).await;
+            self.take_over(loaded.unwrap_or_else(|error| Err(error.into())), &path, &path);
+        }
+    }
+
+    /// Presents a certificate that was read from these files to new connections, and returns it. Reports one that cannot be
+    /// used.
+    fn take_over(&mut self, loaded: anyhow::Result<Identity>, chain: &Path, key: &Path) -> Option<Identity> {
+        let replaced = loaded.and_then(|identity| {
+            self.tls.replace(&identity)?;
+            Ok(identity)
+        });
+        let identity = replaced
+            .inspect_err(|error| tracing::warn!("the previous TLS certificate stays in use: {error:#}"))
+            .ok()?;
+        let previous = std::mem::replace(&mut self.fingerprint, identity.fingerprint());
+        if previous == self.fingerprint {
+            tracing::info!("read the TLS certificate again: {}", chain.display());
+        } else {
+            self.telemetry.emit(EventKind::TlsKeyChanged {
+                file: key.display().to_string(),
+                previous: previous.to_string(),
+                fingerprint: self.fingerprint.to_string(),
+            });
+        }
+        Some(identity)
     }
 }
 

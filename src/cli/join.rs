@@ -20,19 +20,17 @@ pub(super) struct JoinCommand {
 impl JoinCommand {
     /// Creates the command for a server that listens on `listen` with this certificate; without one it speaks no TLS.
     pub(super) fn new(listen: SocketAddr, certificate: Option<&ServerCertificate>) -> Self {
-        let listen = match listen.ip() {
-            ip if ip.is_unspecified() => {
-                outgoing_addr().map_or(listen, |ip| SocketAddr::new(ip, listen.port()))
-            }
-            _ => listen,
+        let address = match listen.ip() {
+            ip if ip.is_unspecified() => reachable_address(outgoing_addr(), listen.port()),
+            _ => listen.to_string(),
         };
         let server = match certificate {
-            None if listen.ip().is_loopback() => format!("{listen} --plain"),
-            None => format!("{listen} --plain --insecure"),
+            None if listen.ip().is_loopback() => format!("{address} --plain"),
+            None => format!("{address} --plain --insecure"),
             Some(certificate) => match (trusted_name(certificate), certificate.lasting_fingerprint()) {
                 (Some(name), _) => format!("{}:{} --verify system", quote(&name), listen.port()),
-                (None, Some(fingerprint)) => format!("{listen} --fingerprint {fingerprint}"),
-                (None, None) => listen.to_string(),
+                (None, Some(fingerprint)) => format!("{address} --fingerprint {fingerprint}"),
+                (None, None) => address,
             },
         };
         Self { server }
@@ -71,12 +69,22 @@ pub(super) fn quote(word: &str) -> Cow<'_, str> {
     format!("'{}'", word.replace('\'', r"'\''")).into()
 }
 
-/// Returns the source address that the kernel would choose for a packet to the internet. Nothing is sent.
+/// Returns the address of a server that listens on all addresses of a machine of which this is one; without one it says what to
+/// write there, because a proxy that connects to 0.0.0.0 finds itself.
+fn reachable_address(ip: Option<IpAddr>, port: u16) -> String {
+    ip.map_or_else(|| format!("SERVER:{port}"), |ip| SocketAddr::new(ip, port).to_string())
+}
+
+/// Returns the source address that the kernel would choose for a packet to the internet, of IPv6 only where there is no other.
+/// Nothing is sent.
 fn outgoing_addr() -> Option<IpAddr> {
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    // An address reserved for documentation (RFC 5737): any address outside of this machine would do.
-    socket.connect("192.0.2.1:9").ok()?;
-    socket.local_addr().ok().map(|addr| addr.ip())
+    let source = |any: &str, remote: &str| {
+        let socket = UdpSocket::bind(any).ok()?;
+        socket.connect(remote).ok()?;
+        socket.local_addr().ok().map(|addr| addr.ip())
+    };
+    // Addresses reserved for documentation (RFC 5737, RFC 3849): any address outside of this machine would do.
+    source("0.0.0.0:0", "192.0.2.1:9").or_else(|| source("[::]:0", "[2001:db8::1]:9"))
 }
 
 #[cfg(test)]

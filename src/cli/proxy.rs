@@ -41,7 +41,8 @@ pub(super) fn run(args: ProxyArgs, options: ResolvedOptions) -> anyhow::Result<E
         let mut config = ProxyConfig { servers: args.tls.resolve(&args.server)?, ..args.config() };
         descriptors::fit_proxy(&mut config, workers.count())?;
         let drain_timeout = config.drain_timeout;
-        let servers: Vec<String> = config.servers.iter().map(|server| server.address.clone()).collect();
+        let endpoints = config.servers.clone();
+        let servers: Vec<String> = endpoints.iter().map(|server| server.address.clone()).collect();
         let endpoint = MetricsEndpoint::open(args.metrics.metrics, false)?;
         let (proxy, stats) = (Proxy::new(config, token, workers.clone()), Arc::<ServedStats>::default());
         // Counting costs a proxy without metrics, or without a control socket, nothing.
@@ -72,7 +73,7 @@ pub(super) fn run(args: ProxyArgs, options: ResolvedOptions) -> anyhow::Result<E
             false => (Hangup::End, watch::channel(()).1),
         };
         signals::follow(shutdown.clone(), drain_timeout, hangup)?;
-        let reloader = ProxyReloader::new(&proxy, options, log_filter);
+        let reloader = ProxyReloader::new(&proxy, endpoints, options, log_filter);
         let (reload, requests) = mpsc::channel(1);
         let watched = Watched {
             health: health.clone(),

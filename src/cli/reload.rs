@@ -13,6 +13,7 @@ use super::{
     tokens_file::check_unlimited,
 };
 use crate::{
+    config::ServerEndpoint,
     operator::ReloadRequest,
     proxy::Proxy,
     server::{Credentials, LiveConfig, Server},
@@ -60,14 +61,18 @@ struct ReloadReport {
     applied: Vec<String>,
     /// What has changed since the start and applies after a restart.
     needs_restart: Vec<String>,
+    /// Whether certificate and tokens are being read again, too.
+    reads_files: bool,
 }
 
 impl ReloadReport {
     /// Returns the report as one sentence.
     fn full(&self) -> String {
+        let files =
+            if self.reads_files { "; certificate and tokens are read again, see the log" } else { "" };
         match &self.needs_restart[..] {
-            [] => self.to_string(),
-            restart => format!("{self}; a restart is needed for: {}", restart.join(", ")),
+            [] => format!("{self}{files}"),
+            restart => format!("{self}{files}; a restart is needed for: {}", restart.join(", ")),
         }
     }
 }
@@ -138,6 +143,7 @@ impl Source {
         ReloadReport {
             applied: changed.iter().filter(is_live).map(ToString::to_string).collect(),
             needs_restart: since_start.iter().filter_map(restarting).collect(),
+            reads_files: false,
         }
     }
 }
@@ -259,7 +265,7 @@ impl Reloader {
         let report = self.apply(&args, &options);
         self.source.current = options;
         self.files.send_replace(());
-        Ok(report)
+        Ok(ReloadReport { reads_files: true, ..report })
     }
 
     /// Checks the entries of named proxies.
@@ -311,20 +317,31 @@ impl Reloader {
 /// The options that a running proxy takes over.
 const LIVE_OF_PROXY: [&str; 8] = ["allow", "deny", "group", "log", "port", "proxy-protocol", "service", "to"];
 
+/// The options that say how the servers are verified. A running proxy takes them over if the servers stay the same.
+const VERIFICATION: [&str; 4] = ["ca", "fingerprint", "server", "verify"];
+
 /// Reads the configuration file of a running proxy again.
 pub(super) struct ProxyReloader<'a> {
     /// Its options.
     source: Source,
     /// The proxy.
     proxy: &'a Proxy,
+    /// Its servers. The verification of each is shared with the proxy.
+    servers: Vec<ServerEndpoint>,
     /// The filter of the log.
     log: LogFilter,
 }
 
 impl<'a> ProxyReloader<'a> {
-    /// Creates the means to read the configuration of `proxy` again. `started` are the options that it was started with.
-    pub(super) fn new(proxy: &'a Proxy, started: ResolvedOptions, log: LogFilter) -> Self {
-        Self { source: Source::new(started), proxy, log }
+    /// Creates the means to read the configuration of `proxy` again, which connects to `servers`. `started` are the options that
+    /// it was started with.
+    pub(super) fn new(
+        proxy: &'a Proxy,
+        servers: Vec<ServerEndpoint>,
+        started: ResolvedOptions,
+        log: LogFilter,
+    ) -> Self {
+        Self { source: Source::new(started), proxy, servers, log }
     }
 
     /// Reads the configuration file again each time that `hangups` changes, and for each request of the control socket. Never
@@ -337,17 +354,40 @@ impl<'a> ProxyReloader<'a> {
         follow(hangups, requests, async || self.reload().await).await;
     }
 
-    /// Reads the file again and takes it over: the services, and the filter of the log.
+    /// Reads the file again and takes it over: the services, how the servers are verified, and the filter of the log.
     async fn reload(&mut self) -> Result<ReloadReport, ReloadError> {
         let Invocation { args, options } = self.source.read().await?;
         let CliCommand::Proxy(args) = args.command else {
             return Err(ReloadError("the command line is not that of a proxy".to_owned()));
         };
+        let servers = args.tls.resolve(&args.server).map_err(|error| ReloadError(format!("{error:#}")))?;
         let services = self.proxy.replace_services(args.services());
         services.map_err(|error| ReloadError(error.to_string()))?;
+        let is_verification_live = self.replace_verification(&servers);
         self.log.replace(&args.log.log);
-        let report = self.source.compare(&options, |key| (!LIVE_OF_PROXY.contains(&key)).then(String::new));
+        let report = self.source.compare(&options, |key| {
+            let is_live =
+                LIVE_OF_PROXY.contains(&key) || (is_verification_live && VERIFICATION.contains(&key));
+            (!is_live).then(String::new)
+        });
         self.source.current = options;
         Ok(report)
+    }
+
+    /// Verifies the servers as `servers` says in new connections. Returns `false`, and changes nothing, if these are others than
+    /// those of the start: the links to them only begin with a restart.
+    fn replace_verification(&self, servers: &[ServerEndpoint]) -> bool {
+        let same = |(running, new): (&ServerEndpoint, &ServerEndpoint)| {
+            running.address == new.address && running.tls.is_some() == new.tls.is_some()
+        };
+        let is_same = self.servers.len() == servers.len() && self.servers.iter().zip(servers).all(same);
+        if is_same {
+            for (running, new) in self.servers.iter().zip(servers) {
+                if let (Some(running), Some(new)) = (&running.tls, &new.tls) {
+                    running.replace(new);
+                }
+            }
+        }
+        is_same
     }
 }

@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use super::{
     args::{ResolvedOptions, ServerArgs},
-    certificate::{self, CertificateOrigin, ServerCertificate},
+    certificate::{CertificateOrigin, ServedCertificate, ServerCertificate},
     descriptors,
     health::Health,
     host,
@@ -214,10 +214,13 @@ async fn follow_files(
     reload: watch::Receiver<()>,
     telemetry: Arc<Telemetry>,
 ) {
-    if let (Some(ServerCertificate { identity, origin: CertificateOrigin::Given(files, watch) }), Some(tls)) =
-        (certificate, tls)
-    {
-        certificate::follow(files, tls, identity.fingerprint(), watch, reload, telemetry).await;
+    if let (Some(ServerCertificate { identity, origin }), Some(tls)) = (certificate, tls) {
+        let served = ServedCertificate { tls, fingerprint: identity.fingerprint(), telemetry };
+        match origin {
+            CertificateOrigin::Given(files, watch) => served.follow(files, watch, reload).await,
+            CertificateOrigin::Generated(KeptIn::File(path)) => served.follow_kept(path, reload).await,
+            CertificateOrigin::Generated(KeptIn::Memory(_)) => {}
+        }
     }
     std::future::pending().await
 }

@@ -359,6 +359,50 @@ async fn new_connections_have_the_new_certificate_and_downloads_do_not_notice() 
 }
 
 #[tokio::test]
+async fn a_reload_generates_a_key_that_was_removed_and_a_running_proxy_learns_its_fingerprint() {
+    let directory = Directory::new("generated");
+    let (mut server, addr) = service(&["--state-dir", &directory.path("")]).await;
+    let old = fingerprint(&mut server).await;
+    let origin = target::origin(2_000_000).await;
+    let relay = Relay::to(addr).await;
+    let write = |server: SocketAddr, fingerprint: &str| {
+        let service = format!("port = 0\nto = \"{}\"\n", origin.addr);
+        let text =
+            format!("server = \"{server}\"\nfingerprint = \"{fingerprint}\"\ntoken = \"{TOKEN}\"\n{service}");
+        directory.write("proxy.toml", &text);
+    };
+    write(relay.addr, &old);
+    let mut proxy = Process::service(&["proxy", "--config", &directory.path("proxy.toml")]);
+    let public = serves(&mut proxy).await;
+    let file = DemoFile { seed: 6, size: 8_000_000 };
+    let download = download(public, file);
+    origin.when_open(1, Duration::from_secs(30)).await;
+
+    server.signal(Signal::Hup).await;
+    server.line("read the TLS certificate again").await;
+    fs::remove_file(directory.path("tls.pem")).unwrap();
+    server.signal(Signal::Hup).await;
+    let line = server.line("read another TLS key").await;
+    let pem = fs::read_to_string(directory.path("tls.pem")).unwrap();
+    let new = Identity::from_pem(&pem, &pem).unwrap().fingerprint().to_string();
+    assert!(line.contains(&old) && line.contains(&new), "{line}");
+
+    // Other servers need a restart.
+    write(addr, &old);
+    proxy.signal(Signal::Hup).await;
+    proxy.line("a restart is needed for: server = ").await;
+    write(relay.addr, &new);
+    proxy.signal(Signal::Hup).await;
+    let line = proxy.line("read the configuration again; changed: ").await;
+    assert!(line.contains("fingerprint = ") && line.contains(&new), "{line}");
+    let before = relay.len();
+    assert!(!download.has_ended(), "it was too short to show anything");
+    relay.set_all(Wire::Cut);
+    assert_eq!(download.end("the open download").await, Ok(Fetched::from(file)));
+    assert!(relay.len() > before, "it has needed no new connection");
+}
+
+#[tokio::test]
 async fn a_state_directory_that_cannot_be_used_is_named_with_what_to_do() {
     // The operator chose it.
     let mut server = Process::underpass(&[&SERVER[..], &["--state-dir", "/dev/null/state"]].concat());

@@ -118,10 +118,10 @@ impl ProxyTlsArgs {
     /// # Errors
     /// The certificate authorities cannot be read.
     pub(in crate::cli) fn resolve(&self, servers: &[ServerArg]) -> anyhow::Result<Vec<ServerEndpoint>> {
-        let default = self.resolve_default()?;
         let resolve = |server: &ServerArg| {
             let tls = match &server.fingerprints[..] {
-                [] => default.clone(),
+                // One for each server: a setting can be replaced, and its clones with it.
+                [] => self.resolve_default()?,
                 pinned => {
                     let verification = ServerVerification::Fingerprints(pinned.to_vec());
                     Some(ClientTls::new(verification).context("cannot use TLS")?)

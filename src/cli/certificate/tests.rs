@@ -60,9 +60,9 @@ async fn a_changed_pair_is_taken_over_and_half_of_one_is_not() {
     let watch = FileWatch::new(paths, Duration::from_secs(3600));
     let (telemetry, previous) = (Telemetry::new(), certificate.identity.fingerprint());
     let mut events = telemetry.subscribe();
-    let follow = follow(files.clone(), tls.clone(), previous, watch, receiver, telemetry);
+    let served = ServedCertificate { tls: tls.clone(), fingerprint: previous, telemetry };
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(follow);
+    tasks.spawn(served.follow(files.clone(), watch, receiver));
     let before = tls.config();
     let is_replaced = async || {
         tokio::time::timeout(Duration::from_secs(30), async {

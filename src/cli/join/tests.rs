@@ -44,6 +44,14 @@ fn a_shell_passes_an_argument_on_unchanged() {
 }
 
 #[test]
+fn the_command_never_has_an_address_that_leads_back_to_the_proxy() {
+    let of = |ip: &str| reachable_address(ip.parse().ok(), 7000);
+    assert_eq!(of("192.0.2.1"), "192.0.2.1:7000");
+    assert_eq!(of("2001:db8::1"), "[2001:db8::1]:7000");
+    assert_eq!(of("no route"), "SERVER:7000");
+}
+
+#[test]
 fn the_command_says_how_to_verify_the_server() {
     let listen = "127.0.0.1:7000".parse().unwrap();
     let pem = Identity::generate().unwrap();

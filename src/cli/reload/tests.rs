@@ -96,10 +96,16 @@ fn exactly_the_live_options_change_a_running_server() {
 fn a_report_names_what_has_changed() {
     let report = ReloadReport {
         applied: vec!["policy = \"weighted\"".to_owned(), "[[proxy]]".to_owned()],
-        needs_restart: Vec::new(),
+        ..ReloadReport::default()
     };
     assert_eq!(report.to_string(), "changed: policy = \"weighted\", [[proxy]]");
     assert_eq!(ReloadReport::default().to_string(), "nothing to change while it runs");
+    let report = ReloadReport { reads_files: true, ..report };
+    assert!(
+        report.full().ends_with("; certificate and tokens are read again, see the log"),
+        "{}",
+        report.full()
+    );
 }
 
 #[test]

@@ -128,8 +128,8 @@ impl fmt::Display for EventKind {
             ),
             Self::TlsKeyChanged { file, previous, fingerprint } => write!(
                 f,
-                "read another TLS key: {file}; proxies with --fingerprint {previous} are refused from now on: restart them \
-                 with --fingerprint {fingerprint}"
+                "read another TLS key: {file}; proxies with --fingerprint {previous} stay connected, but new connections are refused: \
+                 give them --fingerprint {fingerprint}, in their configuration file with `underpass reload`, else with a restart"
             ),
             Self::DrainStarted { open_streams } => write!(f, "draining, streams still open: {open_streams}"),
             Self::DrainDeadlineSet { open_streams, within } => {
