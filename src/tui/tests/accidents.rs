@@ -6,12 +6,13 @@ use proptest::prelude::*;
 
 use super::fixture::{Fixture, key, key_of};
 use crate::{
-    control::Command,
+    control::{Capabilities, Command},
     telemetry::EndReason,
     tui::{
-        Exit,
+        Exit, Role,
         model::Overlay,
         msg::{Effect, Msg},
+        settings::RawSettings,
         terminal::{Key, KeyCode, KeyModifiers},
     },
 };
@@ -258,9 +259,16 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What the cockpit shows, and what it may change.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    role: Role,
+    is_read_only: bool,
+}
+
 /// Asserts that what `pressed` caused was offered by the screen on which it was pressed: by the footer's or the
 /// dialog's own words, about rows that it showed as selected or marked.
-fn check(screen: &str, pressed: Key, effects: &[Effect]) -> Result<(), TestCaseError> {
+fn check(kind: Kind, screen: &str, pressed: Key, effects: &[Effect]) -> Result<(), TestCaseError> {
     let last = screen.lines().last().unwrap_or_default().trim_end();
     let is_prompt =
         [" :", " /", " limit ", " weight of ", " policy of "].iter().any(|mark| last.starts_with(mark));
@@ -281,8 +289,10 @@ fn check(screen: &str, pressed: Key, effects: &[Effect]) -> Result<(), TestCaseE
     let shows = |name: &str| {
         selected.iter().any(|row| row.contains(name)) || screen.contains(&format!("▎ Stream  {name}"))
     };
+    let may_change = !kind.is_read_only && kind.role != Role::Replay;
     for effect in effects {
         let is_offered = match effect {
+            Effect::SendCommand(..) | Effect::Drain if !may_change => false,
             Effect::SendCommand(_, Command::KillStream(key)) => {
                 answers("Kill") && (screen.contains(&key.to_string()) || screen.contains("and "))
             }
@@ -304,19 +314,38 @@ fn check(screen: &str, pressed: Key, effects: &[Effect]) -> Result<(), TestCaseE
             }
             Effect::SendCommand(
                 _,
-                Command::SetLimit(..) | Command::SetWeight(..) | Command::SetPolicy(..),
+                Command::SetLimit(..)
+                | Command::SetWeight(..)
+                | Command::SetPolicy(..)
+                | Command::Unblock(_)
+                | Command::Ban(_)
+                | Command::Unban(_),
             ) => accepts && is_prompt,
             Effect::Exit(Exit::Quit) => {
                 let nothing_open = screen.contains("  0 open") || screen.starts_with("0 open");
-                answers("Quit now")
-                    || screen.contains("quit? [Quit now]")
-                    || nothing_open
-                    || (accepts && last.starts_with(" :q"))
+                let is_quit = [Key::char('q'), Key::ctrl('c')].contains(&pressed);
+                let ends = if kind.role == Role::Attached { "Detach" } else { "Quit now" };
+                let ends_server = kind.role == Role::Server && kind.is_read_only;
+                !ends_server
+                    && (answers(ends)
+                        || screen.contains(&format!("[{ends}]"))
+                        || nothing_open
+                        || (kind.role == Role::Replay && is_quit)
+                        || (accepts && last.starts_with(" :")))
             }
             Effect::Exit(_) => false,
-            Effect::Drain => answers("Drain first") || screen.contains("quit? [Drain first]"),
-            // What concerns only this terminal: files, the clipboard, the mouse, painting.
-            _ => true,
+            Effect::Drain => {
+                kind.role == Role::Server
+                    && (answers("Drain first") || screen.contains("quit? [Drain first]"))
+            }
+            Effect::Play(_) => kind.role == Role::Replay,
+            // What concerns only this terminal: files, the clipboard, the mouse, painting, and a shell that resumes it.
+            Effect::Repaint
+            | Effect::Copy(_)
+            | Effect::Save(_)
+            | Effect::SaveScreenshot
+            | Effect::Mouse(_)
+            | Effect::Suspend => true,
         };
         prop_assert!(is_offered, "{pressed:?} caused {effect:?} on\n{screen}");
     }
@@ -326,14 +355,22 @@ fn check(screen: &str, pressed: Key, effects: &[Effect]) -> Result<(), TestCaseE
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 64 } else { 1024 }))]
 
-    /// On every screen and in every dialog, whatever is pressed, pasted, opens or ends meanwhile: text and bursts cause
+    /// On every screen and in every dialog, of the server's own cockpit, an attached one and a replay, whatever is pressed, pasted, opens or ends meanwhile: text and bursts cause
     /// nothing, and a key causes what the screen offers for it.
     #[test]
     fn only_what_the_screen_offers_takes_place(
+        role in prop::sample::select(vec![Role::Server, Role::Server, Role::Attached, Role::Replay]),
+        is_read_only in prop::bool::weighted(0.2),
         screen in prop::sample::select(vec!["1", "2", "3", "4", "1>"]),
         steps in proptest::collection::vec(step(), 1..40),
     ) {
+        let kind = Kind { role, is_read_only };
         let mut fixture = Fixture::empty(120, 36);
+        fixture.model.labels.role = role;
+        fixture.model.labels.drain = (role == Role::Server).then_some(Duration::from_secs(8));
+        let settings = RawSettings { read_only: is_read_only, ..RawSettings::default() }.resolve().unwrap();
+        let server = if role == Role::Replay { Capabilities::none() } else { Capabilities::all() };
+        fixture.model.apply_capabilities(&settings, server);
         fixture.proxy("edge-1");
         fixture.proxy("edge-10");
         for stream in 1..=12 {
@@ -353,7 +390,7 @@ proptest! {
                     let moved_at = fixture.model.selection_moved_at;
                     let has_marks = !fixture.model.streams_screen.marks.is_empty();
                     let effects = fixture.send(Msg::Key(pressed));
-                    check(&screen, pressed, &effects)?;
+                    check(kind, &screen, pressed, &effects)?;
                     // Nobody has seen yet what has just been selected.
                     let is_unseen = moved_at.is_some_and(|at| fixture.now - at < Duration::from_millis(700));
                     if is_unseen && !has_marks && ['p', '+', '-', 'D'].map(Key::char).contains(&pressed) {
