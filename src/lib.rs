@@ -20,7 +20,7 @@
 //!        mux ───────────── ids, wire          (no clock, no socket, no task)
 //!        config ────────── ids, wire, tls
 //!        wire ──────────── ids
-//!        recording ─────── feed, telemetry
+//!        recording ─────── ids, feed, telemetry
 //!        feed ──────────── ids, telemetry
 //!        telemetry, control ── ids
 //!        tls ───────────── none

@@ -103,7 +103,7 @@ impl<R> Default for CountedChanges<R> {
 
 impl<R> CountedChanges<R> {
     /// Returns the changes, or `None` if there are none.
-    pub(super) fn some(self) -> Option<Self> {
+    pub fn some(self) -> Option<Self> {
         let is_empty = self.gone.is_empty()
             && self.rows.is_empty()
             && self.counters.is_empty()
@@ -140,7 +140,7 @@ pub(super) fn is_zero<T: Default + PartialEq>(count: &T) -> bool {
 
 impl Counters {
     /// The number of columns.
-    pub(super) const COLUMNS: usize = 4;
+    pub const COLUMNS: usize = 4;
 
     /// Returns whether no row is contained.
     pub fn is_empty(&self) -> bool {
@@ -152,10 +152,22 @@ impl Counters {
         [&self.down, &self.up, &self.streams_open, &self.streams_total]
     }
 
+    /// Returns the rows: the number of each, and its counters in the order of the columns. What a column lacks is 0.
+    pub fn rows(&self) -> impl Iterator<Item = (u64, [i64; Self::COLUMNS])> {
+        let (columns, mut number) = (self.columns(), 0u64);
+        self.steps.iter().enumerate().map(move |(index, step)| {
+            number = number.wrapping_add(*step);
+            (number, columns.map(|column| column.get(index).copied().unwrap_or_default()))
+        })
+    }
+
     /// Returns the columns of `rows`, which are sorted by number, without those in which all are 0.
-    pub(super) fn of(rows: &[(u64, [i64; Self::COLUMNS])]) -> Self {
+    pub fn of(rows: &[(u64, [i64; Self::COLUMNS])]) -> Self {
         let mut last = 0;
-        let steps = rows.iter().map(|(number, _)| number - std::mem::replace(&mut last, *number)).collect();
+        let steps = rows
+            .iter()
+            .map(|(number, _)| number.wrapping_sub(std::mem::replace(&mut last, *number)))
+            .collect();
         let column = |at: usize| -> Vec<i64> {
             let values = rows.iter().map(|(_, values)| values[at]);
             if values.clone().all(|value| value == 0) { Vec::new() } else { values.collect() }

@@ -276,15 +276,12 @@ impl CountedReceiver {
         if columns.iter().any(|column| !column.is_empty() && column.len() != length) {
             return Err(DecodeError::UnknownRow);
         }
-        let mut number = 0u64;
-        for (index, step) in counters.steps.iter().enumerate() {
-            number = number.wrapping_add(*step);
+        for (number, grown) in counters.rows() {
             let at = match self.places.get(&number) {
                 Some(at) => *at,
                 None if is_partial => continue,
                 None => return Err(DecodeError::UnknownRow),
             };
-            let grown = columns.map(|column| column.get(index).copied().unwrap_or_default());
             self.spreads[at].grow(grown, rounds);
         }
         Ok(())

@@ -46,6 +46,11 @@ impl Decoder {
         self.unknown_rows
     }
 
+    /// Returns the state if there is one: not before the first snapshot, nor after an error.
+    pub fn known_snapshot(&self) -> Option<&Snapshot> {
+        self.last_number.map(|_| &self.snapshot)
+    }
+
     /// Applies a line.
     ///
     /// # Errors
@@ -103,7 +108,7 @@ impl Decoder {
         // The channels are a table of their own, as they are sent.
         let mut channels: Vec<ChannelSnapshot> =
             state.proxies.iter_mut().flat_map(|proxy| std::mem::take(&mut proxy.channels)).collect();
-        channels.iter_mut().for_each(|channel| channel.age += passed);
+        channels.iter_mut().for_each(|channel| channel.age = channel.age.saturating_add(passed));
         if let Some(proxies) = changes.proxies {
             keyed::apply(&mut state.proxies, proxies, unknown)?;
         }

@@ -28,6 +28,8 @@ pub struct Encoder {
     last_number: u64,
     /// Whether the next snapshot is sent whole: before the first one, and after [`restart`](Self::restart).
     is_whole_due: bool,
+    /// The number of changes since percentiles were sent last.
+    changes_without_percentiles: u32,
     /// The totals that the consumer has.
     totals: Totals,
     /// The services that the consumer has.
@@ -51,6 +53,7 @@ impl Encoder {
             pace,
             last_number: 0,
             is_whole_due: true,
+            changes_without_percentiles: 0,
             totals: Totals::default(),
             services: KeyedSender::default(),
             proxies: KeyedSender::default(),
@@ -113,6 +116,11 @@ impl Encoder {
 
     /// Returns what the consumer lacks, and records it as sent.
     fn changes(&mut self, snapshot: &Snapshot, interest: &Interest) -> Changes {
+        self.changes_without_percentiles += 1;
+        let has_percentiles = self.changes_without_percentiles >= self.pace.percentiles;
+        if has_percentiles {
+            self.changes_without_percentiles = 0;
+        }
         let totals = patch::between(&self.totals, &snapshot.totals);
         self.totals = snapshot.totals;
         let selected = (self.selected != snapshot.selected).then(|| {
@@ -122,9 +130,9 @@ impl Encoder {
         Changes {
             uptime: snapshot.uptime,
             totals,
-            services: self.services.encode(snapshot.services.clone(), self.pace.keyed),
-            proxies: self.proxies.encode(without_channels(snapshot), self.pace.keyed),
-            channels: self.channel_changes(snapshot),
+            services: self.services.encode(snapshot.services.clone(), self.pace.keyed, has_percentiles),
+            proxies: self.proxies.encode(without_channels(snapshot), self.pace.keyed, has_percentiles),
+            channels: self.channel_changes(snapshot, has_percentiles),
             users: self.users.encode(&snapshot.users, self.pace, &interest.users),
             streams: self.streams.encode(&snapshot.streams, self.pace, &interest.streams),
             selected,
@@ -132,8 +140,13 @@ impl Encoder {
     }
 
     /// Returns the changes of the channels. Only new ones have an age.
-    fn channel_changes(&mut self, snapshot: &Snapshot) -> Option<KeyedChanges<ChannelId, ChannelSnapshot>> {
-        let mut changes = self.channels.encode(channels_without_age(snapshot), self.pace.keyed)?;
+    fn channel_changes(
+        &mut self,
+        snapshot: &Snapshot,
+        has_percentiles: bool,
+    ) -> Option<KeyedChanges<ChannelId, ChannelSnapshot>> {
+        let mut changes =
+            self.channels.encode(channels_without_age(snapshot), self.pace.keyed, has_percentiles)?;
         for new in &mut changes.new {
             let mut channels = snapshot.proxies.iter().flat_map(|proxy| &proxy.channels);
             new.age =

@@ -15,6 +15,8 @@ pub(super) trait KeyedRow: Clone + PartialEq + Serialize + DeserializeOwned {
 
     /// Returns the key of the row.
     fn key(&self) -> Self::Key;
+    /// Takes over the percentiles that were sent.
+    fn keep_percentiles(&mut self, sent: &Self);
 }
 
 impl KeyedRow for ServiceSnapshot {
@@ -22,6 +24,10 @@ impl KeyedRow for ServiceSnapshot {
 
     fn key(&self) -> ServiceKey {
         self.key.clone()
+    }
+
+    fn keep_percentiles(&mut self, sent: &Self) {
+        self.latency.clone_from(&sent.latency);
     }
 }
 
@@ -31,6 +37,10 @@ impl KeyedRow for ProxySnapshot {
     fn key(&self) -> ProxyId {
         self.id
     }
+
+    fn keep_percentiles(&mut self, sent: &Self) {
+        self.latency.clone_from(&sent.latency);
+    }
 }
 
 impl KeyedRow for ChannelSnapshot {
@@ -38,6 +48,10 @@ impl KeyedRow for ChannelSnapshot {
 
     fn key(&self) -> ChannelId {
         self.id
+    }
+
+    fn keep_percentiles(&mut self, sent: &Self) {
+        self.rtt_summary.clone_from(&sent.rtt_summary);
     }
 }
 
@@ -63,13 +77,18 @@ impl<R: KeyedRow> KeyedSender<R> {
     }
 
     /// Returns what the consumer lacks, with up to `budget` of the changed rows, and records it as sent. `rows` are sorted by
-    /// key.
-    pub(super) fn encode(&mut self, rows: Vec<R>, budget: usize) -> Option<KeyedChanges<R::Key, R>> {
+    /// key. The percentiles of known rows are only sent where `has_percentiles`.
+    pub(super) fn encode(
+        &mut self,
+        rows: Vec<R>,
+        budget: usize,
+        has_percentiles: bool,
+    ) -> Option<KeyedChanges<R::Key, R>> {
         let mut changes = KeyedChanges::default();
         let mut before = std::mem::take(&mut self.sent).into_iter().peekable();
         // The places of changed rows, which still hold what was sent, and their new values.
         let mut changed = Vec::new();
-        for row in rows {
+        for mut row in rows {
             while let Some(gone) = before.next_if(|sent| sent.key() < row.key()) {
                 changes.gone.push(gone.key());
             }
@@ -79,6 +98,9 @@ impl<R: KeyedRow> KeyedSender<R> {
                     self.sent.push(row);
                 }
                 Some(sent) => {
+                    if !has_percentiles {
+                        row.keep_percentiles(&sent);
+                    }
                     if sent != row {
                         changed.push((self.sent.len(), row));
                     }

@@ -15,6 +15,9 @@ const SKIPPABLE_MAGIC: u32 = 0x184D_2A57;
 /// The longest content of a skippable frame that is read: ours have less than a kilobyte.
 const MAX_MARK: u32 = 64 * 1024;
 
+/// How many frames of a file are read. A segment has three and takes a minute or more: these are 200 days.
+const MAX_FRAMES: usize = 1_000_000;
+
 /// The content of a skippable frame.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -56,11 +59,13 @@ pub(super) enum Frame {
     },
 }
 
-/// Returns the frames of a file, up to the first that is cut short or is not a frame.
+/// Returns the frames of a file, up to the first that is cut short or is not a frame, and no more than [`MAX_FRAMES`].
 pub(super) fn frames(file: &File) -> io::Result<Vec<Frame>> {
     let length = file.metadata()?.len();
     let (mut frames, mut offset) = (Vec::new(), 0);
-    while let Some(magic) = read_u32(file, offset)? {
+    while frames.len() < MAX_FRAMES
+        && let Some(magic) = read_u32(file, offset)?
+    {
         if magic & 0xFFFF_FFF0 == SKIPPABLE_MAGIC & 0xFFFF_FFF0 {
             let Some(size) = read_u32(file, offset + 4)? else { break };
             let end = offset + 8 + u64::from(size);

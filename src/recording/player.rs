@@ -43,6 +43,8 @@ pub struct Player {
     decoder: Decoder,
     /// The random number of the server whose state was played last.
     boot: String,
+    /// From when on items are delivered. What lies before, from the begin of the segment, is only decoded.
+    deliver_from: u64,
     /// Whether a [`Played::Reset`] is due.
     is_reset_due: bool,
     /// The time of the line that was played last.
@@ -60,6 +62,7 @@ impl Player {
             ahead: None,
             decoder: Decoder::default(),
             boot: String::new(),
+            deliver_from: 0,
             is_reset_due: true,
             position,
         }
@@ -84,6 +87,7 @@ impl Player {
     pub fn seek(&mut self, time: u64) {
         let from = time.saturating_sub(LEAD_MS);
         self.segment = self.recording.segment_at(from);
+        self.deliver_from = from;
         (self.lines, self.ahead) = (None, None);
         self.decoder = Decoder::default();
         self.is_reset_due = true;
@@ -104,8 +108,15 @@ impl Player {
             }
             let Some((at, line)) = self.ahead.take() else { break };
             self.position = at;
+            if at < self.deliver_from {
+                _ = self.decoder.apply(line);
+                continue;
+            }
             if std::mem::take(&mut self.is_reset_due) {
                 deliver(at, Played::Reset);
+                if let Some(snapshot) = self.decoder.known_snapshot() {
+                    deliver(at, Played::Snapshot(snapshot));
+                }
             }
             // After a line that does not fit, states are played again from the next segment on.
             match self.decoder.apply(line) {
@@ -135,8 +146,9 @@ impl Player {
             }
             match self.lines.as_mut().and_then(Iterator::next) {
                 Some(line) => {
-                    // The wall clock may have been set back.
-                    let at = time_of(&line).unwrap_or_default().max(self.position);
+                    // The wall clock may have been set back, and damaged data can have any time.
+                    let latest = self.recording.segments.get(self.segment).map_or(0, |segment| segment.ends);
+                    let at = time_of(&line).unwrap_or_default().min(latest).max(self.position);
                     self.ahead = Some((at, line));
                 }
                 None => {

@@ -9,13 +9,25 @@ use std::{
 
 use super::{
     EXTENSION,
+    batch::BatchLine,
     frames::{Frame, frames},
     header::FileHeader,
+    unpack::Unpacker,
 };
 use crate::{feed::Line, telemetry::Notable};
 
-/// The longest line that is read: a snapshot of a million streams. It bounds the memory that a damaged file can take.
-const MAX_LINE_BYTES: u64 = 256 << 20;
+/// The longest line that is read: a snapshot of 300,000 streams. It bounds the memory that a damaged file can take.
+const MAX_LINE_BYTES: u64 = 64 << 20;
+/// The largest window of a frame that is read, as a power of two; the recorder's level has one of 4 MiB.
+const MAX_WINDOW_LOG: u32 = 25;
+/// How many lines before a batch are read: more than the server's queues of events and log records hold.
+const MAX_WAITING: usize = 1 << 17;
+/// The latest time that a recording can have: the end of the year 9999, in milliseconds since the Unix epoch. Damaged data can
+/// have any, and clocks cannot express all of them.
+const MAX_TIME_MS: u64 = 253_402_300_799_999;
+
+/// How the line of a batch begins.
+const BATCH: &[u8] = br#"{"batch":"#;
 
 /// Why recordings cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -118,9 +130,9 @@ impl Recording {
         for frame in frames {
             match frame {
                 Frame::Mark(mark) => {
-                    begins = mark.begins.unwrap_or(begins);
+                    begins = mark.begins.unwrap_or(begins).min(MAX_TIME_MS);
                     if let (Some(ends), Some(segment)) = (mark.ends, found.last_mut()) {
-                        (segment.ends, segment.notable) = (ends, Some(mark.notable));
+                        (segment.ends, segment.notable) = (ends.min(MAX_TIME_MS), Some(mark.notable));
                     }
                 }
                 Frame::Lines { offset, is_whole } => {
@@ -130,7 +142,7 @@ impl Recording {
             }
         }
         let Some(first) = found.first() else { return Err(OpenError::NoRecording(path)) };
-        let mut lines = SegmentReader::open(&file, first.offset).map_err(failed)?;
+        let mut lines = SegmentReader::open(&file, first.offset, 0).map_err(failed)?;
         let header = lines.header().ok_or_else(|| OpenError::NoRecording(path.clone()))?;
         if header.recording > FileHeader::VERSION {
             let (version, underpass) = (header.recording, header.underpass);
@@ -138,8 +150,8 @@ impl Recording {
         }
         // The end of a segment without a mark is the time of its last line. One without a line has just begun.
         for segment in found.iter_mut().filter(|segment| segment.notable.is_none()) {
-            let lines = SegmentReader::open(&file, segment.offset).map_err(failed)?;
-            segment.ends = lines.filter_map(|line| time_of(&line)).fold(0, u64::max);
+            let lines = SegmentReader::open(&file, segment.offset, header.recording).map_err(failed)?;
+            segment.ends = lines.filter_map(|line| time_of(&line)).fold(0, u64::max).min(MAX_TIME_MS);
         }
         found.retain(|segment| segment.ends > 0);
         self.cut_files += usize::from(is_cut);
@@ -168,7 +180,8 @@ impl Recording {
     /// Returns the lines of a segment.
     pub(super) fn lines(&self, segment: usize) -> io::Result<SegmentReader> {
         let segment = self.segments.get(segment).ok_or(io::ErrorKind::NotFound)?;
-        SegmentReader::open(&File::open(&self.files[segment.file].path)?, segment.offset)
+        let RecordedFile { path, header } = &self.files[segment.file];
+        SegmentReader::open(&File::open(path)?, segment.offset, header.recording)
     }
 
     /// Returns the index of the segment that contains `time`: the last one that begins until then, else the first.
@@ -228,6 +241,12 @@ pub(super) struct SegmentReader {
     text: BufReader<zstd::stream::read::Decoder<'static, BufReader<File>>>,
     /// The line that is being read.
     buffer: Vec<u8>,
+    /// Unpacks batches.
+    unpacker: Unpacker,
+    /// Lines that belong to the next batch.
+    waiting: Vec<Line>,
+    /// Whether the segment consists of batches; otherwise it is of version 1 and has only lines.
+    has_batches: bool,
 }
 
 impl fmt::Debug for SegmentReader {
@@ -238,12 +257,19 @@ impl fmt::Debug for SegmentReader {
 
 impl SegmentReader {
     /// Returns the lines of the segment that begins at `offset`.
-    fn open(file: &File, offset: u64) -> io::Result<Self> {
+    fn open(file: &File, offset: u64, version: u32) -> io::Result<Self> {
         let mut file = file.try_clone()?;
         file.seek(SeekFrom::Start(offset))?;
-        let text =
-            BufReader::with_capacity(128 * 1024, zstd::stream::read::Decoder::new(file)?.single_frame());
-        Ok(Self { text, buffer: Vec::new() })
+        let mut decompressor = zstd::stream::read::Decoder::new(file)?.single_frame();
+        decompressor.window_log_max(MAX_WINDOW_LOG)?;
+        let text = BufReader::with_capacity(128 * 1024, decompressor);
+        Ok(Self {
+            text,
+            buffer: Vec::new(),
+            unpacker: Unpacker::default(),
+            waiting: Vec::new(),
+            has_batches: version > 1,
+        })
     }
 
     /// Reads the next line of text; `None` at the end, and where the rest is missing or damaged.
@@ -266,11 +292,22 @@ impl Iterator for SegmentReader {
     /// Returns the next line. Skips the header of the file.
     fn next(&mut self) -> Option<Line> {
         loop {
+            if let Some(line) = self.unpacker.next_line().ok()? {
+                return Some(line);
+            }
             let text = self.next_text()?;
-            match Line::parse(text) {
-                Ok(line) => return Some(line),
-                Err(_) if serde_json::from_slice::<FileHeader>(text).is_ok() => {}
-                Err(_) => return None,
+            if text.starts_with(BATCH) {
+                let BatchLine { batch } = serde_json::from_slice(text).ok()?;
+                self.unpacker.begin(std::mem::take(&mut self.waiting), batch);
+                continue;
+            }
+            let line = Line::parse(text);
+            let is_header = line.is_err() && serde_json::from_slice::<FileHeader>(text).is_ok();
+            match line {
+                Ok(line) if !self.has_batches => return Some(line),
+                Ok(line) if self.waiting.len() < MAX_WAITING => self.waiting.push(line),
+                Err(_) if is_header => {}
+                _ => return None,
             }
         }
     }

@@ -29,7 +29,7 @@ const MIN_SEGMENT_MS: u64 = 60_000;
 const MAX_SEGMENT_MS: u64 = 600_000;
 /// A segment ends after [`MIN_SEGMENT_MS`] once it has at least this many times the bytes of its first line: with ten
 /// thousand idle streams, whole states would otherwise be most of the recording.
-const MIN_BYTES_PER_STATE: u64 = 2;
+const MIN_BYTES_PER_STATE: u64 = 10;
 /// How often what was written is passed to the kernel, in milliseconds: so much is lost if the program crashes.
 const FLUSH_MS: u64 = 5_000;
 /// The size of a file as a fraction of all: deleting the oldest one frees this much.
@@ -84,7 +84,7 @@ impl RecordWriter {
         let mut writer = Self {
             options,
             header,
-            encoder: Encoder::new(Pace::EXACT),
+            encoder: Encoder::new(Pace::RECORDING),
             file: None,
             segment_began: at,
             segment_bytes: (0, 0),
@@ -133,25 +133,20 @@ impl RecordWriter {
 
     /// Writes an event.
     pub(super) fn event(&mut self, event: Event) {
-        let (at, notable) = (event.epoch_ms, Notable::of(&event.kind));
+        let notable = Notable::of(&event.kind);
         let Some(file) = &mut self.file else { return self.miss_events(1) };
         // Before the first state of a file there is nothing that the event could change.
         if self.segment_bytes.0 == 0 {
             return self.miss_events(1);
         }
-        let line = self.encoder.event(event);
-        let result = file.write(&line, notable);
-        self.written(result, at);
+        file.push(self.encoder.event(event), notable);
     }
 
     /// Writes a log record, unless it repeats an event: a reader makes it again.
     pub(super) fn log(&mut self, record: LogRecord) {
-        let at = record.epoch_ms;
         let Some(file) = self.file.as_mut().filter(|_| record.target != LIFECYCLE_TARGET) else { return };
         if self.segment_bytes.0 > 0 {
-            let line = self.encoder.log(record);
-            let result = file.write(&line, None);
-            self.written(result, at);
+            file.push(self.encoder.log(record), None);
         }
     }
 
@@ -171,7 +166,7 @@ impl RecordWriter {
             self.retry_at = at;
         }
         if self.file.is_none() {
-            if at < self.retry_at {
+            if at < self.retry_at && self.retry_at - at <= RETRY_MS {
                 return Ok(0);
             }
             self.open(at)?;
@@ -180,9 +175,11 @@ impl RecordWriter {
             }
         }
         let Some(file) = &mut self.file else { return Ok(0) };
-        let age = at.saturating_sub(self.segment_began);
         let (first, later) = self.segment_bytes;
-        if age >= MAX_SEGMENT_MS || age >= MIN_SEGMENT_MS && later >= first * MIN_BYTES_PER_STATE {
+        let is_over =
+            |age| age >= MAX_SEGMENT_MS || age >= MIN_SEGMENT_MS && later >= first * MIN_BYTES_PER_STATE;
+        // Where the wall clock was set back, a segment begins, because a reader finds them by time.
+        if at.checked_sub(self.segment_began).is_none_or(is_over) {
             file.next_segment(at)?;
             self.begin_segment(at);
         }
@@ -190,13 +187,14 @@ impl RecordWriter {
         let is_first = self.segment_bytes.0 == 0;
         let mut line = self.encoder.snapshot(snapshot, &Interest::default());
         line.at = Some(at);
-        let mut bytes = file.write(&line, None)?;
+        file.push(line, None);
+        let bytes = file.write_batch()?;
         if self.missed != Missed::default() {
             let mut line = self.encoder.missed(std::mem::take(&mut self.missed));
             line.at = Some(at);
-            bytes += file.write(&line, None)?;
+            file.push(line, None);
         }
-        if at.saturating_sub(self.flushed_at) >= FLUSH_MS {
+        if at.checked_sub(self.flushed_at).is_none_or(|age| age >= FLUSH_MS) {
             self.flushed_at = at;
             file.flush()?;
         }
@@ -240,7 +238,7 @@ impl RecordWriter {
     }
 }
 
-/// Records a server on a thread of its own, because writing to a disk may block. The server never waits for it: where events
+/// Records a server on a thread of its own, because writing to a disk may batch. The server never waits for it: where events
 /// come faster than they are written, they are dropped, and the recording says how many.
 #[derive(Debug)]
 pub struct Recorder {
@@ -282,7 +280,7 @@ impl Recorder {
         Ok(Self { stop, thread })
     }
 
-    /// Writes what has happened since, and ends the file. Blocks while it is written.
+    /// Writes what has happened since, and ends the file. Batches while it is written.
     pub fn stop(self) {
         drop(self.stop);
         // A panic was logged by the panic hook, and what was written is there.

@@ -2,19 +2,27 @@
 
 use std::{fmt, fs::File, io, io::Write as _, path::Path};
 
-use zstd::stream::write::Encoder as Compressor;
+use zstd::{stream::write::Encoder as Compressor, zstd_safe::CParameter};
 
-use super::{frames::Mark, header::FileHeader, reader::time_of};
+use super::{batch::BatchLine, frames::Mark, header::FileHeader, pack::Packer, reader::time_of};
 use crate::{feed::Line, telemetry::Notable};
 
 /// The compression level. Of a server with 100 streams a second, level 9 leaves a third less than level 3 and takes 0.3 % of
 /// a core; higher levels take several times as long for a few percent.
 const LEVEL: i32 = 9;
 
+/// The shortest repetition that the compressor looks for. In columns of numbers shorter ones are chance: with 5, that of the
+/// level, a recording is 2 % larger.
+const MIN_MATCH: u32 = 6;
+
 /// A file that is being written.
 pub(super) struct FileWriter {
     /// The segment that is being written. `None` only while a segment ends.
     segment: Option<Compressor<'static, CountingFile>>,
+    /// Packs the lines of the segment.
+    packer: Packer,
+    /// The lines since the last batch.
+    waiting: Vec<Line>,
     /// The time of the last line.
     last: u64,
     /// Notable events in the segment, by [`Notable`].
@@ -47,6 +55,7 @@ fn begin(mut file: CountingFile, at: u64) -> io::Result<Compressor<'static, Coun
     Mark { begins: Some(at), ..Mark::default() }.write(&mut file)?;
     let mut compressor = Compressor::new(file, LEVEL)?;
     compressor.include_checksum(true)?;
+    compressor.set_parameter(CParameter::MinMatch(MIN_MATCH))?;
     Ok(compressor)
 }
 
@@ -65,7 +74,15 @@ impl FileWriter {
         let mut compressor = begin(CountingFile { file, written: 0 }, at)?;
         serde_json::to_writer(&mut compressor, header)?;
         compressor.write_all(b"\n")?;
-        Ok(Self { segment: Some(compressor), last: at, notable: [0; _] })
+        // In a block of its own, so that damage behind it leaves the file a recording.
+        compressor.flush()?;
+        Ok(Self {
+            segment: Some(compressor),
+            packer: Packer::default(),
+            waiting: Vec::new(),
+            last: at,
+            notable: [0; _],
+        })
     }
 
     /// Ends the segment and begins the next one, whose first line has to be a whole snapshot.
@@ -75,15 +92,29 @@ impl FileWriter {
         Ok(())
     }
 
-    /// Writes a line. `notable` is the kind of its event, if it is one. Returns its length, uncompressed.
-    pub(super) fn write(&mut self, line: &Line, notable: Option<Notable>) -> io::Result<u64> {
-        let mut json = line.to_json()?;
-        json.push(b'\n');
-        self.segment()?.write_all(&json)?;
-        self.last = time_of(line).unwrap_or(self.last);
+    /// Takes a line for the next batch. `notable` is the kind of its event, if it is one.
+    pub(super) fn push(&mut self, line: Line, notable: Option<Notable>) {
+        self.last = time_of(&line).unwrap_or(self.last);
         if let Some(notable) = notable {
             self.notable[notable as usize] += 1;
         }
+        self.waiting.push(line);
+    }
+
+    /// Writes what waits as a batch. Returns its length, uncompressed.
+    pub(super) fn write_batch(&mut self) -> io::Result<u64> {
+        if self.waiting.is_empty() {
+            return Ok(0);
+        }
+        let (lines, batch) = self.packer.pack(std::mem::take(&mut self.waiting));
+        let mut json = Vec::new();
+        for line in lines {
+            serde_json::to_writer(&mut json, &line)?;
+            json.push(b'\n');
+        }
+        serde_json::to_writer(&mut json, &BatchLine { batch })?;
+        json.push(b'\n');
+        self.segment()?.write_all(&json)?;
         Ok(json.len() as u64)
     }
 
@@ -104,6 +135,8 @@ impl FileWriter {
 
     /// Ends the segment, and writes the mark behind it.
     fn end(&mut self) -> io::Result<CountingFile> {
+        self.write_batch()?;
+        self.packer = Packer::default();
         let segment = self.segment.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let mut file = segment.finish()?;
         let notable = std::mem::replace(&mut self.notable, [0; _]).to_vec();

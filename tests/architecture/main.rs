@@ -26,7 +26,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("telemetry", &["ids"]),
     ("control", &["ids"]),
     ("feed", &["ids", "telemetry"]),
-    ("recording", &["feed", "telemetry"]),
+    ("recording", &["ids", "feed", "telemetry"]),
     ("wire", &["ids"]),
     ("mux", &["ids", "wire"]),
     ("inspect", &["ids", "telemetry"]),

@@ -5,4 +5,5 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod recording;
 mod wire;

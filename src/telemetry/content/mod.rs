@@ -12,7 +12,7 @@ pub use shortfall::{Shortfall, TransferEnd};
 
 /// The detected protocol of a stream and what identifies its request. The text comes from the peers; inspection has
 /// removed control characters and bounded its length.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
     /// HTTP/1: the request whose response is being delivered, or the last one.
@@ -63,7 +63,7 @@ impl fmt::Display for Content {
 }
 
 /// The position and size of one download within a stream. A kept-alive HTTP connection carries several in sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Progress {
     /// The number of bytes that the stream had delivered to the user when the download began.
     pub begun: u64,

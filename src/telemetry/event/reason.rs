@@ -37,7 +37,7 @@ impl fmt::Display for EndedBy {
 }
 
 /// Why a stream ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndReason {
     /// Both directions were closed with END, every byte was delivered, and no transfer is known to be incomplete.

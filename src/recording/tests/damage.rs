@@ -1,0 +1,134 @@
+//! Files that are damaged, contradict themselves, or were recorded while the clock was set.
+
+use std::io::Write as _;
+
+use super::{server::Server, *};
+use crate::recording::frames::Mark;
+
+/// Writes a file with one segment of this text.
+fn write_segment(path: &Path, text: &str) {
+    let mut file = fs::File::create(path).unwrap();
+    Mark { begins: Some(BEGINS), ..Mark::default() }.write(&mut file).unwrap();
+    let text = format!("{}\n{text}", serde_json::to_string(&header()).unwrap());
+    file.write_all(&zstd::encode_all(text.as_bytes(), 3).unwrap()).unwrap();
+    Mark { ends: Some(BEGINS + 1000), ..Mark::default() }.write(&mut file).unwrap();
+}
+
+/// Whatever byte is changed, the segments that do not contain it are played.
+#[test]
+fn a_changed_byte_leaves_the_other_segments_readable() {
+    let dir = Dir::new("flipped");
+    record(&dir, 1 << 30, 150);
+    let path = dir.files().remove(0);
+    let whole = fs::read(&path).unwrap();
+    let states = |path: &PathBuf| {
+        let (mut states, mut last) = (0, 0);
+        if let Ok(recording) = Recording::open(std::slice::from_ref(path)) {
+            Player::new(recording).play(u64::MAX, || true, &mut |at, played| {
+                assert!(at >= last, "time goes back");
+                last = at;
+                states += usize::from(matches!(played, Played::Snapshot(_)));
+            });
+        }
+        states
+    };
+    let all = states(&path);
+    assert!(all >= 150, "{all}");
+    for number in 0..12 {
+        let mut bytes = whole.clone();
+        let at = 400 + number * 7919 * 31 % (bytes.len() - 400);
+        bytes[at] ^= 1 << (number % 8);
+        fs::write(&path, bytes).unwrap();
+        let played = states(&path);
+        assert!(played <= all + 1, "{played} states with a changed byte at {at}");
+    }
+}
+
+/// The columns of a batch can refer to nothing, have any numbers and stand for more than they contain.
+#[test]
+fn batches_that_contradict_themselves_end_the_segment() {
+    let dir = Dir::new("contradiction");
+    fs::create_dir_all(&dir.0).unwrap();
+    let path = dir.0.join("contradiction.upr");
+    let state = format!(r#""state":{{"at":{},"seq":1,"snapshot":{{"uptime_us":5}}}}"#, BEGINS + 500);
+    let user = r#""joined":{"id":[7],"service":[0]},"new":{"addrs":["192.0.2.1"],"services":["80:default"]}"#;
+    for (batch, expected) in [
+        (r#""kinds":"o","opened":{"user":[1]}"#.to_owned(), 0),
+        (r#""kinds":"e","ended":{"age":[9223372036854775807]}"#.to_owned(), 0),
+        (r#""kinds":"a","assigned":{"age":[-9223372036854775808]}"#.to_owned(), 0),
+        (r#""kinds":"ss""#.to_owned() + "," + &state, 1),
+        (r#""kinds":"..""#.to_owned(), 0),
+        (r#""kinds":"é?""#.to_owned(), 0),
+        (format!(r#""kinds":"s","streams":{{"age":[0,0,0]}},{state}"#), 0),
+        (format!(r#""kinds":"s","users":{{"place":[-2]}},{state}"#), 0),
+        (format!(r#""kinds":"joo","times":[0,9223372036854775807,-5],{user},"opened":{{"stream":[9]}}"#), 3),
+        (format!(r#""kinds":"jo",{user},"opened":{{"port":[65536]}}"#), 1),
+        (format!(r#""kinds":"joe",{user},"ended":{{"lasted":[-9223372036854775808],"content":[-2]}}"#), 2),
+        (format!(r#""kinds":"j{}",{user}"#, "o".repeat(3_000_000)), 5000),
+    ] {
+        write_segment(&path, &format!("{{\"batch\":{{\"seq\":1,{batch}}}}}\n"));
+        let mut played = 0;
+        let mut steps = 0;
+        let mut player = open(std::slice::from_ref(&path));
+        let mut may_continue = || {
+            steps += 1;
+            steps <= 5000
+        };
+        player.play(u64::MAX, &mut may_continue, &mut |_, item| {
+            played += usize::from(!matches!(item, Played::Reset));
+        });
+        let batch = &batch[..batch.len().min(80)];
+        assert_eq!(played, expected, "{batch}");
+    }
+}
+
+/// While the clock is behind, states are written and reach the disk as before: a segment begins.
+#[test]
+fn a_clock_that_was_set_back_loses_nothing() {
+    let dir = Dir::new("back");
+    let mut writer = RecordWriter::create(dir.options(1 << 30), header(), BEGINS).unwrap();
+    let mut server = Server::new();
+    let mut at = BEGINS;
+    for second in 0..60 {
+        at = if second == 30 { at - 3_600_000 } else { at + 1000 };
+        server.snapshot.uptime = Duration::from_secs(second);
+        writer.state(&server.snapshot, at);
+    }
+    // As if the program was killed.
+    std::mem::forget(writer);
+    let mut seconds = std::collections::BTreeSet::new();
+    open(std::slice::from_ref(&dir.0)).play(u64::MAX, || true, &mut |_, played| {
+        if let Played::Snapshot(state) = played {
+            seconds.insert(state.uptime.as_secs());
+        }
+    });
+    // What was not flushed in the last five seconds is missing.
+    assert!(seconds.len() >= 54 && seconds.contains(&54), "{seconds:?}");
+}
+
+/// Files of two servers that ran at the same time: each change from one to the other is a reset.
+#[test]
+fn recordings_of_two_servers_at_the_same_time_are_kept_apart() {
+    let dir = Dir::new("mixed");
+    for (boot, uptime) in [("aaaaaaaaaaaaaaaa", 0), ("bbbbbbbbbbbbbbbb", 5000)] {
+        let header = FileHeader { boot: boot.into(), ..header() };
+        let mut writer = RecordWriter::create(dir.options(1 << 30), header, BEGINS + uptime).unwrap();
+        let mut server = Server::new();
+        for second in 0..700 {
+            server.snapshot.uptime = Duration::from_secs(uptime + second);
+            writer.state(&server.snapshot, BEGINS + uptime + second * 1000);
+        }
+        writer.close();
+    }
+    let (mut is_second, mut is_fresh, mut states) = (None, false, 0);
+    open(std::slice::from_ref(&dir.0)).play(u64::MAX, || true, &mut |_, played| match played {
+        Played::Reset => is_fresh = true,
+        Played::Snapshot(state) => {
+            let is_of_second = state.uptime >= Duration::from_secs(5000);
+            assert!(is_second == Some(is_of_second) || is_fresh, "another server without a reset");
+            (is_second, is_fresh, states) = (Some(is_of_second), false, states + 1);
+        }
+        _ => {}
+    });
+    assert_eq!(states, 1400);
+}
