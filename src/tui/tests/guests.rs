@@ -17,7 +17,11 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// A cockpit of this role that shows the streams of a busy server, and knows no join command.
 fn guest(role: Role) -> Fixture {
-    let mut fixture = Fixture::busy(120, 36);
+    guest_of(Fixture::busy(120, 36), role)
+}
+
+/// A cockpit of this role that shows the server of `fixture`.
+fn guest_of(mut fixture: Fixture, role: Role) -> Fixture {
     let labels = Labels { role, ..Labels::default() };
     let mut model = Model::new(labels, fixture.model.theme.clone(), fixture.model.size, fixture.now);
     let all = Capabilities::all();
@@ -57,10 +61,7 @@ fn an_empty_log_says_why_it_is_empty() {
     let mut fixture = guest(Role::Attached);
     fixture.press("4");
     let text = fixture.text();
-    assert!(
-        text.contains("No record since this cockpit attached") && !text.contains("these words"),
-        "{text}"
-    );
+    assert!(text.contains("No record since attaching") && !text.contains("these words"), "{text}");
     fixture.press("/");
     fixture.type_in("refused");
     assert!(fixture.text().contains("No record contains these words."), "{}", fixture.text());
@@ -94,4 +95,20 @@ fn every_screen_of_every_size_says_that_it_shows_the_past() {
             assert!(text.contains("! connection lost, what is shown is old"), "{width}, {screen}: {text}");
         }
     }
+}
+
+/// At its begin a recording has no proxy and no stream.
+#[test]
+fn a_recording_without_a_proxy_has_its_time_in_the_smallest_header() {
+    let playback = Playback {
+        position: 52_605_000,
+        begins: 0,
+        ends: 60_000_000,
+        speed: 1.0,
+        is_paused: true,
+        is_seeking: false,
+    };
+    let mut fixture = guest_of(Fixture::empty(60, 15), Role::Replay);
+    fixture.send(Msg::SourceState(SourceState::Playing(playback)));
+    assert!(fixture.text().contains("● replay paused 14:36:45Z"), "{}", fixture.text());
 }

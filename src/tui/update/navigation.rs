@@ -275,9 +275,7 @@ pub(super) fn show_join_command(model: &mut Model) {
         Role::Attached if model.labels.is_of_proxy() => {
             "this is a proxy: the log of a server has a join command"
         }
-        Role::Attached => {
-            "the log of the server has the join command: an attached cockpit does not get the token"
-        }
+        Role::Attached => "the log of the server has the join command; attached cockpits get no token",
         Role::Server => "no join command available",
     };
     model.notify(NoticeLevel::Info, why);

@@ -211,12 +211,10 @@ fn facts(model: &Model, width: u16, has_ip: bool, has_users: bool) -> Vec<Fact> 
             ],
         ),
         (
-            if is_unused {
-                0
-            } else if proxies == 0 {
-                1
-            } else {
-                5
+            match (is_unused, proxies) {
+                (true, _) if rank > 0 => 0,
+                (_, 0) => PROBLEM,
+                _ => 5,
             },
             number(proxies, model.labels.peers(proxies)),
         ),
