@@ -261,14 +261,13 @@ impl Batch {
     /// Shortens the columns that can be.
     pub(super) fn shorten(&mut self) {
         super::columns::shorten(&mut self.times);
-        self.opened.shorten();
-        self.assigned.shorten();
-        self.ended.shorten();
-        self.joined.shorten();
-        self.found_users.shorten();
-        self.found_streams.shorten();
-        // The number of rows is the length of their first column.
-        self.users.shorten_all_but_first();
-        self.streams.shorten_all_but_first();
+        self.opened.shorten(false);
+        self.assigned.shorten(false);
+        self.ended.shorten(false);
+        self.joined.shorten(false);
+        self.found_users.shorten(false);
+        self.found_streams.shorten(false);
+        self.users.shorten(true);
+        self.streams.shorten(true);
     }
 }

@@ -65,14 +65,11 @@ macro_rules! columns {
                 Ok([at(&self.$first)?, $(at(&self.$column)?),*])
             }
 
-            /// Shortens the columns that can be.
-            pub(super) fn shorten(&mut self) {
-                $crate::recording::columns::shorten(&mut self.$first);
-                self.shorten_all_but_first();
-            }
-
-            /// Shortens the columns that can be, except for the first one, whose length is the number of rows.
-            pub(super) fn shorten_all_but_first(&mut self) {
+            /// Shortens the columns that can be. The first one stays where its length is the number of rows.
+            pub(super) fn shorten(&mut self, has_length: bool) {
+                if !has_length {
+                    $crate::recording::columns::shorten(&mut self.$first);
+                }
                 $($crate::recording::columns::shorten(&mut self.$column);)*
             }
 
