@@ -140,7 +140,7 @@ fn a_recording_is_replayed_in_the_cockpit() {
     terminal.until_shows("replay paused");
     // Nothing moves any more, and nothing can be changed.
     terminal.press("x");
-    terminal.until_shows("this server does not support it");
+    terminal.until_shows("a recording cannot be changed");
     terminal.fill(":", "seek end");
     terminal.until("the end of the stream", |screen| {
         let text = screen.contents();
@@ -225,8 +225,6 @@ fn an_attached_cockpit_shows_a_proxy_and_acts_on_its_streams() {
         .then_some(())
     });
     terminal.press("q");
-    terminal.until_shows("The proxy continues");
-    terminal.press("y");
     assert_eq!(terminal.exit().0, 0);
     assert!(terminal.text().contains("the proxy continues"), "{}", terminal.text());
     drop(tunnel);

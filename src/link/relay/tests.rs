@@ -98,7 +98,7 @@ async fn the_receive_buffer_of_a_redispatched_user_grows_once_it_sends() {
     let relay = stream.relay(connection, ResetCode::Internal, &cancel, || ResetCode::Killed);
     let mut relay = std::pin::pin!(relay);
     let mut sent = 0;
-    while sent < 8 << 20 && observed.recv_buffer_size().unwrap() == fixed {
+    while sent < 256 << 20 && observed.recv_buffer_size().unwrap() == fixed {
         _ = peer.try_write(&[0; 64 * 1024]);
         assert!(futures_util::poll!(&mut relay).is_pending());
         sent += take_sent(&link);
