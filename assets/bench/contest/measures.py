@@ -16,7 +16,8 @@ def run(command, seconds, **how):
     except subprocess.TimeoutExpired:
         raise Failed(f"{command[0]} was not done after {seconds} s") from None
     if done.returncode:
-        raise Failed(done.stderr.strip().rpartition("\n")[2] or f"{command[0]} ended with {done.returncode}")
+        # The last line alone may be that of a thread which only waited for the one that failed.
+        raise Failed(done.stderr.strip().replace("\n", " / ")[-400:] or f"{command[0]} ended with {done.returncode}")
     return done.stdout
 
 
