@@ -201,9 +201,19 @@ impl Channel {
                 || self.is_retiring()
                 || self.is_write_blocked
                 || self.has_control_backlog()
-                || !self.path.allows_small_message(),
+                || !self.path.allows_small_message()
+                || self.is_held_by_kernel(now),
             hazards: u8::from(self.placement.is_recovering(now)) + u8::from(carries_bulk),
         }
+    }
+
+    /// Returns whether the kernel would keep a message back, because its own congestion window is full. BBR drains the path
+    /// every ten seconds: then it allows four segments for a fifth of a second and a round trip, and messages waited that
+    /// long on a channel without anything else, one in fifty of those that are sent all the time.
+    fn is_held_by_kernel(&self, now: Instant) -> bool {
+        self.path.transport_sample().is_some_and(|sample| {
+            !self.placement.is_report_outdated(sample.rtt, now) && self.path.stats().in_flight >= sample.cwnd
+        })
     }
 
     /// Returns whether the kernel sends a copy of `len` bytes on the channel at once and still has capacity for

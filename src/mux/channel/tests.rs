@@ -1,7 +1,10 @@
 //! Tests of a channel's pings.
 
 use super::*;
-use crate::wire::{TunnelAction, TunnelMessage};
+use crate::{
+    mux::congestion::{SEGMENT_LEN, TransportSample},
+    wire::{TunnelAction, TunnelMessage},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -121,4 +124,27 @@ fn a_peer_that_reads_no_messages_gets_a_limited_number() {
     assert_eq!(channel.push_message(message()), Err(ProtocolError::TooManyUnreadReplies));
     assert_eq!(channel.poll_control(Instant::now()), Some(message()));
     channel.push_message(message()).unwrap();
+}
+
+/// Regression test: messages waited for an RTT and a fifth of a second on the channel that was kept free for them, each time
+/// that BBR drained its path.
+#[test]
+fn a_channel_whose_kernel_sends_no_more_is_an_obstacle_until_its_report_is_outdated() {
+    let (config, begin) = (MuxConfig::default(), Instant::now());
+    let mut channel = Channel::new(&config, begin);
+    let rtt = SECOND / 10;
+    let mut is_blocked = |segments_in_flight, at| {
+        let sample = TransportSample {
+            rtt,
+            in_flight: segments_in_flight * SEGMENT_LEN,
+            cwnd: 4 * SEGMENT_LEN,
+            ..TransportSample::default()
+        };
+        channel.path.on_transport_sample(sample, begin);
+        channel.placement.record_recovery(false, rtt, begin);
+        channel.obstacles(begin + at).is_blocked
+    };
+    assert!(!is_blocked(3, Duration::ZERO));
+    assert!(is_blocked(4, Duration::ZERO));
+    assert!(!is_blocked(4, 2 * rtt), "what was in flight is acknowledged");
 }
