@@ -20,7 +20,7 @@ use underpass::{
 const DELAY: Duration = Duration::from_millis(5);
 
 /// How often a measurement that other load on the machine can spoil is repeated.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: usize = 8;
 
 /// Number of rounds of which the strict mode takes the median.
 const ROUNDS: usize = 5;

@@ -123,8 +123,8 @@ async fn serves(proxy: &mut Process) -> SocketAddr {
 
 /// Returns the fingerprint that a server has logged.
 async fn fingerprint(server: &mut Process) -> String {
-    let line = server.line("fingerprint sha256:").await;
-    line.split("fingerprint ").nth(1).unwrap().to_owned()
+    let line = server.line(", fingerprint sha256:").await;
+    line.split(", fingerprint ").nth(1).unwrap().to_owned()
 }
 
 /// Asserts that a proxy ends with status 3 and one line that contains all of `expected`.
