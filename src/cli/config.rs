@@ -10,7 +10,7 @@ use anyhow::bail;
 
 use super::{
     WRONG_INPUT,
-    args::{CheckArgs, CliArgs, CliCommand, ConfigCommand, ShowArgs, Surroundings},
+    args::{CheckArgs, CliArgs, CliCommand, ConfigCommand, ResolvedOption, ShowArgs, Surroundings},
     output,
     tokens_file::{self, TokensFile},
 };
@@ -50,6 +50,17 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let mut status = ExitCode::SUCCESS;
     for (path, role) in files {
         let mistakes = check_file(&path, role);
+        let is_guessed = args.role().is_none() && !args.files.is_empty();
+        if is_guessed && mistakes.iter().any(|mistake| mistake.contains("there is no setting")) {
+            let other = if role == Role::Server { Role::Proxy } else { Role::Server };
+            output::complain(format_args!(
+                "{}: checked as the configuration of a {}; --{} checks it as that of a {}",
+                path.display(),
+                role.as_str(),
+                other.as_str(),
+                other.as_str()
+            ));
+        }
         if mistakes.is_empty() {
             output::print(format_args!("{}: valid configuration of a {}\n", path.display(), role.as_str()));
         } else {
@@ -83,14 +94,26 @@ fn check_file(path: &Path, role: Role) -> Vec<String> {
             let entries =
                 tokens_file::check_unlimited(&args.entries, unlimited.map(|token| token.key()).as_ref());
             let certificate = args.tls.given_certificate().map(drop);
-            [token.map(drop), tokens.transpose().map(drop), entries, certificate]
+            vec![
+                ("token-file", token.map(drop)),
+                ("tokens", tokens.transpose().map(drop)),
+                ("", entries),
+                ("cert", certificate),
+            ]
         }
-        CliCommand::Proxy(args) => {
-            [args.token.token().map(drop), args.tls.resolve(&args.server).map(drop), Ok(()), Ok(())]
-        }
+        CliCommand::Proxy(args) => vec![
+            ("token-file", args.token.token().map(drop)),
+            ("ca", args.tls.resolve(&args.server).map(drop)),
+        ],
         _ => return Vec::new(),
     };
-    failures.into_iter().filter_map(Result::err).map(|error| format!("{name}: {error:#}")).collect()
+    let failure = |(key, result): (&str, anyhow::Result<()>)| {
+        let error = result.err()?;
+        let line = invocation.options.find(key).and_then(ResolvedOption::line);
+        let place = line.map(|line| format!("line {line}: {key}: ")).unwrap_or_default();
+        Some(format!("{name}: {place}{error:#}"))
+    };
+    failures.into_iter().filter_map(failure).collect()
 }
 
 /// Prints the options of a subcommand with where their values are from. Returns the exit status.

@@ -13,6 +13,8 @@ pub struct Mistake {
     pub place: String,
     /// What is wrong, and what to write.
     pub why: String,
+    /// The key that does not exist, if that is what is wrong.
+    pub unknown_key: Option<String>,
 }
 
 impl fmt::Display for Mistake {
@@ -28,7 +30,12 @@ impl fmt::Display for Mistake {
 impl Mistake {
     /// Creates a mistake that concerns a line.
     pub fn at(line: usize, place: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { line: Some(line), place: place.into(), why: why.into() }
+        Self { line: Some(line), ..Self::of_file(place, why) }
+    }
+
+    /// Creates a mistake that concerns the whole file.
+    pub fn of_file(place: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { line: None, place: place.into(), why: why.into(), unknown_key: None }
     }
 
     /// Creates the mistake of a key `name` that is none of `known`. `place` is where it was found; empty outside of tables.
@@ -38,7 +45,8 @@ impl Mistake {
         name: &str,
         known: impl IntoIterator<Item = &'a str>,
     ) -> Self {
-        Self::at(line, place, UnknownKey::new(name, known).to_string())
+        let why = UnknownKey::new(name, known).to_string();
+        Self { unknown_key: Some(name.to_owned()), ..Self::at(line, place, why) }
     }
 }
 

@@ -37,6 +37,9 @@ const KEY: &str = "proxy";
 pub struct ProxyEntries(Vec<ProxyEntry>);
 
 impl ProxyEntries {
+    /// The keys of an entry.
+    pub const KEYS: &[&str] = &raw::KEYS;
+
     /// Parses the text of a file that has nothing but entries.
     ///
     /// # Errors
@@ -65,7 +68,7 @@ impl ProxyEntries {
         };
         if tables.len() > MAX_PROXY_ENTRIES {
             let why = format!("there are {} entries; the maximum is {MAX_PROXY_ENTRIES}", tables.len());
-            return Err(Mistake { line: None, place: String::new(), why }.into());
+            return Err(Mistake::of_file("", why).into());
         }
         let (mut entries, mut mistakes) = (Vec::new(), Vec::new());
         for (index, table) in tables.iter().enumerate() {

@@ -51,6 +51,9 @@ pub enum RawValue {
     Other(&'static str),
 }
 
+/// What a table with a header in one pair of brackets is called.
+const A_TABLE: &str = "a table";
+
 impl fmt::Debug for RawValue {
     /// Prints no value, which may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,13 +71,17 @@ impl RawTable {
         if errors.is_empty() {
             return Ok(Self::new(1, table.get_ref(), &Lines::of(text)));
         }
-        // The error's own text quotes the line, which may be that of a secret; its message quotes no value.
-        let mistake = |error: &toml::de::Error| Mistake {
-            line: error.span().map(|span| Lines::of(text).line(span.start)),
-            place: String::new(),
-            why: error.message().to_owned(),
-        };
-        Err(Mistakes(errors.iter().map(mistake).collect()))
+        let lines = Lines::of(text);
+        let mut mistakes: Vec<_> = errors.iter().map(|error| syntax_mistake(text, &lines, error)).collect();
+        // What follows in the line, or in a table that is there twice, is a consequence.
+        let mut has_double_table = false;
+        mistakes.retain(|mistake| {
+            let is_consequence = has_double_table && mistake.why.starts_with(TWICE);
+            has_double_table |= mistake.place.starts_with('[');
+            !is_consequence || mistake.place.starts_with('[')
+        });
+        mistakes.dedup_by_key(|mistake| mistake.line);
+        Err(Mistakes(mistakes))
     }
 
     /// Takes over a table that was parsed from a text with these lines.
@@ -95,13 +102,39 @@ impl RawTable {
     }
 }
 
+/// The beginning of what is said of a key or a table that is there twice.
+const TWICE: &str = "it is there twice";
+
+/// Describes why a text is not TOML. The parser's own text quotes the line, which may be that of a secret; its message, and the name of
+/// a key, quote no value.
+fn syntax_mistake(text: &str, lines: &Lines, error: &toml::de::Error) -> Mistake {
+    let span = error.span().unwrap_or(0..0);
+    let line = lines.line(span.start);
+    if error.message() != "duplicate key" {
+        let why = format!("{}; write KEY = VALUE, one in a line, and texts in quotes", error.message());
+        return Mistake::at(line, "", why);
+    }
+    let written = text.lines().nth(line - 1).unwrap_or_default().trim();
+    if let Some(name) = written.strip_prefix('[').and_then(|name| name.split(']').next()) {
+        let why = format!("{TWICE}: write each with two pairs of brackets, [[{name}]]");
+        return Mistake::at(line, format!("[{name}]"), why);
+    }
+    let why = format!("{TWICE}: leave one of them out; several values of a key are a list in brackets");
+    Mistake::at(line, text.get(span).unwrap_or_default(), why)
+}
+
 impl RawValue {
+    /// Returns whether it is a table, or several.
+    pub fn is_table(&self) -> bool {
+        matches!(self, Self::Tables(_) | Self::Other(A_TABLE))
+    }
+
     /// Takes over a value that was parsed from a text with these lines.
     fn new(value: &DeValue<'_>, lines: &Lines) -> Self {
         match value {
             DeValue::Boolean(is_on) => Self::Switch(*is_on),
             DeValue::Array(values) => Self::list(values, lines),
-            DeValue::Table(_) => Self::Other("a table"),
+            DeValue::Table(_) => Self::Other(A_TABLE),
             value => scalar(value).map_or(Self::Other("a value that is too large"), Self::Text),
         }
     }

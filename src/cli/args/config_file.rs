@@ -11,9 +11,10 @@ use std::{
 
 use clap::Args;
 
+use super::services;
 use crate::{
     cli::{state_dir::is_writable_by_others, text_file},
-    config::{Mistake, Mistakes, RawTable, user_directory},
+    config::{Mistake, Mistakes, ProxyEntries, RawTable, user_directory},
     operator::Role,
 };
 
@@ -56,8 +57,18 @@ impl Role {
         let table = File::open(path).and_then(|file| text_file::read(file, MAX_BYTES));
         let table = table.ok().and_then(|text| RawTable::parse(&text).ok());
         let keys = ["server", "service", "to"];
-        let is_proxy = table.is_some_and(|table| keys.iter().any(|key| table.get(key).is_some()));
+        // A table [server] is the mistake of who expects one for each subcommand.
+        let has = |table: &RawTable, key| table.get(key).is_some_and(|key| !key.value.is_table());
+        let is_proxy = table.is_some_and(|table| keys.iter().any(|key| has(&table, key)));
         Ok(if is_proxy { Self::Proxy } else { Self::Server })
+    }
+
+    /// Returns the name of the tables that a file can have, and the keys in one.
+    pub(super) fn table_with_keys(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::Server => ("proxy", ProxyEntries::KEYS),
+            Self::Proxy => ("service", &services::KEYS),
+        }
     }
 
     /// Returns the keys of tables that only a file can have.
@@ -133,8 +144,7 @@ impl fmt::Display for ConfigFileError {
 impl ConfigFileError {
     /// Creates the error of a file that cannot be used at all.
     fn unusable(path: &Path, why: String) -> Self {
-        let mistake = Mistake { line: None, place: String::new(), why };
-        Self { path: path.to_owned(), mistakes: mistake.into() }
+        Self { path: path.to_owned(), mistakes: Mistake::of_file("", why).into() }
     }
 }
 

@@ -5,6 +5,7 @@
 //! value serve all three. A switch that is off has no word.
 
 use std::{
+    collections::HashMap,
     ffi::OsString,
     fmt,
     mem::discriminant,
@@ -19,7 +20,7 @@ use clap::{
 
 use super::{
     config_file::{ConfigFile, Surroundings},
-    services::table_value,
+    services::table_values,
 };
 use crate::{
     config::{Mistake, RawKey, RawValue},
@@ -112,20 +113,28 @@ impl Layers {
             }
             let Some((arg, _)) = keys(command).find(|(_, name)| *name == key.name) else {
                 let known = keys(command).map(|(_, name)| name).chain(role.tables().iter().copied());
-                mistakes.push(Mistake::unknown(key.line, "", &key.name, known));
+                let mut unknown = Mistake::unknown(key.line, "", &key.name, known);
+                if key.value.is_table() {
+                    unknown.why += &without_table(&key.name, role);
+                }
+                mistakes.push(unknown);
                 continue;
             };
             let origin_of = |line| Origin::File(file.path.clone(), line);
             if let (RawValue::Tables(tables), "service") = (&key.value, &key.name[..]) {
-                for (index, table) in tables.iter().enumerate() {
-                    match table_value(index, table) {
-                        Ok(value) => {
-                            let words = vec![word(&key.name, value.into())];
-                            self.add(command, arg, origin_of(table.line), words, false);
-                        }
-                        Err(wrong) => mistakes.extend(wrong),
-                    }
+                match table_values(tables) {
+                    Ok(values) => values.into_iter().for_each(|(line, value)| {
+                        let words = vec![word(&key.name, value.into())];
+                        self.add(command, arg, origin_of(line), words, false);
+                    }),
+                    Err(wrong) => mistakes.extend(wrong),
                 }
+                continue;
+            }
+            if key.value.is_table() && key.name != role.table_with_keys().0 {
+                let why =
+                    format!("expected a text or a number, not a table{}", without_table(&key.name, role));
+                mistakes.push(Mistake::at(key.line, &key.name, why));
                 continue;
             }
             match words(arg, key, directory) {
@@ -170,10 +179,7 @@ impl Layers {
             let Origin::File(_, line) = option.origin else { return None };
             let line_of_one = std::iter::once(command.get_name().into()).chain(option.words.iter().cloned());
             let error = command.clone().try_get_matches_from(line_of_one).err()?;
-            // Found only after the values were accepted.
-            let concerns_others =
-                matches!(error.kind(), ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict);
-            (!concerns_others).then(|| Mistake::at(line, &option.key, reason(&error)))
+            (!concerns_others(&error)).then(|| Mistake::at(line, &option.key, reason(&error)))
         };
         self.0.iter().filter_map(check).collect()
     }
@@ -191,6 +197,34 @@ impl Layers {
         let options = self.0.iter().filter(elsewhere).filter(concerns);
         options.map(|option| format!("--{} is set in {}", option.key, option.origin)).collect()
     }
+}
+
+/// Returns what to write in place of a table that a file cannot have, as the end of a sentence.
+fn without_table(name: &str, role: Role) -> String {
+    let (table, _) = role.table_with_keys();
+    format!(
+        "; the only tables are [[{table}]]: write the keys of [{name}] without a table, above the first [[{table}]]"
+    )
+}
+
+/// Says of unknown keys where they belong, if there are such elsewhere in a file: most often they are behind the last table instead of
+/// above the first one.
+pub(super) fn name_places(mistakes: &mut [Mistake], command: &Command, role: Role) {
+    let (table, table_keys) = role.table_with_keys();
+    for mistake in mistakes {
+        let Some(key) = &mistake.unknown_key else { continue };
+        if !mistake.place.is_empty() && keys(command).any(|(_, name)| name == key) {
+            mistake.why +=
+                &format!("; «{key}» is a key of the whole file: write it above the first [[{table}]]");
+        } else if mistake.place.is_empty() && table_keys.contains(&&key[..]) {
+            mistake.why += &format!("; «{key}» is a key of [[{table}]]: write it below such a line");
+        }
+    }
+}
+
+/// Returns whether an error is that options do not fit together, which is found only after all values were accepted.
+pub(super) fn concerns_others(error: &clap::Error) -> bool {
+    matches!(error.kind(), ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict)
 }
 
 /// Returns the options of a subcommand that are keys of a file, with their names.
@@ -213,28 +247,25 @@ fn excludes(command: &Command, arg: &Arg, other: &Id) -> bool {
     named_by(arg, other) || other_arg.is_some_and(|other| named_by(other, arg.get_id()))
 }
 
-/// Removes the words `--SWITCH=false` from a command line, and shortens `--SWITCH=true`. Returns the names of the former.
+/// Removes the words `--SWITCH=false` from a command line, and shortens `--SWITCH=true`. Of several words for one switch the last one
+/// applies. Returns the names of those that are off.
 pub(super) fn take_switches(command: &Command, line: &mut Vec<OsString>) -> Vec<String> {
-    let is_switch = |name: &str| {
-        keys(command).any(|(arg, key)| key == name && matches!(arg.get_action(), ArgAction::SetTrue))
+    let switch = |word: &OsString| {
+        let text = word.to_str()?.strip_prefix("--")?;
+        let (name, value) = text.split_once('=').unwrap_or((text, "true"));
+        let is_on = value.parse::<bool>().ok()?;
+        let is_switch =
+            |(arg, key): (&Arg, &str)| key == name && matches!(arg.get_action(), ArgAction::SetTrue);
+        keys(command).any(is_switch).then(|| (name.to_owned(), is_on))
     };
-    let mut off = Vec::new();
-    line.retain_mut(|word| {
-        let text = word.to_str().and_then(|text| text.strip_prefix("--"));
-        let Some((name, value)) = text.and_then(|text| text.split_once('=')) else { return true };
-        match value {
-            "false" if is_switch(name) => {
-                off.push(name.to_owned());
-                false
-            }
-            "true" if is_switch(name) => {
-                *word = format!("--{name}").into();
-                true
-            }
-            _ => true,
-        }
-    });
-    off
+    let is_end = |word: &OsString| word == "--";
+    let end = line.iter().position(is_end).unwrap_or(line.len());
+    let last: HashMap<_, _> = line[..end].iter().filter_map(switch).collect();
+    let rest = line.split_off(end);
+    line.retain(|word| switch(word).is_none());
+    line.extend(last.iter().filter(|(_, is_on)| **is_on).map(|(name, _)| format!("--{name}").into()));
+    line.extend(rest);
+    last.into_iter().filter(|(_, is_on)| !is_on).map(|(name, _)| name).collect()
 }
 
 /// Returns the words for a key of a file. A path is relative to `directory`, that of the file.
@@ -262,6 +293,9 @@ fn words(arg: &Arg, key: &RawKey, directory: &Path) -> Result<Vec<OsString>, Str
                 true => "expected a text in quotes, or a number".to_owned(),
                 false => format!("expected in quotes: {}", possible.join(", ")),
             })
+        }
+        (value, _) if value.is_table() => {
+            Err(format!("write a line [[{}]], in two pairs of brackets, above the keys of each", key.name))
         }
         (RawValue::Tables(_), _) => Err("expected a text or a number, not tables".to_owned()),
         (RawValue::Other(kind), _) => Err(format!("expected a text or a number, not {kind}")),

@@ -10,8 +10,9 @@ use clap::{
 use super::{
     CliArgs, CliCommand, ProxyArgs, ServerArgs,
     config_file::{ConfigFile, ConfigFileError, Surroundings},
-    layers::{Layers, Origin, keys, take_switches},
+    layers::{Layers, Origin, concerns_others, keys, name_places, take_switches},
     resolved::ResolvedOptions,
+    tls::ProxyTlsArgs,
 };
 use crate::{
     cli::{WRONG_INPUT, output},
@@ -36,6 +37,8 @@ pub(in crate::cli) enum ArgsError {
     Line(clap::Error),
     /// The configuration file is wrong.
     File(ConfigFileError),
+    /// Both are: the command line whatever the file says.
+    Both(clap::Error, ConfigFileError),
 }
 
 impl fmt::Display for ArgsError {
@@ -43,15 +46,19 @@ impl fmt::Display for ArgsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(error) => error.fmt(f),
-            Self::Line(error) => {
-                let text = error.to_string();
-                let text = text.trim_start_matches("error: ");
-                let end = text.find("\n\nUsage:").or_else(|| text.find("\n\nFor more")).unwrap_or(text.len());
-                let lines = text[..end].lines().map(str::trim).filter(|line| !line.is_empty());
-                f.write_str(&lines.collect::<Vec<_>>().join("; "))
-            }
+            Self::Line(error) => f.write_str(&in_one_line(error)),
+            Self::Both(line, file) => write!(f, "{}\n{file}", in_one_line(line)),
         }
     }
+}
+
+/// Returns the message of an error without the usage.
+fn in_one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.trim_start_matches("error: ");
+    let end = text.find("\n\nUsage:").or_else(|| text.find("\n\nFor more")).unwrap_or(text.len());
+    let lines = text[..end].lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("; ")
 }
 
 impl From<clap::Error> for ArgsError {
@@ -69,7 +76,7 @@ impl From<ConfigFileError> for ArgsError {
 impl ArgsError {
     /// Returns whether the message names the file.
     pub(in crate::cli) fn names_file(&self) -> bool {
-        matches!(self, Self::File(_))
+        matches!(self, Self::File(_) | Self::Both(..))
     }
 
     /// Prints it. Returns the exit status.
@@ -80,8 +87,13 @@ impl ArgsError {
                 _ = error.print();
                 ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(WRONG_INPUT))
             }
-            Self::File(error) => {
-                error.to_string().lines().for_each(output::complain);
+            Self::File(file) => {
+                file.to_string().lines().for_each(output::complain);
+                ExitCode::from(WRONG_INPUT)
+            }
+            Self::Both(line, file) => {
+                _ = line.print();
+                file.to_string().lines().for_each(output::complain);
                 ExitCode::from(WRONG_INPUT)
             }
         }
@@ -120,6 +132,14 @@ impl CliArgs {
         };
         let given = given.subcommand_matches(&name).cloned().unwrap_or_default();
         let role = Role::of(&name);
+        // Where the file is wrong, too, it does not hide what is wrong without it.
+        let with_line = |file: ConfigFileError| {
+            let (layers, _) = Layers::collect(command, (&given, &switched_off), surroundings, None);
+            match plain.clone().try_get_matches_from(with_words(&line, &layers)) {
+                Err(error) if !concerns_others(&error) => ArgsError::Both(error, file),
+                _ => ArgsError::File(file),
+            }
+        };
         let file = match role {
             Some(role) => {
                 let named = given.get_one::<PathBuf>("config");
@@ -128,15 +148,13 @@ impl CliArgs {
                         || keys(command).any(|(arg, name)| name == key && arg.is_hide_env_values_set())
                 };
                 let defaults = surroundings.default_files(role);
-                ConfigFile::find(named.map(PathBuf::as_path), &defaults, is_secret)?
+                ConfigFile::find(named.map(PathBuf::as_path), &defaults, is_secret).map_err(with_line)?
             }
             None => None,
         };
         let (layers, mut mistakes) =
             Layers::collect(command, (&given, &switched_off), surroundings, file.as_ref().zip(role));
-        let at = line.len().min(2);
-        let complete = line[..at].iter().cloned().chain(layers.words()).chain(line[at..].iter().cloned());
-        let matches = plain.clone().try_get_matches_from(complete);
+        let matches = plain.clone().try_get_matches_from(with_words(&line, &layers));
         // In the file of a proxy the table is an unknown key.
         let with_entries = file.as_ref().filter(|_| role == Some(Role::Server));
         let entries = with_entries.map(|file| ProxyEntries::of(&file.table));
@@ -148,8 +166,11 @@ impl CliArgs {
                 mistakes.extend(wrong.0.iter().cloned());
             }
             if !mistakes.is_empty() {
+                if let Some(role) = role {
+                    name_places(&mut mistakes, command, role);
+                }
                 mistakes.sort_by_key(|mistake| mistake.line);
-                return Err(file.error(mistakes).into());
+                return Err(with_line(file.error(mistakes)));
             }
         }
         let matches = matches.map_err(|error| explain(error, &layers, file.as_ref()))?;
@@ -167,6 +188,12 @@ impl CliArgs {
         let options = ResolvedOptions::new(command, &matches, &layers, file);
         Ok(Invocation { args, options })
     }
+}
+
+/// Returns a command line with the words of the layers below it.
+fn with_words(line: &[OsString], layers: &Layers) -> Vec<OsString> {
+    let (subcommand, options) = line.split_at(line.len().min(2));
+    subcommand.iter().cloned().chain(layers.words()).chain(options.iter().cloned()).collect()
 }
 
 /// Returns the command line without the environment, which is a layer of its own.
@@ -245,6 +272,11 @@ impl CliArgs {
         if let Err(error) = token {
             let (kind, message) = (ErrorKind::ValueValidation, error.to_string());
             return Some(Conflict { kind, key: Some("token"), message });
+        }
+        if let CliCommand::Proxy(args) = &self.command
+            && let Some(message) = ProxyTlsArgs::repetition(&args.server)
+        {
+            return Some(Conflict { kind: ErrorKind::ArgumentConflict, key: Some("server"), message });
         }
         let message = match &self.command {
             CliCommand::Server(args) => args.conflict(),

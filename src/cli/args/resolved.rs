@@ -82,6 +82,11 @@ impl ResolvedOption {
         &self.key
     }
 
+    /// Returns the line of the configuration file that sets it, if one does.
+    pub(in crate::cli) fn line(&self) -> Option<usize> {
+        if let Origin::File(_, line) = self.origin { Some(line) } else { None }
+    }
+
     /// Returns whether it is set anywhere.
     pub(in crate::cli) fn is_set(&self) -> bool {
         self.origin != Origin::Default

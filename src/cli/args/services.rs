@@ -1,5 +1,10 @@
 //! The arguments that name the services of a proxy, and its servers.
 
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    slice,
+};
+
 use clap::{Args, ValueEnum as _};
 
 use super::{host_port::host_port, networks::NetworkArgs, values::public_port};
@@ -99,70 +104,140 @@ fn service(text: &str) -> Result<ServiceArg, String> {
     let Some((key, target)) = text.split_once('=') else {
         return Err("the target is missing: write PORT=HOST:PORT, such as 8080=127.0.0.1:80".to_owned());
     };
-    let (port, group) = match key.split_once(':') {
-        None => (key, None),
-        Some((port, group)) => (port, Some(group.parse::<Group>().map_err(|error| error.to_string())?)),
-    };
+    let (port, group) = public(key)?;
     let target = host_port(target).map_err(|error| format!("target: {error}"))?;
-    let mut service = ServiceArg::new(public_port(port)?, group, target);
+    let mut service = ServiceArg::new(port, group, target);
     for option in parts {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
-        let network = || value.parse().map_err(|error: NetworkError| format!("{name}: {error}"));
-        match name {
-            "allow" => service.allow.push(network()?),
-            "deny" => service.deny.push(network()?),
-            "proxy-protocol" => {
-                let version = ProxyProtocolVersion::from_str(value, false);
-                service.proxy_protocol = Some(version.map_err(|_| "proxy-protocol: expected v1 or v2")?);
-            }
-            name => {
-                let unknown = UnknownKey::new(name, ["allow", "deny", "proxy-protocol"]);
-                return Err(unknown.to_string());
-            }
+        if !OPTIONS.contains(&name) {
+            return Err(UnknownKey::new(name, OPTIONS).to_string());
         }
+        service.set_option(name, value).map_err(|error| format!("{name}: {error}"))?;
     }
     Ok(service)
 }
 
-/// The keys of a table `[[service]]`.
-const KEYS: [&str; 5] = ["public", "to", "allow", "deny", "proxy-protocol"];
+/// Parses the public port of a service, `PORT[:GROUP]`.
+fn public(text: &str) -> Result<(u16, Option<Group>), String> {
+    let (port, group) = text.split_once(':').map_or((text, None), |(port, group)| (port, Some(group)));
+    let group = group.map(|group| group.parse::<Group>().map_err(|error| error.to_string())).transpose()?;
+    Ok((public_port(port)?, group))
+}
 
-/// Returns the value of `--service` for the `index`-th table `[[service]]` of a file, from 0. Its parser checks the values.
+impl ServiceArg {
+    /// Sets one of the [`OPTIONS`] from its text.
+    fn set_option(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let network = || value.parse().map_err(|error: NetworkError| error.to_string());
+        match name {
+            "allow" => self.allow.push(network()?),
+            "deny" => self.deny.push(network()?),
+            _ => {
+                let version = ProxyProtocolVersion::from_str(value, false);
+                self.proxy_protocol = Some(version.map_err(|_| "expected v1 or v2")?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The options of one service.
+const OPTIONS: [&str; 3] = ["allow", "deny", "proxy-protocol"];
+
+/// The keys of a table `[[service]]`.
+pub(super) const KEYS: [&str; 5] = ["public", "to", OPTIONS[0], OPTIONS[1], OPTIONS[2]];
+
+/// The keys of a table `[[service]]` that it must have, each with an example.
+const REQUIRED: [(&str, &str); 2] = [("public", "8080 or \"8080:group\""), ("to", "\"127.0.0.1:80\"")];
+
+/// What the keys of a service are called in the files of other programs.
+const OTHER_NAMES: [(&str, &str); 8] = [
+    ("port", "public"),
+    ("remote-port", "public"),
+    ("remotePort", "public"),
+    ("bind_addr", "public"),
+    ("target", "to"),
+    ("localPort", "to"),
+    ("local_addr", "to"),
+    ("local-port", "to"),
+];
+
+/// Returns the values of `--service` for the tables `[[service]]` of a file, each with the line of the table.
 ///
 /// # Errors
-/// Keys that are missing, unknown, or of another type.
-pub(super) fn table_value(index: usize, table: &RawTable) -> Result<String, Vec<Mistake>> {
-    let place = format!("service {}", index + 1);
-    let mut mistakes = Vec::new();
-    let mut value = String::new();
-    for (required, separator, example) in
-        [("public", "", "8080 or \"8080:group\""), ("to", "=", "\"127.0.0.1:80\"")]
-    {
-        match table.get(required).map(|key| (key.line, &key.value)) {
-            Some((_, RawValue::Text(text))) => value += &format!("{separator}{text}"),
-            Some((line, _)) => {
-                mistakes.push(Mistake::at(
-                    line,
-                    format!("{place}: {required}"),
-                    format!("expected {example}"),
-                ));
-            }
-            None => {
-                let why = format!("it is missing: write {required} = {example}");
-                mistakes.push(Mistake::at(table.line, format!("{place}: {required}"), why));
+/// Keys that are missing or unknown, values that they cannot have, and a port that two services request.
+pub(super) fn table_values(tables: &[RawTable]) -> Result<Vec<(usize, String)>, Vec<Mistake>> {
+    let (mut values, mut mistakes) = (Vec::new(), Vec::new());
+    let mut ports: HashMap<u16, (usize, usize)> = HashMap::new();
+    for (index, table) in tables.iter().enumerate() {
+        let place = format!("service {}", index + 1);
+        match table_value(&place, table) {
+            Ok(value) => values.push((table.line, value)),
+            Err(wrong) => mistakes.extend(wrong),
+        }
+        let Some((line, Ok((port @ 1.., _)))) =
+            text_of(table, "public").map(|(line, text)| (line, public(text)))
+        else {
+            continue;
+        };
+        match ports.entry(port) {
+            Entry::Vacant(entry) => _ = entry.insert((index + 1, line)),
+            Entry::Occupied(entry) => {
+                let (other, other_line) = entry.get();
+                let why = format!(
+                    "service {other} requests port {port}, too (line {other_line}): give each its own, or 0 for any free one"
+                );
+                mistakes.push(Mistake::at(line, format!("{place}: public"), why));
             }
         }
     }
-    for key in table.keys.iter().filter(|key| !["public", "to"].contains(&&key.name[..])) {
-        let name = &key.name;
-        match &key.value {
-            _ if !KEYS.contains(&&name[..]) => {
-                mistakes.push(Mistake::unknown(key.line, &place, name, KEYS));
+    if mistakes.is_empty() { Ok(values) } else { Err(mistakes) }
+}
+
+/// Returns the text of a key of a table, and its line; `None` if it has none.
+fn text_of<'a>(table: &'a RawTable, name: &str) -> Option<(usize, &'a str)> {
+    let key = table.get(name)?;
+    if let RawValue::Text(text) = &key.value { Some((key.line, text)) } else { None }
+}
+
+/// Returns the value of `--service` for one table `[[service]]`.
+fn table_value(place: &str, table: &RawTable) -> Result<String, Vec<Mistake>> {
+    let mut mistakes = Vec::new();
+    let (mut value, mut checked) = (String::new(), ServiceArg::new(0, None, String::new()));
+    for ((name, example), separator) in REQUIRED.into_iter().zip(["", "="]) {
+        let (line, why) = match (table.get(name), text_of(table, name)) {
+            (None, _) => (table.line, format!("it is missing: write {name} = {example}")),
+            (Some(key), None) => (key.line, format!("expected {example}")),
+            (_, Some((line, text))) => {
+                let wrong = if name == "to" { host_port(text).err() } else { public(text).err() };
+                value += &format!("{separator}{text}");
+                let Some(why) = wrong else { continue };
+                (line, why)
             }
-            RawValue::Text(text) => value += &format!(",{name}={text}"),
-            RawValue::List(texts) => texts.iter().for_each(|text| value += &format!(",{name}={text}")),
+        };
+        mistakes.push(Mistake::at(line, format!("{place}: {name}"), why));
+    }
+    for key in table.keys.iter().filter(|key| REQUIRED.iter().all(|(name, _)| *name != key.name)) {
+        let name = &key.name;
+        let texts = match &key.value {
+            _ if !OPTIONS.contains(&&name[..]) => {
+                let mut unknown = Mistake::unknown(key.line, place, name, KEYS);
+                if let Some((_, ours)) = OTHER_NAMES.iter().find(|(theirs, _)| theirs == name) {
+                    unknown.why += &format!("; did you mean «{ours}»?");
+                }
+                mistakes.push(unknown);
+                continue;
+            }
+            RawValue::Text(text) => slice::from_ref(text),
+            RawValue::List(texts) => texts.as_slice(),
             _ => {
-                mistakes.push(Mistake::at(key.line, format!("{place}: {name}"), "expected a text or a list"))
+                mistakes.push(Mistake::at(key.line, format!("{place}: {name}"), "expected a text or a list"));
+                continue;
+            }
+        };
+        for text in texts {
+            value += &format!(",{name}={text}");
+            if let Err(why) = checked.set_option(name, text) {
+                mistakes.push(Mistake::at(key.line, format!("{place}: {name}"), why));
             }
         }
     }

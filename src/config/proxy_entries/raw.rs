@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The keys of an entry.
-const KEYS: [&str; 10] =
+pub(super) const KEYS: [&str; 10] =
     ["name", "token", "token-hash", "ports", "groups", "proxies", "channels", "streams", "rate", "expires"];
 
 /// One entry as it is written, and what was found to be wrong with it.
@@ -104,7 +104,9 @@ impl<'a> RawProxyEntry<'a> {
                     .to_owned())
             }
             RawValue::List(values) => values.iter().map(|value| read(value)).collect(),
-            _ => Err(expected("a list in brackets")),
+            _ => Err(expected(
+                "a list in brackets, such as [8080, \"9000-9100\"] for ports, [\"web\"] for groups",
+            )),
         })
     }
 

@@ -115,6 +115,15 @@ fn an_option_gives_way_to_one_above_that_excludes_it() {
     assert_eq!(origin(&file.parse("server --cert o.pem").unwrap(), "key"), "default: in the file of --cert");
     assert!(!file.server("server --no-tui=false").screen.no_tui);
     assert!(file.server("server --no-tui=true").screen.no_tui);
+    // Of several the last one applies.
+    for (line, is_on) in [
+        ("--no-tui --no-tui=false", false),
+        ("--no-tui=false --no-tui", true),
+        ("--no-tui=false --no-tui=true --listen 127.0.0.1:1", true),
+        ("--no-tui --no-tui", true),
+    ] {
+        assert_eq!(file.server(&format!("server {line}")).screen.no_tui, is_on, "{line}");
+    }
     // The same between the command line and the environment.
     let invocation = parse("server --token-file t", &[("UNDERPASS_TOKEN", TOKEN)]).unwrap();
     assert_eq!(origin(&invocation, "token-file"), "command line");
@@ -123,6 +132,30 @@ fn an_option_gives_way_to_one_above_that_excludes_it() {
     // In one layer there is no order.
     let both = TestFile::new("plain = true\ncert = \"c.pem\"\n").parse("server").unwrap_err();
     assert!(both.contains("cannot be used with") && both.contains(", line 2"), "{both}");
+}
+
+/// The file may be one that the command line does not name.
+#[test]
+fn a_wrong_file_hides_nothing_that_is_wrong_on_the_command_line() {
+    for (text, of_file) in [("ports = \n", "line 1: "), ("polcy = \"weighted\"\n", "did you mean «policy»?")]
+    {
+        let file = TestFile::new(text);
+        for (line, variable, expected) in [
+            ("server --polici x", None, "unexpected argument '--polici'"),
+            ("server --listen x", None, "invalid value 'x' for '--listen"),
+            ("server", Some(("UNDERPASS_LOG", "loud")), "invalid value 'loud' for '--log"),
+        ] {
+            let error = file.parse_with(line, variable.as_slice()).unwrap_err();
+            let lines: Vec<_> = error.lines().collect();
+            assert!(
+                lines[0].starts_with(expected) && lines[1].contains(of_file) && lines.len() == 2,
+                "{error}"
+            );
+        }
+        // What the file may say is not missing on the command line.
+        let error = file.parse("proxy").unwrap_err();
+        assert!(error.lines().all(|line| line.starts_with(&file.0.display().to_string())), "{error}");
+    }
 }
 
 #[test]
@@ -242,8 +275,9 @@ fn a_proxy_file_has_tables_of_services() {
     for expected in [
         "line 4: service 1: public: it is missing: write public = 8080 or \"8080:group\"",
         "line 5: service 1: there is no setting «publc»; did you mean «public»?",
-        "line 7: service: target: the host is missing: write 127.0.0.1:80 for this machine",
-        "line 10: service: allow: ",
+        "line 6: service 1: to: the port is missing",
+        "line 9: service 2: to: the host is missing: write 127.0.0.1:80 for this machine",
+        "line 13: service 3: allow: expected a network such as",
     ] {
         assert!(error.contains(expected), "{expected}\n{error}");
     }
