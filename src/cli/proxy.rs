@@ -41,8 +41,6 @@ pub(super) fn run(args: ProxyArgs, options: ResolvedOptions) -> anyhow::Result<E
         let mut config = ProxyConfig { servers: args.tls.resolve(&args.server)?, ..args.config() };
         descriptors::fit_proxy(&mut config, workers.count())?;
         let drain_timeout = config.drain_timeout;
-        let endpoints = config.servers.clone();
-        let servers: Vec<String> = endpoints.iter().map(|server| server.address.clone()).collect();
         let endpoint = MetricsEndpoint::open(args.metrics.metrics, false)?;
         let (proxy, stats) = (Proxy::new(config, token, workers.clone()), Arc::<ServedStats>::default());
         // Counting costs a proxy without metrics, or without a control socket, nothing.
@@ -73,7 +71,7 @@ pub(super) fn run(args: ProxyArgs, options: ResolvedOptions) -> anyhow::Result<E
             false => (Hangup::End, watch::channel(()).1),
         };
         signals::follow(shutdown.clone(), drain_timeout, hangup)?;
-        let reloader = ProxyReloader::new(&proxy, endpoints, options, log_filter);
+        let reloader = ProxyReloader::new(&proxy, options, log_filter);
         let (reload, requests) = mpsc::channel(1);
         let watched = Watched {
             health: health.clone(),
@@ -91,7 +89,7 @@ pub(super) fn run(args: ProxyArgs, options: ResolvedOptions) -> anyhow::Result<E
         let subject = Subject::Proxy(ProxyHandle {
             telemetry: proxy.telemetry().clone(),
             log: log_records,
-            report: Arc::new(report(&proxy, servers)),
+            report: Arc::new(report(&proxy)),
             execute: Arc::new(execute(proxy.clone())),
         });
         let process = ProcessHandle {
@@ -158,9 +156,10 @@ fn execute(proxy: Arc<Proxy>) -> impl Fn(&Command) -> CommandReply + Send + Sync
     }
 }
 
-/// Returns what tells the state of a proxy that connects to these servers.
-fn report(proxy: &Proxy, servers: Vec<String>) -> impl Fn() -> ProxyReport + Send + Sync + use<> {
+/// Returns what tells the state of a proxy.
+fn report(proxy: &Proxy) -> impl Fn() -> ProxyReport + Send + Sync + use<> {
     let (served, open_streams) = (proxy.watch_services(), proxy.stream_counter());
+    let servers = proxy.server_addresses();
     move || {
         let served = served.borrow();
         let service = |served: &ServedService| ProxyServiceReport {
@@ -175,7 +174,7 @@ fn report(proxy: &Proxy, servers: Vec<String>) -> impl Fn() -> ProxyReport + Sen
         ProxyReport {
             streams: open_streams(),
             services: served.iter().map(service).collect(),
-            links: servers.iter().map(link).collect(),
+            links: servers().iter().map(link).collect(),
         }
     }
 }

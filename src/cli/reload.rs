@@ -13,7 +13,6 @@ use super::{
     tokens_file::check_unlimited,
 };
 use crate::{
-    config::ServerEndpoint,
     operator::ReloadRequest,
     proxy::Proxy,
     server::{Credentials, LiveConfig, Server},
@@ -314,11 +313,23 @@ impl Reloader {
     }
 }
 
-/// The options that a running proxy takes over.
-const LIVE_OF_PROXY: [&str; 8] = ["allow", "deny", "group", "log", "port", "proxy-protocol", "service", "to"];
-
-/// The options that say how the servers are verified. A running proxy takes them over if the servers stay the same.
-const VERIFICATION: [&str; 4] = ["ca", "fingerprint", "server", "verify"];
+/// The options that a running proxy takes over: for its next channels, streams and users.
+const LIVE_OF_PROXY: [&str; 14] = [
+    "allow",
+    "ca",
+    "deny",
+    "fingerprint",
+    "group",
+    "insecure",
+    "log",
+    "plain",
+    "port",
+    "proxy-protocol",
+    "server",
+    "service",
+    "to",
+    "verify",
+];
 
 /// Reads the configuration file of a running proxy again.
 pub(super) struct ProxyReloader<'a> {
@@ -326,22 +337,14 @@ pub(super) struct ProxyReloader<'a> {
     source: Source,
     /// The proxy.
     proxy: &'a Proxy,
-    /// Its servers. The verification of each is shared with the proxy.
-    servers: Vec<ServerEndpoint>,
     /// The filter of the log.
     log: LogFilter,
 }
 
 impl<'a> ProxyReloader<'a> {
-    /// Creates the means to read the configuration of `proxy` again, which connects to `servers`. `started` are the options that
-    /// it was started with.
-    pub(super) fn new(
-        proxy: &'a Proxy,
-        servers: Vec<ServerEndpoint>,
-        started: ResolvedOptions,
-        log: LogFilter,
-    ) -> Self {
-        Self { source: Source::new(started), proxy, servers, log }
+    /// Creates the means to read the configuration of `proxy` again. `started` are the options that it was started with.
+    pub(super) fn new(proxy: &'a Proxy, started: ResolvedOptions, log: LogFilter) -> Self {
+        Self { source: Source::new(started), proxy, log }
     }
 
     /// Reads the configuration file again each time that `hangups` changes, and for each request of the control socket. Never
@@ -354,40 +357,22 @@ impl<'a> ProxyReloader<'a> {
         follow(hangups, requests, async || self.reload().await).await;
     }
 
-    /// Reads the file again and takes it over: the services, how the servers are verified, and the filter of the log.
+    /// Reads the file again and takes it over: the servers, the services, and the filter of the log.
     async fn reload(&mut self) -> Result<ReloadReport, ReloadError> {
         let Invocation { args, options } = self.source.read().await?;
         let CliCommand::Proxy(args) = args.command else {
             return Err(ReloadError("the command line is not that of a proxy".to_owned()));
         };
-        let servers = args.tls.resolve(&args.server).map_err(|error| ReloadError(format!("{error:#}")))?;
+        // Reads the file of --ca.
+        let resolved = tokio::task::spawn_blocking(move || (args.tls.resolve(&args.server), args));
+        let (servers, args) = resolved.await.map_err(|error| ReloadError(error.to_string()))?;
+        let servers = servers.map_err(|error| ReloadError(format!("{error:#}")))?;
         let services = self.proxy.replace_services(args.services());
         services.map_err(|error| ReloadError(error.to_string()))?;
-        let is_verification_live = self.replace_verification(&servers);
+        self.proxy.replace_servers(servers);
         self.log.replace(&args.log.log);
-        let report = self.source.compare(&options, |key| {
-            let is_live =
-                LIVE_OF_PROXY.contains(&key) || (is_verification_live && VERIFICATION.contains(&key));
-            (!is_live).then(String::new)
-        });
+        let report = self.source.compare(&options, |key| (!LIVE_OF_PROXY.contains(&key)).then(String::new));
         self.source.current = options;
         Ok(report)
-    }
-
-    /// Verifies the servers as `servers` says in new connections. Returns `false`, and changes nothing, if these are others than
-    /// those of the start: the links to them only begin with a restart.
-    fn replace_verification(&self, servers: &[ServerEndpoint]) -> bool {
-        let same = |(running, new): (&ServerEndpoint, &ServerEndpoint)| {
-            running.address == new.address && running.tls.is_some() == new.tls.is_some()
-        };
-        let is_same = self.servers.len() == servers.len() && self.servers.iter().zip(servers).all(same);
-        if is_same {
-            for (running, new) in self.servers.iter().zip(servers) {
-                if let (Some(running), Some(new)) = (&running.tls, &new.tls) {
-                    running.replace(new);
-                }
-            }
-        }
-        is_same
     }
 }

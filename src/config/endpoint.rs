@@ -12,12 +12,20 @@ pub struct ServerEndpoint {
     pub address: String,
     /// TLS to the server; `None` connects without TLS.
     pub tls: Option<ClientTls>,
+    /// Whether users' data may cross the network to it in clear text, and the token reach it although it is not verified.
+    pub insecure: bool,
 }
 
 impl ServerEndpoint {
     /// Creates the endpoint of a server that is connected to without TLS.
     pub fn new(address: impl Into<String>) -> Self {
-        Self { address: address.into(), tls: None }
+        Self { address: address.into(), tls: None, insecure: false }
+    }
+
+    /// Returns what connecting to the server in this format would expose although the settings do not permit it; `None` if nothing.
+    pub fn exposure(&self, format: ProxyFormat) -> Option<Exposure> {
+        let is_verified = self.tls.as_ref().map(ClientTls::verifies_certificate);
+        Exposure::of(&self.address, is_verified, format).filter(|_| !self.insecure)
     }
 }
 

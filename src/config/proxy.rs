@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     congestion::CongestionControl,
-    endpoint::{Exposure, ServerEndpoint},
+    endpoint::ServerEndpoint,
     proxy_format::ProxyFormat,
     server::ServerConfig,
     services::{ServiceConfig, ServicesError},
@@ -56,8 +56,6 @@ impl ChannelCount {
 pub struct ProxyConfig {
     /// The servers, each with another address. The proxy serves the users of all of them.
     pub servers: Vec<ServerEndpoint>,
-    /// Whether users' data may cross the network in clear text, and the token reach a server that is not verified.
-    pub insecure: bool,
     /// The services that every server is asked for; valid together ([`check_services`](Self::check_services)).
     pub services: Vec<ServiceConfig>,
     /// The proxy's display name; empty lets the server use the proxy's id.
@@ -97,7 +95,6 @@ impl ProxyConfig {
     pub fn new(server: impl Into<String>, service: ServiceKey, target: impl Into<String>) -> Self {
         Self {
             servers: vec![ServerEndpoint::new(server)],
-            insecure: false,
             services: vec![ServiceConfig::new(service, target)],
             name: String::new(),
             channels: ChannelCount::Auto,
@@ -145,11 +142,5 @@ impl ProxyConfig {
     /// [`ServicesError`] says why it cannot.
     pub fn check_services(&self, services: &[ServiceConfig]) -> Result<(), ServicesError> {
         ServiceConfig::check_all(services, self.format)
-    }
-
-    /// Returns what connecting to `server` would expose although the settings do not permit it; `None` if nothing.
-    pub fn exposure(&self, server: &ServerEndpoint) -> Option<Exposure> {
-        let is_verified = server.tls.as_ref().map(ClientTls::verifies_certificate);
-        Exposure::of(&server.address, is_verified, self.format).filter(|_| !self.insecure)
     }
 }

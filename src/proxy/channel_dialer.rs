@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use tokio::time::timeout;
 
 use super::error::ServerLinkError;
@@ -43,8 +44,10 @@ impl From<&Welcome> for ResumptionTicket {
 pub(super) struct ChannelDialer {
     /// The configuration of the proxy: its display name is sent in the handshake.
     pub(super) config: Arc<ProxyConfig>,
-    /// The server.
-    pub(super) server: ServerEndpoint,
+    /// The address of the server of the link: the configured one, or its successor.
+    pub(super) address: String,
+    /// How the server is verified. Read for each channel, because a reload may replace it.
+    pub(super) endpoint: Arc<ArcSwap<ServerEndpoint>>,
     /// The secret that proxy and server prove to each other by HMAC.
     pub(super) token: Token,
     /// Establishes the TCP connections.
@@ -79,6 +82,8 @@ impl ChannelDialer {
         link: [u8; 16],
         ticket: Option<ResumptionTicket>,
     ) -> Result<(Negotiation, Welcome), ServerLinkError> {
+        let server =
+            ServerEndpoint { address: self.address.clone(), ..ServerEndpoint::clone(&self.endpoint.load()) };
         let hello = Hello {
             version: VERSION,
             mode,
@@ -86,7 +91,7 @@ impl ChannelDialer {
             features: PUBLIC_ADDRESS
                 | USER_NETWORKS
                 | SERVICES
-                | if self.server.tls.is_some() { 0 } else { CHECKSUMS },
+                | if server.tls.is_some() { 0 } else { CHECKSUMS },
             nonce: rand::random(),
             link,
             epoch: ticket.map_or(0, |ticket| ticket.epoch),
@@ -96,7 +101,7 @@ impl ChannelDialer {
         if let Some(ticket) = ticket {
             client = client.with_secret(ticket.secret);
         }
-        let mut negotiation = connect_to_server(&self.connector, &self.config, &self.server).await?;
+        let mut negotiation = connect_to_server(&self.connector, &self.config, &server).await?;
         let client = client.with_exporter(negotiation.exporter());
         let handshake = timeout(STEP_TIMEOUT, negotiation.run_client(client, hello));
         let welcome = handshake.await.map_err(|_| ServerLinkError::Timeout(STEP_TIMEOUT))??;

@@ -14,12 +14,13 @@ use super::{
     observer::Observer,
     open_streams::OpenStreams,
     server_session::ServerSession,
+    server_sessions::ServerSessions,
     service_list::{ServiceChanges, ServiceList},
     serving_board::{ServedService, ServingBoard},
     shared_parts::SharedParts,
 };
 use crate::{
-    config::{ProxyConfig, ServiceConfig, ServicesError},
+    config::{ProxyConfig, ServerEndpoint, ServiceConfig, ServicesError},
     ids::{StreamKey, UserChannelId},
     mux::MemoryBudget,
     net::Connector,
@@ -47,7 +48,7 @@ pub struct Proxy {
     /// The services that the servers serve, in no order of the servers.
     served: Arc<watch::Sender<Vec<ServedService>>>,
     /// The servers, each with its link.
-    sessions: Vec<ServerSession>,
+    sessions: ServerSessions,
     /// Cancelled to drain: no new streams, and the proxy ends when the open ones have.
     draining: CancellationToken,
 }
@@ -59,13 +60,14 @@ impl Proxy {
         let memory = MemoryBudget::new(config.memory_budget, config.max_streams + MAX_REFUSED_STREAMS);
         telemetry.set_memory_source(Arc::new(memory.clone()));
         let lists = watch::Sender::new(ServiceList::new(config.services.clone()));
-        let sessions = config.servers.iter().cloned().map(ServerSession::new).collect();
+        let streams = OpenStreams::new(config.max_streams);
+        let sessions = ServerSessions::new(config.servers.clone(), streams.clone());
         let shared = SharedParts {
             token,
             connector: Arc::default(),
             loops: Arc::new(LoopDetector::default()),
             tasks: Tasks::new(telemetry.clone(), workers),
-            streams: OpenStreams::new(config.max_streams),
+            streams,
             observer: None,
             memory,
             lists: lists.subscribe(),
@@ -113,7 +115,7 @@ impl Proxy {
 
     /// Returns whether a server can open streams now: a link that waits to be resumed has no channel for them.
     pub fn has_channel(&self) -> bool {
-        self.sessions.iter().any(ServerSession::has_channel)
+        self.sessions.all().iter().any(|session| session.has_channel())
     }
 
     /// Returns what the proxy counts.
@@ -140,6 +142,19 @@ impl Proxy {
             !changes.is_empty()
         });
         Ok(changes)
+    }
+
+    /// Changes the servers whose users the proxy serves. A server with an address that was there before keeps its link, whose new
+    /// channels are verified as `servers` says. An added one is connected to. A removed one opens no new streams, and its open ones
+    /// continue until they end. The maximum of streams stays, and with it the descriptors for channels, which are divided at the start.
+    pub fn replace_servers(&self, servers: Vec<ServerEndpoint>) {
+        self.sessions.replace(servers);
+    }
+
+    /// Returns what lists the configured addresses of the servers, `HOST:PORT`, at present.
+    pub fn server_addresses(&self) -> impl Fn() -> Vec<String> + Send + Sync + use<> {
+        let sessions = self.sessions.watch();
+        move || sessions.borrow().iter().map(|session| session.address()).collect()
     }
 
     /// Returns a counter of the open streams, which outlives the proxy.
@@ -201,7 +216,7 @@ impl Proxy {
 
     /// Sends GOAWAY, and waits until every stream has ended or the drain timeout has expired.
     async fn finish_streams(&self) {
-        self.sessions.iter().for_each(ServerSession::send_go_away);
+        self.sessions.all().iter().for_each(|session| session.send_go_away());
         let streams = &self.shared.streams.tracker;
         tracing::info!("draining, streams still open: {}", streams.len());
         streams.close();
@@ -210,30 +225,47 @@ impl Proxy {
         }
     }
 
-    /// Serves the users of all servers. Returns only if all of them refuse the proxy for good, with the last refusal.
+    /// Serves the users of all servers. Returns only if all of them refuse the proxy for good, with the last refusal, unless these
+    /// are others than at the start: a mistake in a file that is read again does not end the open streams.
     async fn keep_serving(&self) -> ProxyError {
-        let connectors = self.sessions.iter().enumerate().map(|(number, session)| {
-            let board = ServingBoard::new(session.address(), self.sessions.len() > 1, self.served.clone());
-            LinkConnector::new(self.shared.clone(), number, board)
-        });
-        let connectors: Vec<_> = connectors.collect();
-        let serve = async |number: usize, pause: Duration| {
-            tokio::time::sleep(pause).await;
-            let Err(error) = self.sessions[number].keep_serving(&connectors[number]).await;
-            (number, error)
+        let serve = async |session: Arc<ServerSession>, connector: LinkConnector, pause: Duration| {
+            session.pause(pause).await;
+            let result = session.keep_serving(&connector).await;
+            (session, connector, result)
         };
-        let mut serving: FuturesUnordered<_> =
-            (0..self.sessions.len()).map(|number| serve(number, Duration::ZERO)).collect();
+        let (mut sessions, mut serving) = (self.sessions.watch(), FuturesUnordered::new());
+        let (mut next_number, mut lists) = (0, 0);
         loop {
-            // All futures of a proxy without servers have ended.
-            let Some((number, error)) = serving.next().await else { std::future::pending().await };
-            if self.sessions.iter().all(ServerSession::is_refused) {
+            let ended = tokio::select! {
+                // Cannot fail: the sender lives in `self`.
+                _ = sessions.changed() => {
+                    lists += 1;
+                    let mut added = sessions.borrow_and_update().clone();
+                    added.retain(|session| session.number() >= next_number);
+                    for session in added {
+                        next_number = next_number.max(session.number() + 1);
+                        let connector = self.connector_of(&session);
+                        serving.push(serve(session, connector, Duration::ZERO));
+                    }
+                    continue;
+                }
+                Some(ended) = serving.next() => ended,
+            };
+            let (session, connector, Err(error)) = ended else { continue };
+            let are_all_refused = self.sessions.all().iter().all(|session| session.is_refused());
+            if are_all_refused && lists == 1 {
                 return error;
             }
-            tracing::error!(
-                "{error}; asking this server again in {PAUSE_AFTER_REFUSAL:?}, and serving the others"
-            );
-            serving.push(serve(number, PAUSE_AFTER_REFUSAL));
+            let others = if are_all_refused { "" } else { ", and serving the others" };
+            tracing::error!("{error}; asking this server again in {PAUSE_AFTER_REFUSAL:?}{others}");
+            serving.push(serve(session, connector, PAUSE_AFTER_REFUSAL));
         }
+    }
+
+    /// Creates what establishes the links to a server.
+    fn connector_of(&self, session: &ServerSession) -> LinkConnector {
+        let board =
+            ServingBoard::new(&session.address(), self.sessions.are_several().clone(), self.served.clone());
+        LinkConnector::new(self.shared.clone(), session.number(), session.endpoint().clone(), board)
     }
 }

@@ -152,6 +152,9 @@ pub(super) enum ServerLinkError {
     /// The server asked for another link within a second after it accepted the registration.
     #[error("the server replaces the link")]
     Replaced,
+    /// The link cannot register the services of the changed configuration.
+    #[error("the services have changed")]
+    Outdated,
 }
 
 impl ServerLinkError {

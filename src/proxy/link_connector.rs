@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use tokio::time::timeout;
 
@@ -38,12 +39,14 @@ use crate::{
 };
 
 /// Establishes links to one server.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct LinkConnector {
     /// What all links of the proxy have in common.
     shared: SharedParts,
     /// The number of the server.
     server: usize,
+    /// The configured address of the server, and how it is verified.
+    endpoint: Arc<ArcSwap<ServerEndpoint>>,
     /// Where the services that the server serves are published.
     board: ServingBoard,
     /// The public ports that the server has assigned.
@@ -52,13 +55,23 @@ pub(super) struct LinkConnector {
 
 impl LinkConnector {
     /// Creates the connector of server number `server`, to which there was no link yet.
-    pub(super) fn new(shared: SharedParts, server: usize, board: ServingBoard) -> Self {
-        Self { shared, server, board, assigned: Arc::default() }
+    pub(super) fn new(
+        shared: SharedParts,
+        server: usize,
+        endpoint: Arc<ArcSwap<ServerEndpoint>>,
+        board: ServingBoard,
+    ) -> Self {
+        Self { shared, server, endpoint, board, assigned: Arc::default() }
     }
 
     /// Returns the configuration of the proxy.
     pub(super) fn config(&self) -> &Arc<ProxyConfig> {
         &self.shared.config
+    }
+
+    /// Forgets the ports of a server that is not served any more.
+    pub(super) fn forget_server(&self) {
+        self.shared.loops.remove_server(self.server);
     }
 
     /// Returns the tasks of the proxy.
@@ -72,16 +85,17 @@ impl LinkConnector {
     }
 
     /// Connects to `server`, runs the handshake and registers the services; `replaced` is the id of the link that the new one
-    /// replaces at the server's request. Returns the link as soon as the server serves one of them.
+    /// replaces at the server's request. Returns the link as soon as the server serves one of them. Dropping the future closes it.
     pub(super) async fn connect(
         &self,
         server: &ServerEndpoint,
         replaced: Option<[u8; 16]>,
     ) -> Result<ServerLink, ServerLinkError> {
         let OpenLink { link, id, grace, services, go_away } = match self.shared.config.format {
-            ProxyFormat::Binary => self.open_binary(server, replaced).await?,
+            ProxyFormat::Binary => self.open_binary(&server.address, replaced).await?,
             ProxyFormat::Text => self.open_text(server).await?,
         };
+        let unregistered = UnregisteredLink(Some(link.clone()));
         let registrar = Registrar {
             link: link.clone(),
             services: services.clone(),
@@ -96,8 +110,12 @@ impl LinkConnector {
             // the reason is more precise than the loss of the link.
             biased;
             progress = timeout(STEP_TIMEOUT, services.wait_for_progress()) => progress,
-            () = link.wait_ended() => return Err(ServerLinkError::Lost),
+            () = link.wait_ended() => {
+                unregistered.keep();
+                return Err(ServerLinkError::Lost);
+            }
         };
+        unregistered.keep();
         match progress {
             Ok(Progress::AllRefused(refused)) => {
                 link.close(&DisconnectReason::GoAway);
@@ -158,13 +176,14 @@ impl LinkConnector {
     /// Establishes a link of the binary format, and starts one task for each configured channel.
     async fn open_binary(
         &self,
-        server: &ServerEndpoint,
+        address: &str,
         replaced: Option<[u8; 16]>,
     ) -> Result<OpenLink, ServerLinkError> {
         let SharedParts { config, token, connector, tasks, memory, .. } = &self.shared;
         let dialer = ChannelDialer {
             config: config.clone(),
-            server: server.clone(),
+            address: address.to_owned(),
+            endpoint: self.endpoint.clone(),
             token: token.clone(),
             connector: connector.clone(),
         };
@@ -243,6 +262,23 @@ impl LinkConnector {
             });
         }
         Ok(OpenLink { link, id: None, grace: Duration::ZERO, services, go_away })
+    }
+}
+
+/// A link that is closed unless it is [kept](Self::keep), because its registration is not waited for any more: its tasks would go on
+/// without an owner.
+struct UnregisteredLink(Option<Arc<Link>>);
+
+impl UnregisteredLink {
+    /// Leaves the link to its owner.
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for UnregisteredLink {
+    fn drop(&mut self) {
+        self.0.take().inspect(|link| link.close(&DisconnectReason::GoAway));
     }
 }
 

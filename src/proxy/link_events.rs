@@ -83,14 +83,18 @@ impl LinkEvents for ServerLinkEvents {
     /// Starts the task that connects to the target and relays the stream, or refuses the stream if the maximum is open.
     fn stream_opened(&self, stream: Stream, open: Open) {
         let shared = &self.shared;
-        let Some(permit) = shared.streams.admit() else {
+        let Some(permit) = shared.streams.admit(self.server) else {
             let (key, max) = (open.key, shared.config.max_streams);
             if let Some(stats) = &shared.streams.stats {
                 stats.stream_refused();
             }
+            let server = self.board.label();
+            let kept =
+                server.as_ref().map_or("", |_| ", or what is left is kept for the users of other servers");
             shared.streams.log.log(|| {
                 tracing::warn!(
-                    "stream {key} refused: the maximum of {max} streams is open (option --max-streams)"
+                    server,
+                    "stream {key} refused: the maximum of {max} streams is open{kept} (option --max-streams)"
                 );
             });
             return stream.reset(ResetCode::LimitExceeded);

@@ -63,9 +63,15 @@ impl LinkServices {
         self.wake.notified().await;
     }
 
-    /// Sets the services that are to be served, see [`Registrations::set_list`].
-    pub(super) fn set_list(&self, list: ServiceList) {
-        self.registrations.lock().set_list(list);
+    /// Sets the services that are to be served, see [`Registrations::set_list`]. Returns whether this link can
+    /// [register](Registrations::can_follow) them; it keeps those before if not.
+    pub(super) fn set_list(&self, list: ServiceList) -> bool {
+        let mut registrations = self.registrations.lock();
+        let can_follow = registrations.can_follow(&list);
+        if can_follow {
+            registrations.set_list(list);
+        }
+        can_follow
     }
 
     /// Returns the next message to the server, see [`Registrations::next_request`].

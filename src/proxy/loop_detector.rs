@@ -144,8 +144,18 @@ impl LoopDetector {
 
     /// Sets the public port and the target's port of each service at a server.
     pub(super) fn set_services(&self, server: usize, services: Vec<(u16, Option<u16>)>) {
+        self.change_servers(|servers| servers.entry(server).or_default().services = services);
+    }
+
+    /// Forgets a server, which opens no more streams.
+    pub(super) fn remove_server(&self, server: usize) {
+        self.change_servers(|servers| _ = servers.remove(&server));
+    }
+
+    /// Changes what is known of the servers, and determines the ports whose streams are watched.
+    fn change_servers(&self, change: impl FnOnce(&mut HashMap<usize, ServerPorts>)) {
         let mut servers = self.servers.lock();
-        servers.entry(server).or_default().services = services;
+        change(&mut servers);
         let all = || servers.values().flat_map(|server| &server.services);
         let targets: HashSet<_> = all().filter_map(|(_, target)| *target).collect();
         let watched = all().map(|(public, _)| *public).filter(|public| targets.contains(public)).collect();

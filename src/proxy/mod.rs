@@ -35,6 +35,7 @@ mod registration;
 mod registrations;
 mod server_link;
 mod server_session;
+mod server_sessions;
 mod service_list;
 mod serving_board;
 mod serving_state;

@@ -35,7 +35,7 @@ pub(super) struct Registrar {
 }
 
 impl Registrar {
-    /// Registers until the link has ended, its server leaves, another link has taken its place, or the proxy stops.
+    /// Registers until the link has ended, its server leaves, another link has taken its place or has to, or the proxy stops.
     pub(super) async fn run(self) {
         let mut lists = self.shared.lists.clone();
         // The configuration may have changed since the link was opened.
@@ -55,7 +55,13 @@ impl Registrar {
                 () = sleep_until(due), if deadline.is_some() => {}
                 Ok(()) = lists.changed() => {
                     let list = lists.borrow_and_update().clone();
-                    self.services.set_list(list);
+                    if !self.services.set_list(list) {
+                        tracing::info!(
+                            server = self.board.label(),
+                            "the services have changed, and a link of the text format keeps its own: replacing the link"
+                        );
+                        return self.go_away.set_outdated();
+                    }
                 }
                 () = self.link.wait_ended() => return,
                 () = self.go_away.wait_superseded() => return,

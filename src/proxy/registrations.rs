@@ -143,6 +143,13 @@ impl Registrations {
         registrations
     }
 
+    /// Returns whether this link can register the services of `list`. One of the text format keeps its only service until it ends,
+    /// because no stream says which one it belongs to: the users of the port before would reach the target of another one.
+    pub(super) fn can_follow(&self, list: &ServiceList) -> bool {
+        let ids = |list: &ServiceList| list.iter().map(|entry| entry.id).collect::<Vec<_>>();
+        !self.is_text || ids(&self.list) == ids(list)
+    }
+
     /// Sets the services that are to be served. New streams get the targets of `list` from now on.
     pub(super) fn set_list(&mut self, list: ServiceList) {
         let wanted: HashSet<_> = list.iter().map(|entry| entry.id).collect();

@@ -31,6 +31,8 @@ pub(super) struct GoAwayState {
     is_replacement_requested: CancellationToken,
     /// Cancelled when another link registers the services of the proxy, and this one does so no more.
     superseded: CancellationToken,
+    /// Cancelled when the link cannot register the services of the changed configuration, so that another one has to.
+    outdated: CancellationToken,
     /// The address of the server to connect to instead, `HOST:PORT`, from the SUCCESSOR message before the GOAWAY.
     successor: Mutex<Option<String>>,
 }
@@ -48,6 +50,8 @@ pub(super) enum ServeOutcome {
     /// The server asks for another link, because the stream numbers of this one run out. It opens streams on this one until
     /// there is another.
     Replaced,
+    /// The link cannot register the services of the changed configuration. It serves those before until there is another.
+    Outdated,
 }
 
 impl GoAwayState {
@@ -69,6 +73,11 @@ impl GoAwayState {
     /// Returns whether the server has asked for another link instead of this one.
     pub(super) fn is_replacement_requested(&self) -> bool {
         self.is_replacement_requested.is_cancelled()
+    }
+
+    /// Has another link established, because this one cannot register the services of the changed configuration.
+    pub(super) fn set_outdated(&self) {
+        self.outdated.cancel();
     }
 
     /// Returns whether GOAWAY was received.
@@ -116,7 +125,8 @@ impl ServerLink {
         self.id.filter(|_| self.go_away.is_replacement_requested())
     }
 
-    /// Waits until the server has sent GOAWAY, wants another link, or the link has ended, and returns which.
+    /// Waits until the server has sent GOAWAY, server or configuration want another link, or the link has ended, and returns
+    /// which.
     pub(super) async fn serve(&self) -> ServeOutcome {
         tokio::select! {
             // Polled in this order: a server without open streams closes the link directly after its GOAWAY, and the
@@ -126,6 +136,7 @@ impl ServerLink {
                 ServeOutcome::GoAway { successor: self.go_away.successor.lock().take() }
             }
             () = self.go_away.is_replacement_requested.cancelled() => ServeOutcome::Replaced,
+            () = self.go_away.outdated.cancelled() => ServeOutcome::Outdated,
             () = self.link.run_until_ended() => ServeOutcome::Lost,
         }
     }
@@ -153,6 +164,13 @@ impl ServerLink {
         self.link.send_go_away(ResetCode::Shutdown);
     }
 
+    /// Sends GOAWAY on a link that is not needed any more, while server and proxy stay: the server assigns no new streams to it, and
+    /// closes it after its last one. Until then it is resumed if its channels are lost.
+    pub(super) fn retire(&self) {
+        self.go_away.superseded.cancel();
+        self.link.send_go_away(ResetCode::LinkReplaced);
+    }
+
     /// Waits until the link has ended, for a task that is not its owner.
     pub(super) async fn wait_ended(&self) {
         self.link.wait_ended().await;
@@ -163,12 +181,10 @@ impl ServerLink {
         self.services.wait_settled().await;
     }
 
-    /// Sends GOAWAY after the proxy has registered on another link. If that replaces this one because the server asked for
-    /// it, the open streams of this one continue as before.
+    /// Sends GOAWAY after the proxy has registered on another link. If the server stays, the open streams of this one continue as
+    /// before.
     pub(super) fn hand_over(&self) {
-        self.go_away.superseded.cancel();
-        let is_replaced = self.go_away.is_replacement_requested() && !self.go_away.is_received();
-        self.link.send_go_away(if is_replaced { ResetCode::LinkReplaced } else { ResetCode::Shutdown });
+        if self.go_away.is_received() { self.send_go_away() } else { self.retire() }
     }
 }
 

@@ -1,6 +1,9 @@
 //! What the servers of a proxy serve through it at the moment, for those who wait for it.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use tokio::sync::watch;
 
@@ -22,8 +25,8 @@ pub struct ServedService {
 pub(super) struct ServingBoard {
     /// The configured address of the server.
     server: Arc<str>,
-    /// Whether the proxy has several servers, so that a log line has to name its own.
-    is_one_of_several: bool,
+    /// Whether the proxy has or had several servers, so that a log line has to name its own.
+    is_one_of_several: Arc<AtomicBool>,
     /// The services that all servers serve.
     served: Arc<watch::Sender<Vec<ServedService>>>,
 }
@@ -32,7 +35,7 @@ impl ServingBoard {
     /// Creates the board of the server at the address `server`.
     pub(super) fn new(
         server: &str,
-        is_one_of_several: bool,
+        is_one_of_several: Arc<AtomicBool>,
         served: Arc<watch::Sender<Vec<ServedService>>>,
     ) -> Self {
         Self { server: server.into(), is_one_of_several, served }
@@ -63,6 +66,6 @@ impl ServingBoard {
 
     /// Returns the server as a field of a log line; `None` for a proxy with one server, whose lines need not name it.
     pub(super) fn label(&self) -> Option<tracing::field::DisplayValue<Arc<str>>> {
-        self.is_one_of_several.then(|| tracing::field::display(self.server.clone()))
+        self.is_one_of_several.load(Relaxed).then(|| tracing::field::display(self.server.clone()))
     }
 }

@@ -11,7 +11,7 @@ use super::{
     error::{ProxyError, ServerLinkError},
     server_link::{OldLinks, ServeOutcome, ServerLink},
 };
-use crate::config::{ProxyConfig, ServerEndpoint};
+use crate::config::{ProxyConfig, ProxyFormat, ServerEndpoint};
 
 /// How often the same failure to connect is logged.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
@@ -74,6 +74,11 @@ impl ServingState {
         self.old_link.take()
     }
 
+    /// Returns the link before the one that is being established, if its streams continue, for a proxy that gives the server up.
+    pub(super) fn take_old_link(&mut self) -> Option<Arc<ServerLink>> {
+        self.old_link.take()
+    }
+
     /// Records why `link` to `server` serves no new streams any more. Returns it as the error that is reported. A link that was
     /// not lost is kept for its streams.
     pub(super) fn stopped_serving(
@@ -86,8 +91,12 @@ impl ServingState {
         let error = match outcome {
             ServeOutcome::Lost => return ServerLinkError::Lost,
             ServeOutcome::GoAway { successor } => {
-                self.successor = successor.filter(|address| may_follow(server, address, config));
+                self.successor = successor.filter(|address| may_follow(server, address, config.format));
                 ServerLinkError::GoAway
+            }
+            ServeOutcome::Outdated => {
+                self.successor = Some(server.address.clone());
+                ServerLinkError::Outdated
             }
             ServeOutcome::Replaced => {
                 self.successor = Some(server.address.clone());
@@ -145,9 +154,9 @@ impl ServingState {
 
 /// Returns whether the proxy may connect to the successor of `server`, as it may connect to that. Logs why it may not: the
 /// successor is named by the server, and the configuration has permitted clear text for that address alone.
-fn may_follow(server: &ServerEndpoint, successor: &str, config: &ProxyConfig) -> bool {
+fn may_follow(server: &ServerEndpoint, successor: &str, format: ProxyFormat) -> bool {
     let successor = ServerEndpoint { address: successor.to_owned(), ..server.clone() };
-    let exposure = config.exposure(&successor);
+    let exposure = successor.exposure(format);
     if let Some(exposure) = exposure {
         tracing::warn!(
             "not following server {} to its successor {}: {exposure}; connecting to the configured server again. Use TLS, or \

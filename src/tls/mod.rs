@@ -89,13 +89,9 @@ pub enum ServerVerification {
     System,
 }
 
-/// TLS as a proxy speaks it to its server. Clones share one setting, which can be replaced at run time.
+/// TLS as a proxy speaks it to its server.
 #[derive(Debug, Clone)]
-pub struct ClientTls(Arc<ArcSwap<ClientSetting>>);
-
-/// How a proxy connects to its server.
-#[derive(Debug)]
-struct ClientSetting {
+pub struct ClientTls {
     /// The setting for rustls.
     config: Arc<ClientConfig>,
     /// Whether the certificate of the server is verified.
@@ -138,10 +134,7 @@ impl ClientTls {
         config.enable_early_data = false;
         config.enable_sni = is_named;
         config.resumption = Resumption::disabled();
-        Ok(Self(Arc::new(ArcSwap::from_pointee(ClientSetting {
-            config: Arc::new(config),
-            verifies_certificate,
-        }))))
+        Ok(Self { config: Arc::new(config), verifies_certificate })
     }
 
     /// Creates the setting without verification of the server's certificate: [`ServerVerification::Token`].
@@ -154,17 +147,12 @@ impl ClientTls {
 
     /// Returns the setting for a new connection.
     pub fn config(&self) -> Arc<ClientConfig> {
-        self.0.load().config.clone()
-    }
-
-    /// Replaces the setting by that of `new` for new connections. Those that are open are not affected.
-    pub fn replace(&self, new: &Self) {
-        self.0.store(new.0.load_full());
+        self.config.clone()
     }
 
     /// Returns whether the certificate of the server is verified, before the server gets anything.
     pub fn verifies_certificate(&self) -> bool {
-        self.0.load().verifies_certificate
+        self.verifies_certificate
     }
 
     /// Returns the name that the certificate of `server`, `HOST:PORT`, has to be for.

@@ -95,7 +95,7 @@ pub enum Frame {
     },
     /// The sender accepts no new streams and closes the link when the open ones have ended. With
     /// [`ResetCode::LinkReplaced`], the server asks for another link and accepts streams until there is one, and the proxy
-    /// answers that there is.
+    /// says that there is one, or that it needs none.
     GoAway {
         /// Why.
         code: ResetCode,

@@ -35,7 +35,7 @@ pub enum ResetCode {
     /// The proxy's target leads back to a public port that the proxy serves: every stream would open another one.
     ForwardingLoop = 14,
     /// GOAWAY only. From the server: the link's stream numbers are about to run out, and the proxy should open another link,
-    /// while it still serves this one. From the proxy: it has.
+    /// while it still serves this one. From the proxy: it has, or needs none, because the server is not one of its any more.
     LinkReplaced = 15,
     /// The stream carried no byte in either direction for the idle timeout.
     IdleTimeout = 16,

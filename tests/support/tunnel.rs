@@ -9,7 +9,9 @@ use std::{
 
 use tokio::{sync::watch, task::JoinSet};
 use underpass::{
-    config::{ChannelCount, ProxyConfig, ProxyFormat, ServerConfig, ServiceConfig, ServicesError},
+    config::{
+        ChannelCount, ProxyConfig, ProxyFormat, ServerConfig, ServerEndpoint, ServiceConfig, ServicesError,
+    },
     control::{Command, CommandReply, CommandSender},
     ids::{ServiceKey, StreamKey},
     net::Connector,
@@ -365,6 +367,11 @@ impl RunningProxy {
         services: Vec<ServiceConfig>,
     ) -> Result<ServiceChanges, ServicesError> {
         self.proxy.replace_services(services)
+    }
+
+    /// Changes the servers that it connects to.
+    pub fn replace_servers(&self, servers: Vec<ServerEndpoint>) {
+        self.proxy.replace_servers(servers);
     }
 
     /// Waits until it gives up, and returns the error.

@@ -166,6 +166,44 @@ async fn a_proxy_takes_over_other_services_and_keeps_the_streams_of_the_others()
 }
 
 #[tokio::test]
+async fn a_proxy_takes_over_other_servers_and_keeps_the_streams_of_the_others() {
+    let directory = Directory::new("servers");
+    let ((_first, one), (_second, two)) =
+        (Process::server(TOKEN, &[]).await, Process::server(TOKEN, &[]).await);
+    let origin = target::origin(2_000_000).await;
+    let text = |servers: &str| {
+        let service = format!("[[service]]\npublic = 0\nto = \"{}\"\n", origin.addr);
+        format!("server = [{servers}]\ntoken = \"{TOKEN}\"\n{service}")
+    };
+    let file = directory.write("proxy.toml", &text(&format!("\"{one}\"")));
+    let mut proxy = Process::service(&["proxy", "--config", &file]);
+    let public = SocketAddr::new(one.ip(), proxy.serves().await.port);
+    let long = DemoFile { seed: 4, size: 8_000_000 };
+    let download = download(public, long);
+    origin.when_open(1, crate::support::LONG).await;
+
+    directory.write("proxy.toml", &text(&format!("\"{one}\", \"{two}\", \"{two}\"")));
+    proxy.signal(Signal::Hup).await;
+    let line = proxy.line("the configuration stays as it is").await;
+    assert!(line.contains(&format!("{file}: line 1: server: {two} is given twice")), "{line}");
+
+    directory.write("proxy.toml", &text(&format!("\"{two}\", \"{one}\"")));
+    proxy.signal(Signal::Hup).await;
+    proxy.line("read the configuration again; changed: server = ").await;
+    let added = SocketAddr::new(two.ip(), proxy.serves().await.port);
+    assert_eq!(fetch(added, "/file/1000").await.unwrap().length, 1000);
+
+    directory.write("proxy.toml", &text(&format!("\"{two}\"")));
+    proxy.signal(Signal::Hup).await;
+    proxy.line(&format!("server {one} is not in the configuration any more")).await;
+    assert_eq!(fetch(added, "/file/1000").await.unwrap().length, 1000);
+    assert!(!download.has_ended(), "it was too short to show anything");
+    assert_eq!(download.end("the open download").await, Ok(Fetched::from(long)));
+    proxy.signal(Signal::Term).await;
+    assert_eq!(proxy.exit().await.code(), Some(0), "{}", proxy.output());
+}
+
+#[tokio::test]
 async fn files_are_found_checked_and_shown() {
     let directory = Directory::new("check");
     let (status, output) = run("config check", &directory).await;

@@ -1,22 +1,30 @@
 //! One proxy with links to several servers: it serves the users of each, and each fails by itself.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use crate::support::{
     client::{Fetched, download, is_refused},
     process::{Process, TOKEN},
     target::{self, LOOPBACK},
-    tunnel::{RunningProxy, Tunnel},
+    tunnel::{FORMATS, RunningProxy, Tunnel},
 };
+use tokio::io::AsyncReadExt as _;
 use underpass::{
     cli::demo::DemoFile,
-    config::{ProxyConfig, ServerConfig, ServerEndpoint},
+    config::{ProxyConfig, ProxyFormat, ServerConfig, ServerEndpoint},
     proxy::ServedService,
+    telemetry::{ChannelState, Snapshot},
     wire::handshake::Token,
 };
 
 /// A download that is still running when another server has ended.
 const FILE: DemoFile = DemoFile { seed: 4, size: 3_000_000 };
+
+/// A download that is still running when servers were added and removed.
+const LONG_FILE: DemoFile = DemoFile { seed: 6, size: 6_000_000 };
+
+/// A download that ends at once.
+const SHORT_FILE: DemoFile = DemoFile { seed: 5, size: 1000 };
 
 /// Rate of the origin in bytes per second.
 const RATE: u64 = 3_000_000;
@@ -67,6 +75,101 @@ async fn a_proxy_serves_the_users_of_each_server_and_losing_one_does_not_affect_
     returned.end().await;
     let [_, second] = servers;
     second.end().await;
+}
+
+/// As with services: the links to the other servers, and all open streams, continue.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_are_added_and_removed_while_downloads_run() {
+    // At the same time, because the downloads take a while.
+    tokio::join!(add_and_remove_servers(FORMATS[0]), add_and_remove_servers(FORMATS[1]));
+}
+
+async fn add_and_remove_servers(format: ProxyFormat) {
+    let servers = servers(|config| config.proxy_wait_timeout = Duration::from_millis(100)).await;
+    let origin = target::origin(RATE).await;
+    let config = ProxyConfig { format, ..config(&servers, origin.addr) };
+    let endpoints = config.servers.clone();
+    let first_only = ProxyConfig { servers: endpoints[..1].to_vec(), ..config };
+    let proxy = RunningProxy::start(first_only, servers[0].token.clone());
+    let served = proxy.serves_when("one server", |served| served.len() == 1).await;
+    let first = public(&served, &servers[0]);
+    let leaving = download(first, LONG_FILE);
+    servers[0].flowing(1).await;
+    proxy.replace_servers(endpoints.clone());
+    let served = proxy.serves_when("both servers", |served| served.len() == 2).await;
+    assert_eq!(public(&served, &servers[0]), first);
+    let kept = download(public(&served, &servers[1]), LONG_FILE);
+    let link = servers[1].flowing(1).await.proxies[0].id;
+
+    proxy.replace_servers(endpoints[1..].to_vec());
+    let served = proxy.serves_when("the second server", |served| served.len() == 1).await;
+    let second = public(&served, &servers[1]);
+    let is_leaving = |snapshot: &Snapshot| snapshot.proxies[0].channels[0].state == ChannelState::GoingAway;
+    servers[0].until("no new streams", is_leaving).await;
+    let mut user = tokio::net::TcpStream::connect(first).await.unwrap();
+    let end = crate::support::soon("the end", user.read_u8()).await;
+    assert!(end.is_err(), "a new user of a removed server is reset");
+    assert!(!leaving.has_ended(), "the download ended before its server was removed");
+    assert_eq!(leaving.end("a download of a removed server").await, Ok(Fetched::from(LONG_FILE)));
+    servers[0].until("the link ends with its last stream", |snapshot| snapshot.proxies.is_empty()).await;
+    assert_eq!(kept.end("a download of the other server").await, Ok(Fetched::from(LONG_FILE)));
+    assert_eq!(servers[1].telemetry.snapshot().proxies[0].id, link, "the link is the same");
+    // A server that returns is served again.
+    proxy.replace_servers(endpoints);
+    let served = proxy.serves_when("both servers", |served| served.len() == 2).await;
+    assert_eq!(public(&served, &servers[1]), second);
+    let again = download(public(&served, &servers[0]), SHORT_FILE);
+    assert_eq!(again.end("a download").await, Ok(Fetched::from(SHORT_FILE)));
+    proxy.stop().await;
+    for server in servers {
+        server.end().await;
+    }
+}
+
+/// One that does not answer, or whose handshake is not complete, is given up as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_is_removed_while_it_is_connected_to() {
+    let servers = servers(|_| {}).await;
+    let origin = target::origin(None).await;
+    let silent = target::idle().await;
+    let mut config = config(&servers, origin.addr);
+    config.servers[0].address = silent.addr.to_string();
+    let kept = config.servers[1..].to_vec();
+    let proxy = RunningProxy::start(config, servers[1].token.clone());
+    proxy.serves_when("one server", |served| served.len() == 1).await;
+    silent.when(|counts| counts.open == 1, crate::support::LONG).await;
+    proxy.replace_servers(kept);
+    silent.when(|counts| counts.open == 0, crate::support::LONG).await;
+    assert_eq!(servers[1].telemetry.snapshot().proxies.len(), 1);
+    proxy.stop().await;
+    for server in servers {
+        server.end().await;
+    }
+}
+
+/// The users of one server could take all streams of the proxy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_users_of_one_server_leave_streams_to_those_of_another() {
+    let servers = servers(|_| {}).await;
+    let target = target::ping_pong().await;
+    let config = ProxyConfig { max_streams: 8, ..config(&servers, target.addr) };
+    let proxy = RunningProxy::start(config, servers[0].token.clone());
+    let served = proxy.serves_when("both servers", |served| served.len() == 2).await;
+    let mut users = Vec::new();
+    for _ in 0..8 {
+        users.push(tokio::net::TcpStream::connect(public(&served, &servers[0])).await.unwrap());
+    }
+    target.when(|counts| counts.open == 6, crate::support::LONG).await;
+    servers[0].until("two are refused", |snapshot| snapshot.totals.streams_open == 6).await;
+    for _ in 0..2 {
+        users.push(tokio::net::TcpStream::connect(public(&served, &servers[1])).await.unwrap());
+    }
+    target.when(|counts| counts.open == 8, crate::support::LONG).await;
+    drop(users);
+    proxy.stop().await;
+    for server in servers {
+        server.end().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,7 +17,7 @@ use underpass::{
     cli::demo::DemoFile,
     config::{ChannelCount, ProxyConfig, ProxyFormat, ServiceConfig, ServicesError},
     proxy::ServedService,
-    telemetry::EventKind,
+    telemetry::{ChannelState, EventKind, ProxySnapshot},
     wire::{Frame, TunnelAction, TunnelMessage, binary::SERVICES},
 };
 
@@ -173,6 +173,36 @@ async fn a_changed_target_applies_to_new_streams() {
     let served = proxy.serves_when("the new target", is_changed).await;
     assert_eq!((public(&served[0]), &*answer(address).await), (address, "other"));
     assert_eq!(running.end("a download").await, Ok(Fetched::from(LONG_FILE)));
+    proxy.stop().await;
+    tunnel.end().await;
+}
+
+/// A stream of the text format does not say which port it is of: the users of the port before would reach the target of another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_port_replaces_a_link_of_the_text_format() {
+    let tunnel = Tunnel::with(|config| config.proxy_wait_timeout = Duration::from_millis(100)).await;
+    let origin = target::origin(RATE).await;
+    let [port] = free_ports();
+    let services = vec![service(&port.to_string(), origin.addr)];
+    let config = ProxyConfig { services, format: ProxyFormat::Text, ..tunnel.proxy_config(LOOPBACK) };
+    let proxy = RunningProxy::start(config, tunnel.token.clone());
+    let former = public(&proxy.serves_when("the service", |served| served.len() == 1).await[0]);
+    let running = download(former, LONG_FILE);
+    tunnel.flowing(1).await;
+    let other = named("other").await;
+    let changes = proxy.replace_services(vec![service("0", other.addr)]);
+    assert_eq!(changes.to_string(), "services added: 1, changed: 0, removed: 1");
+    let is_replaced = |served: &[ServedService]| served.len() == 1 && public(&served[0]) != former;
+    let served = proxy.serves_when("the other service", is_replaced).await;
+    assert_eq!(answer(public(&served[0])).await, "other");
+    let is_leaving =
+        |proxy: &ProxySnapshot| proxy.channels.iter().any(|one| one.state == ChannelState::GoingAway);
+    tunnel.until("no streams on the former link", |snapshot| snapshot.proxies.iter().any(is_leaving)).await;
+    let mut user = TcpStream::connect(former).await.unwrap();
+    assert!(soon("the end", user.read(&mut [0])).await.is_err(), "a new user of the former port is reset");
+    assert!(!running.has_ended(), "the download ended before the change");
+    assert_eq!(running.end("a download").await, Ok(Fetched::from(LONG_FILE)));
+    tunnel.until("the former link ends", |snapshot| snapshot.proxies.len() == 1).await;
     proxy.stop().await;
     tunnel.end().await;
 }

@@ -387,10 +387,6 @@ async fn a_reload_generates_a_key_that_was_removed_and_a_running_proxy_learns_it
     let new = Identity::from_pem(&pem, &pem).unwrap().fingerprint().to_string();
     assert!(line.contains(&old) && line.contains(&new), "{line}");
 
-    // Other servers need a restart.
-    write(addr, &old);
-    proxy.signal(Signal::Hup).await;
-    proxy.line("a restart is needed for: server = ").await;
     write(relay.addr, &new);
     proxy.signal(Signal::Hup).await;
     let line = proxy.line("read the configuration again; changed: ").await;
@@ -400,6 +396,16 @@ async fn a_reload_generates_a_key_that_was_removed_and_a_running_proxy_learns_it
     relay.set_all(Wire::Cut);
     assert_eq!(download.end("the open download").await, Ok(Fetched::from(file)));
     assert!(relay.len() > before, "it has needed no new connection");
+
+    // A reload that names a server which refuses the proxy does not end it.
+    write(addr, &old);
+    proxy.signal(Signal::Hup).await;
+    proxy.line("asking this server again in ").await;
+    write(addr, &new);
+    proxy.signal(Signal::Hup).await;
+    serves(&mut proxy).await;
+    proxy.signal(Signal::Term).await;
+    assert_eq!(proxy.exit().await.code(), Some(0), "{}", proxy.output());
 }
 
 #[tokio::test]

@@ -109,7 +109,7 @@ pub(in crate::cli) struct ProxyTlsArgs {
     plain: bool,
     /// Allow --plain to another machine, and --format text to a server whose certificate is not verified
     #[arg(long)]
-    pub(super) insecure: bool,
+    insecure: bool,
 }
 
 impl ProxyTlsArgs {
@@ -127,7 +127,7 @@ impl ProxyTlsArgs {
                     Some(ClientTls::new(verification).context("cannot use TLS")?)
                 }
             };
-            Ok(ServerEndpoint { address: server.address.clone(), tls })
+            Ok(ServerEndpoint { address: server.address.clone(), tls, insecure: self.insecure })
         };
         servers.iter().map(resolve).collect()
     }
@@ -159,6 +159,13 @@ impl ProxyTlsArgs {
         ClientTls::new(verification).context(failure).map(Some)
     }
 
+    /// Returns what is wrong with the servers alone.
+    pub(super) fn repetition(servers: &[ServerArg]) -> Option<String> {
+        let mut addresses = HashSet::new();
+        let twice = servers.iter().find(|server| !addresses.insert(&server.address))?;
+        Some(format!("{} is given twice: leave one of them out", twice.address))
+    }
+
     /// Returns what is wrong with the arguments together with the servers and the format.
     pub(super) fn conflict(&self, servers: &[ServerArg], format: ProxyFormat) -> Option<String> {
         if servers.len() > 1 && !self.fingerprint.is_empty() {
@@ -167,10 +174,6 @@ impl ProxyTlsArgs {
                  address of its server, --server HOST:PORT#sha256:…"
                     .to_owned(),
             );
-        }
-        let mut addresses = HashSet::new();
-        if let Some(twice) = servers.iter().find(|server| !addresses.insert(&server.address)) {
-            return Some(format!("--server {} is given twice: leave one of them out", twice.address));
         }
         if let Some(pinned) = servers.iter().find(|server| self.plain && !server.fingerprints.is_empty()) {
             return Some(format!(

@@ -67,7 +67,7 @@ fn a_successor_must_expose_no_more_than_the_configuration_permits() {
     let tls = crate::tls::ClientTls::accepting_any_certificate().unwrap();
     let plain = ServerEndpoint::new("127.0.0.1:7000");
     let encrypted = ServerEndpoint { tls: Some(tls), ..plain.clone() };
-    let mut config = config();
+    let insecure = ServerEndpoint { insecure: true, ..encrypted.clone() };
     for (server, successor, may) in [
         (&plain, "127.0.0.1:7001", true),
         (&plain, "localhost:7001", true),
@@ -75,12 +75,12 @@ fn a_successor_must_expose_no_more_than_the_configuration_permits() {
         (&plain, "example.org:7000", false),
         (&encrypted, "192.0.2.1:7000", true),
     ] {
-        assert_eq!(may_follow(server, successor, &config), may, "{successor}");
+        assert_eq!(may_follow(server, successor, ProxyFormat::Binary), may, "{successor}");
     }
-    config.format = crate::config::ProxyFormat::Text;
-    assert!(!may_follow(&encrypted, "192.0.2.1:7000", &config), "the token itself is sent");
-    config.insecure = true;
+    let may_follow_with_text =
+        |server: &ServerEndpoint| may_follow(server, "192.0.2.1:7000", ProxyFormat::Text);
+    assert!(!may_follow_with_text(&encrypted), "the token itself is sent");
     assert!(
-        may_follow(&plain, "192.0.2.1:7000", &config) && may_follow(&encrypted, "192.0.2.1:7000", &config)
+        may_follow_with_text(&ServerEndpoint { insecure: true, ..plain }) && may_follow_with_text(&insecure)
     );
 }
