@@ -14,7 +14,7 @@ use clap::Args;
 use super::services;
 use crate::{
     cli::{state_dir::is_writable_by_others, text_file},
-    config::{Mistake, Mistakes, ProxyEntries, RawTable, user_directory},
+    config::{Mistake, Mistakes, ProxyEntries, RawKey, RawTable, user_directory},
     operator::Role,
 };
 
@@ -56,10 +56,13 @@ impl Role {
         }
         let table = File::open(path).and_then(|file| text_file::read(file, MAX_BYTES));
         let table = table.ok().and_then(|text| RawTable::parse(&text).ok());
-        let keys = ["server", "service", "to"];
-        // A table [server] is the mistake of who expects one for each subcommand.
-        let has = |table: &RawTable, key| table.get(key).is_some_and(|key| !key.value.is_table());
-        let is_proxy = table.is_some_and(|table| keys.iter().any(|key| has(&table, key)));
+        let is_of_proxy = |key: &RawKey| match &key.name[..] {
+            "service" => true,
+            // A table is the mistake of who expects one for each subcommand.
+            "server" | "to" => !key.value.is_table(),
+            _ => false,
+        };
+        let is_proxy = table.is_some_and(|table| table.keys.iter().any(is_of_proxy));
         Ok(if is_proxy { Self::Proxy } else { Self::Server })
     }
 

@@ -223,6 +223,8 @@ fn table_value(place: &str, table: &RawTable) -> Result<String, Vec<Mistake>> {
                 let mut unknown = Mistake::unknown(key.line, place, name, KEYS);
                 if let Some((_, ours)) = OTHER_NAMES.iter().find(|(theirs, _)| theirs == name) {
                     unknown.why += &format!("; did you mean «{ours}»?");
+                    // It may be a key of the whole file, too.
+                    unknown.unknown_key = None;
                 }
                 mistakes.push(unknown);
                 continue;
