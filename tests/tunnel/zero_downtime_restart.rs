@@ -266,7 +266,7 @@ async fn proxies_follow_the_successor_address_and_return() {
 
 #[tokio::test]
 async fn a_port_is_shared_with_reuse_port_only() {
-    let (mut first, addr) = server(LOOPBACK, &["--reuse-port"]).await;
+    let (mut first, addr) = server(LOOPBACK, &["--reuse-port", "--drain", "3"]).await;
     let target = target::ping_pong().await;
     let (_proxy, _) = proxy(addr, target.addr, &[]).await;
     let listen = addr.to_string();
