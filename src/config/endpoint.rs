@@ -12,7 +12,8 @@ pub struct ServerEndpoint {
     pub address: String,
     /// TLS to the server; `None` connects without TLS.
     pub tls: Option<ClientTls>,
-    /// Whether users' data may cross the network to it in clear text, and the token reach it although it is not verified.
+    /// Whether users' data may cross the network to it in clear text, and the token reach it although it is not
+    /// verified.
     pub insecure: bool,
 }
 
@@ -22,7 +23,8 @@ impl ServerEndpoint {
         Self { address: address.into(), tls: None, insecure: false }
     }
 
-    /// Returns what connecting to the server in this format would expose although the settings do not permit it; `None` if nothing.
+    /// Returns what connecting to the server in this format would expose although the settings do not permit it;
+    /// `None` if nothing.
     pub fn exposure(&self, format: ProxyFormat) -> Option<Exposure> {
         let is_verified = self.tls.as_ref().map(ClientTls::verifies_certificate);
         Exposure::of(&self.address, is_verified, format).filter(|_| !self.insecure)

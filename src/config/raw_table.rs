@@ -105,8 +105,8 @@ impl RawTable {
 /// The beginning of what is said of a key or a table that is there twice.
 const TWICE: &str = "it is there twice";
 
-/// Describes why a text is not TOML. The parser's own text quotes the line, which may be that of a secret; its message, and the name of
-/// a key, quote no value.
+/// Describes why a text is not TOML. The parser's own text quotes the line, which may be that of a secret; its
+/// message, and the name of a key, quote no value.
 fn syntax_mistake(text: &str, lines: &Lines, error: &toml::de::Error) -> Mistake {
     let span = error.span().unwrap_or(0..0);
     let line = lines.line(span.start);

@@ -144,9 +144,10 @@ impl Proxy {
         Ok(changes)
     }
 
-    /// Changes the servers whose users the proxy serves. A server with an address that was there before keeps its link, whose new
-    /// channels are verified as `servers` says. An added one is connected to. A removed one opens no new streams, and its open ones
-    /// continue until they end. The maximum of streams stays, and with it the descriptors for channels, which are divided at the start.
+    /// Changes the servers whose users the proxy serves. A server with an address that was there before keeps its
+    /// link, whose new channels are verified as `servers` says. An added one is connected to. A removed one opens no
+    /// new streams, and its open ones continue until they end. The maximum of streams stays, and with it the
+    /// descriptors for channels, which are divided at the start.
     pub fn replace_servers(&self, servers: Vec<ServerEndpoint>) {
         self.sessions.replace(servers);
     }

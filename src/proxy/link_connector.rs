@@ -84,8 +84,9 @@ impl LinkConnector {
         &self.board
     }
 
-    /// Connects to `server`, runs the handshake and registers the services; `replaced` is the id of the link that the new one
-    /// replaces at the server's request. Returns the link as soon as the server serves one of them. Dropping the future closes it.
+    /// Connects to `server`, runs the handshake and registers the services; `replaced` is the id of the link that the
+    /// new one replaces at the server's request. Returns the link as soon as the server serves one of them. Dropping
+    /// the future closes it.
     pub(super) async fn connect(
         &self,
         server: &ServerEndpoint,
@@ -265,8 +266,8 @@ impl LinkConnector {
     }
 }
 
-/// A link that is closed unless it is [kept](Self::keep), because its registration is not waited for any more: its tasks would go on
-/// without an owner.
+/// A link that is closed unless it is [kept](Self::keep), because its registration is not waited for any more: its
+/// tasks would go on without an owner.
 struct UnregisteredLink(Option<Arc<Link>>);
 
 impl UnregisteredLink {

@@ -11,14 +11,14 @@ use crate::telemetry::{MAX_REFUSALS_PER_SECOND, ServedStats, Throttle};
 #[cfg(test)]
 mod tests;
 
-/// The share of the maximum of streams that is kept for the servers of a proxy with several, in equal parts: 1/2. Of two servers each
-/// may have three quarters of all streams, as a service of a server may.
+/// The share of the maximum of streams that is kept for the servers of a proxy with several, in equal parts: 1/2. Of
+/// two servers each may have three quarters of all streams, as a service of a server may.
 const RESERVED_SHARE: usize = 2;
 
 /// The open streams of all links of one proxy, limited because each takes a descriptor for its connection to the target.
 ///
-/// The users of one server could take all of them, and those of the others would be refused. Each of several servers therefore has a
-/// reserve; what no reserve holds is for the first that comes.
+/// The users of one server could take all of them, and those of the others would be refused. Each of several servers
+/// therefore has a reserve; what no reserve holds is for the first that comes.
 #[derive(Debug, Clone)]
 pub(super) struct OpenStreams {
     /// Waits for the end of all streams.
@@ -77,7 +77,8 @@ impl OpenStreams {
         }
     }
 
-    /// Divides the reserves among the servers with these numbers. A reserve that cannot be filled now is filled by streams that end.
+    /// Divides the reserves among the servers with these numbers. A reserve that cannot be filled now is filled by
+    /// streams that end.
     pub(super) fn set_servers(&self, servers: &[usize]) {
         let mut reserves = self.reserves.lock();
         let guaranteed = if servers.len() > 1 { self.max / (RESERVED_SHARE * servers.len()) } else { 0 };
@@ -102,8 +103,8 @@ impl OpenStreams {
         self.tracker.len()
     }
 
-    /// Admits one more stream of a server, until what is returned is dropped. Returns `None` if the maximum is open, or is kept for
-    /// the other servers.
+    /// Admits one more stream of a server, until what is returned is dropped. Returns `None` if the maximum is open,
+    /// or is kept for the other servers.
     pub(super) fn admit(&self, server: usize) -> Option<AdmittedStream> {
         let mut reserves = self.reserves.lock();
         let share = reserves.servers.get_mut(&server);

@@ -35,7 +35,8 @@ pub(super) struct Registrar {
 }
 
 impl Registrar {
-    /// Registers until the link has ended, its server leaves, another link has taken its place or has to, or the proxy stops.
+    /// Registers until the link has ended, its server leaves, another link has taken its place or has to, or the
+    /// proxy stops.
     pub(super) async fn run(self) {
         let mut lists = self.shared.lists.clone();
         // The configuration may have changed since the link was opened.

@@ -143,8 +143,9 @@ impl Registrations {
         registrations
     }
 
-    /// Returns whether this link can register the services of `list`. One of the text format keeps its only service until it ends,
-    /// because no stream says which one it belongs to: the users of the port before would reach the target of another one.
+    /// Returns whether this link can register the services of `list`. One of the text format keeps its only service
+    /// until it ends, because no stream says which one it belongs to: the users of the port before would reach the
+    /// target of another one.
     pub(super) fn can_follow(&self, list: &ServiceList) -> bool {
         let ids = |list: &ServiceList| list.iter().map(|entry| entry.id).collect::<Vec<_>>();
         !self.is_text || ids(&self.list) == ids(list)

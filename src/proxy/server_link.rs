@@ -50,7 +50,8 @@ pub(super) enum ServeOutcome {
     /// The server asks for another link, because the stream numbers of this one run out. It opens streams on this one until
     /// there is another.
     Replaced,
-    /// The link cannot register the services of the changed configuration. It serves those before until there is another.
+    /// The link cannot register the services of the changed configuration. It serves those before until there is
+    /// another.
     Outdated,
 }
 
@@ -125,8 +126,8 @@ impl ServerLink {
         self.id.filter(|_| self.go_away.is_replacement_requested())
     }
 
-    /// Waits until the server has sent GOAWAY, server or configuration want another link, or the link has ended, and returns
-    /// which.
+    /// Waits until the server has sent GOAWAY, server or configuration want another link, or the link has ended, and
+    /// returns which.
     pub(super) async fn serve(&self) -> ServeOutcome {
         tokio::select! {
             // Polled in this order: a server without open streams closes the link directly after its GOAWAY, and the

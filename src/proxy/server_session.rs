@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{config::ServerEndpoint, runtime::Tasks};
 
-/// How long the link that is replaced waits for the registrations on the new one: longer than a draining server waits for its
-/// proxies, because a GOAWAY before all of them only makes it close its ports earlier.
+/// How long the link that is replaced waits for the registrations on the new one: longer than a draining server waits
+/// for its proxies, because a GOAWAY before all of them only makes it close its ports earlier.
 const HANDOVER_LIMIT: Duration = Duration::from_secs(30);
 
 /// One server of a proxy, and the link to it.

@@ -36,8 +36,8 @@ impl ServerSessions {
         sessions
     }
 
-    /// Replaces the servers. One with the address of an earlier one is the same, and its new channels are verified as the new list
-    /// says. The others are added, and those that are not in the list are removed.
+    /// Replaces the servers. One with the address of an earlier one is the same, and its new channels are verified as
+    /// the new list says. The others are added, and those that are not in the list are removed.
     pub(super) fn replace(&self, servers: Vec<ServerEndpoint>) {
         self.sessions.send_modify(|sessions| {
             let mut former = std::mem::take(sessions);

@@ -74,7 +74,8 @@ impl ServingState {
         self.old_link.take()
     }
 
-    /// Returns the link before the one that is being established, if its streams continue, for a proxy that gives the server up.
+    /// Returns the link before the one that is being established, if its streams continue, for a proxy that gives the
+    /// server up.
     pub(super) fn take_old_link(&mut self) -> Option<Arc<ServerLink>> {
         self.old_link.take()
     }

@@ -22,8 +22,8 @@ const STREAM_CLEANUP_TIMEOUT: Duration = Duration::from_millis(900);
 const LINK_CLEANUP_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How long proxies may take to register with the successor on the shared ports before this server closes its public
-/// ports regardless. Less where the drain timeout is. A thousand services take twelve RTTs: of 207 requests on a path of
-/// 300 ms 11 were refused where it was 5 s.
+/// ports regardless. Less where the drain timeout is. A thousand services take twelve RTTs: of 207 requests on a path
+/// of 300 ms 11 were refused where it was 5 s.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The signals that end a server.

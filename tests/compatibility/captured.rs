@@ -1,5 +1,5 @@
-//! What a server and a proxy of version 0.1 have sent, captured by `capture.py` from the programs: each frame, line and file is read, and
-//! what this version would send in its place is the same.
+//! What a server and a proxy of version 0.1 have sent, captured by `capture.py` from the programs: each frame, line
+//! and file is read, and what this version would send in its place is the same.
 
 use std::path::PathBuf;
 

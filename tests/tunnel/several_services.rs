@@ -177,7 +177,8 @@ async fn a_changed_target_applies_to_new_streams() {
     tunnel.end().await;
 }
 
-/// A stream of the text format does not say which port it is of: the users of the port before would reach the target of another one.
+/// A stream of the text format does not say which port it is of: the users of the port before would reach the target
+/// of another one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_port_replaces_a_link_of_the_text_format() {
     let tunnel = Tunnel::with(|config| config.proxy_wait_timeout = Duration::from_millis(100)).await;

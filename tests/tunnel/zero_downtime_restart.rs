@@ -71,8 +71,8 @@ struct Clients {
 }
 
 impl Clients {
-    /// Starts `fresh` clients that connect for each request, and `kept` ones that connect for every twentieth. They are assigned to
-    /// the public addresses in turn.
+    /// Starts `fresh` clients that connect for each request, and `kept` ones that connect for every twentieth. They
+    /// are assigned to the public addresses in turn.
     fn start(public: &[SocketAddr], fresh: usize, kept: usize) -> Self {
         let mut clients = Self { end: Arc::default(), answered: Arc::default(), tasks: JoinSet::new() };
         for (number, &public) in (0..fresh + kept).zip(public.iter().cycle()) {
@@ -175,9 +175,9 @@ async fn a_second_server_takes_over_without_a_failed_request() {
     }
 }
 
-/// The old server closes its ports after the GOAWAY of its proxy, which has to follow the last of many registrations at the
-/// successor: 67 of 119 requests were refused where it followed the first one. The RTT makes the registrations take several times as
-/// long as a request does to reach a closed port.
+/// The old server closes its ports after the GOAWAY of its proxy, which has to follow the last of many registrations
+/// at the successor: 67 of 119 requests were refused where it followed the first one. The RTT makes the registrations
+/// take several times as long as a request does to reach a closed port.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_of_many_services_are_handed_over_without_a_failed_request() {
     const SERVICES: usize = 1000;

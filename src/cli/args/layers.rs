@@ -23,7 +23,7 @@ use super::{
     services::table_values,
 };
 use crate::{
-    config::{Mistake, RawKey, RawValue},
+    config::{Mistake, RawKey, RawValue, UnknownKey},
     operator::Role,
 };
 
@@ -207,18 +207,21 @@ fn without_table(name: &str, role: Role) -> String {
     )
 }
 
-/// Says of unknown keys where they belong, if there are such elsewhere in a file: most often they are behind the last table instead of
-/// above the first one.
+/// Says of unknown keys where they belong, if there are such elsewhere in a file: most often they are behind the last
+/// table instead of above the first one.
 pub(super) fn name_places(mistakes: &mut [Mistake], command: &Command, role: Role) {
     let (table, table_keys) = role.table_with_keys();
     for mistake in mistakes {
         let Some(key) = &mistake.unknown_key else { continue };
-        if !mistake.place.is_empty() && keys(command).any(|(_, name)| name == key) {
-            mistake.why +=
-                &format!("; «{key}» is a key of the whole file: write it above the first [[{table}]]");
+        let place = if !mistake.place.is_empty() && keys(command).any(|(_, name)| name == key) {
+            format!("a key of the whole file: write it above the first [[{table}]]")
         } else if mistake.place.is_empty() && table_keys.contains(&&key[..]) {
-            mistake.why += &format!("; «{key}» is a key of [[{table}]]: write it below such a line");
-        }
+            format!("a key of [[{table}]]: write it below such a line")
+        } else {
+            continue;
+        };
+        // It is not misspelt: a similar name is no advice.
+        mistake.why = format!("{}; «{key}» is {place}", UnknownKey::new(key, []));
     }
 }
 
@@ -247,8 +250,8 @@ fn excludes(command: &Command, arg: &Arg, other: &Id) -> bool {
     named_by(arg, other) || other_arg.is_some_and(|other| named_by(other, arg.get_id()))
 }
 
-/// Removes the words `--SWITCH=false` from a command line, and shortens `--SWITCH=true`. Of several words for one switch the last one
-/// applies. Returns the names of those that are off.
+/// Removes the words `--SWITCH=false` from a command line, and shortens `--SWITCH=true`. Of several words for one
+/// switch the last one applies. Returns the names of those that are off.
 pub(super) fn take_switches(command: &Command, line: &mut Vec<OsString>) -> Vec<String> {
     let switch = |word: &OsString| {
         let text = word.to_str()?.strip_prefix("--")?;

@@ -273,8 +273,9 @@ pub(super) struct ProxyArgs {
     /// Frame format on the channels; text is for comparison, and sends the token in clear text
     #[arg(long, value_enum, default_value_t = ProxyFormat::Binary)]
     format: ProxyFormat,
-    /// Maximum number of open streams; further ones are offered to other proxies of the service. Of several servers, each has an
-    /// equal part of half of them for its users in any case. Lower where the limit of file descriptors requires it
+    /// Maximum number of open streams; further ones are offered to other proxies of the service. Of several servers,
+    /// each has an equal part of half of them for its users in any case. Lower where the limit of file descriptors
+    /// requires it
     #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = number(1..=1_000_000))]
     max_streams: u32,
     /// Drain timeout: time open streams may continue after SIGTERM or Ctrl-C, in seconds; a second signal ends them

@@ -101,7 +101,7 @@ fn an_error_names_the_option_and_what_to_write_instead() {
             "2 services with --format text",
             "use --format binary",
         ),
-        (&format!("{PROXY} --server h:1"), "--server h:1", "leave one of them out"),
+        (&format!("{PROXY} --server h:1"), "--server: h:1 is given twice", "leave one of them out"),
         (&format!("{PROXY} --server h:2#sha256:x"), "--server", "sha256: and 43 characters"),
         (&format!("{PROXY} --server h:2 --fingerprint {PIN}"), "--fingerprint", "--server HOST:PORT#sha256:"),
         (

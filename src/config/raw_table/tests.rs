@@ -50,6 +50,28 @@ fn every_line_that_is_no_toml_is_named_without_its_value() {
 }
 
 #[test]
+fn what_is_there_twice_is_named_with_what_to_write() {
+    let error = |text: &str| {
+        let error = RawTable::parse(text).unwrap_err();
+        error.0.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let keys = error("a = 1\nb = 2\na = 3\n");
+    assert!(keys.len() == 1 && keys[0].starts_with("line 3: a: it is there twice: leave one"), "{keys:?}");
+    // The keys of the second table are no mistakes of their own.
+    let tables = error("[proxy]\nname = 1\n\n[proxy]\nname = 2\nports = [1]\n[proxy]\nname = 3\n");
+    let expected = "[proxy]: it is there twice: write each with two pairs of brackets, [[proxy]]";
+    assert_eq!(tables, [4, 7].map(|line| format!("line {line}: {expected}")));
+    for text in ["listen: 1\n", "listen = 127.0.0.1:1\n", "a b = 1\n"] {
+        let error = error(text);
+        let hint = "; write KEY = VALUE, one in a line, and texts in quotes";
+        assert!(
+            error.len() == 1 && error[0].starts_with("line 1: ") && error[0].ends_with(hint),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
 fn debug_output_contains_no_value() {
     let debug = format!("{:?}", RawTable::parse("token = \"secret\"").unwrap());
     assert!(debug.contains("token") && !debug.contains("secret"), "{debug}");

@@ -141,15 +141,17 @@ fn a_wrong_file_hides_nothing_that_is_wrong_on_the_command_line() {
     {
         let file = TestFile::new(text);
         for (line, variable, expected) in [
-            ("server --polici x", None, "unexpected argument '--polici'"),
-            ("server --listen x", None, "invalid value 'x' for '--listen"),
-            ("server", Some(("UNDERPASS_LOG", "loud")), "invalid value 'loud' for '--log"),
+            ("--polici x", None, "unexpected argument '--polici'"),
+            ("--listen x", None, "invalid value 'x' for '--listen"),
+            ("--no-tui", Some(("UNDERPASS_LOG", "loud")), "invalid value 'loud' for '--log"),
         ] {
-            let error = file.parse_with(line, variable.as_slice()).unwrap_err();
+            // Named first: what follows a word that is not understood is not read.
+            let line = format!("server --config {} {line}", file.0.display());
+            let error = parse(&line, variable.as_slice()).unwrap_err();
             let lines: Vec<_> = error.lines().collect();
             assert!(
-                lines[0].starts_with(expected) && lines[1].contains(of_file) && lines.len() == 2,
-                "{error}"
+                lines.len() == 2 && lines[0].starts_with(expected) && lines[1].contains(of_file),
+                "{line}\n{error}"
             );
         }
         // What the file may say is not missing on the command line.
@@ -284,6 +286,59 @@ fn a_proxy_file_has_tables_of_services() {
     let error =
         TestFile::new(&format!("{common}format = \"text\"\n{tables}")).parse("proxy --insecure").unwrap_err();
     assert!(error.contains("--format text does not carry the user's address"), "{error}");
+}
+
+#[test]
+fn a_mistake_says_where_a_key_belongs() {
+    let service = "[[service]]\npublic = 8080\nto = \"t:1\"\n";
+    let hash = format!("token-hash = \"sha256:{}\"\n", "0".repeat(64));
+    for (line, text, expected) in [
+        (
+            "server",
+            format!("[[proxy]]\nname = \"a\"\n{hash}policy = \"weighted\"\n"),
+            "line 4: entry 1 («a»): there is no setting «policy»; «policy» is a key of the whole file: write it above the first \
+             [[proxy]]",
+        ),
+        (
+            "server",
+            "rate = \"1M\"\n".to_owned(),
+            "line 1: there is no setting «rate»; «rate» is a key of [[proxy]]: write it below such a line",
+        ),
+        (
+            "server",
+            "[server]\nwait = 1\n".to_owned(),
+            "line 1: there is no setting «server»; the only tables are [[proxy]]: write the keys of [server] without a table",
+        ),
+        (
+            "proxy --server h:1",
+            format!("{service}max-streams = 5\nport = 1\n"),
+            "line 4: service 1: there is no setting «max-streams»; «max-streams» is a key of the whole file",
+        ),
+        (
+            "proxy --server h:1",
+            format!("{service}remote-port = 1\n"),
+            "line 4: service 1: there is no setting «remote-port»; did you mean «public»?",
+        ),
+        (
+            "proxy --server h:1",
+            format!("{service}\n{service}"),
+            "line 6: service 2: public: service 1 requests port 8080, too (line 2): give each its own, or 0 for any free one",
+        ),
+        (
+            "proxy --server h:1",
+            "[service]\npublic = 8080\nto = \"t:1\"\n".to_owned(),
+            "line 1: service: write a line [[service]], in two pairs of brackets, above the keys of each",
+        ),
+        (
+            "proxy --service 1=t:1",
+            "server = [\"h:1\", \"h:1\"]\n".to_owned(),
+            "line 1: server: h:1 is given twice: leave one of them out",
+        ),
+    ] {
+        let file = TestFile::new(&text);
+        let error = file.parse(line).unwrap_err();
+        assert!(error.starts_with(&format!("{}: {expected}", file.0.display())), "{expected}\n{error}");
+    }
 }
 
 #[test]
