@@ -65,8 +65,12 @@ pub(super) fn burst(model: &mut Model, keys: &[Key]) -> Vec<Effect> {
     match moves {
         Some(moves) => moves.into_iter().flat_map(|intent| dispatch::perform(model, intent)).collect(),
         None => {
-            let keys = format::counted(keys.len() as u64, "key");
-            let text = format!("ignored: {keys} at once, as in a paste; press keys one at a time");
+            // Fits into sixty columns.
+            let keys = match keys.len() {
+                1 => "a key right after others".to_owned(),
+                count => format!("{count} keys at once"),
+            };
+            let text = format!("ignored: {keys}, as in a paste; type slower");
             model.notify(NoticeLevel::Warning, text);
             Vec::new()
         }
