@@ -157,12 +157,13 @@ async fn the_users_of_one_server_leave_streams_to_those_of_another() {
     let served = proxy.serves_when("both servers", |served| served.len() == 2).await;
     let mut users = Vec::new();
     for _ in 0..8 {
-        users.push(tokio::net::TcpStream::connect(public(&served, &servers[0])).await.unwrap());
+        // One that is refused may be reset before this side knows that it is connected.
+        users.push(tokio::net::TcpStream::connect(public(&served, &servers[0])).await);
     }
     target.when(|counts| counts.open == 6, crate::support::LONG).await;
     servers[0].until("two are refused", |snapshot| snapshot.totals.streams_open == 6).await;
     for _ in 0..2 {
-        users.push(tokio::net::TcpStream::connect(public(&served, &servers[1])).await.unwrap());
+        users.push(tokio::net::TcpStream::connect(public(&served, &servers[1])).await);
     }
     target.when(|counts| counts.open == 8, crate::support::LONG).await;
     drop(users);
