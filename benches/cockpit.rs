@@ -5,10 +5,10 @@
 //! ```
 //!
 //! `keys`: latency from a key press to the screen, with 10,000 synthetic streams. `cpu` and `idle`: CPU time of the
-//! cockpit's thread (including sampling), and the size of its frames. `speed`: throughput of iperf3 through a server with
-//! the cockpit and through one without, in many short pairs, because one noisy second spoils one pair and not the median;
-//! and the CPU time of each server per gigabyte, which noise affects less. Without a name, all of them run. A part that
-//! cannot be measured on this machine is skipped with the reason.
+//! cockpit's thread (including sampling), and the size of its frames. `speed`: throughput of iperf3 through a server
+//! with the cockpit and through one without, in many short pairs, because one noisy second spoils one pair and not the
+//! median; and the CPU time of each server per gigabyte, which noise affects less. Without a name, all of them run. A
+//! part that cannot be measured on this machine is skipped with the reason.
 
 // A benchmark whose setup fails may panic; the terminal module is shared with the tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, missing_debug_implementations, dead_code)]
@@ -231,8 +231,8 @@ impl Tunnel {
         let [listen, public, target] = [(); 3].map(|()| free_port());
         let server = format!("127.0.0.1:{listen}");
         let args = ["server", "--listen", &server, "--bind", "127.0.0.1", "--token", TOKEN];
-        // Both servers run in a terminal: Linux schedules by session, and a session of its own cost the headless server as
-        // much additional CPU time as the cockpit seemed to cost.
+        // Both servers run in a terminal: Linux schedules by session, and a session of its own cost the headless server
+        // as much additional CPU time as the cockpit seemed to cost.
         let headless: &[&str] = if cockpit { &[] } else { &["--no-tui"] };
         let running = Terminal::underpass(&[&args[..], headless].concat(), SIZE, &[]);
         until_listens(&listen)?;

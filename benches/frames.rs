@@ -1,8 +1,8 @@
 //! Measures the cost of the cockpit's frames with up to 100,000 streams: `cargo bench --bench frames`.
 //!
-//! Uses no benchmark framework, because the goals are 99th percentiles and shares of a core, which frameworks that report
-//! means do not give. Times are CPU times of the thread, so that other load on the machine does not count; the last column
-//! is the ratio of wall-clock time to CPU time.
+//! Uses no benchmark framework, because the goals are 99th percentiles and shares of a core, which frameworks that
+//! report means do not give. Times are CPU times of the thread, so that other load on the machine does not count; the
+//! last column is the ratio of wall-clock time to CPU time.
 
 // A benchmark whose own set-up fails must abort.
 #![allow(clippy::expect_used)]

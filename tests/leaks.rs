@@ -1,5 +1,5 @@
-//! The memory that server and proxy hold when idle does not grow with the number of ended streams and lost channels. In its own
-//! binary, because its allocator counts the memory of all threads.
+//! The memory that server and proxy hold when idle does not grow with the number of ended streams and lost channels. In
+//! its own binary, because its allocator counts the memory of all threads.
 
 #![allow(clippy::unwrap_used)]
 
@@ -83,8 +83,8 @@ const ALL_EVERY: usize = 4;
 /// Rounds before the first measurement, in which tables and buffers grow to their final size.
 const WARM_UP: usize = 15;
 
-/// Allowed growth in bytes, for tables that are still growing. In the sixty rounds of a short run this is 200 bytes per stream,
-/// and less with more rounds.
+/// Allowed growth in bytes, for tables that are still growing. In the sixty rounds of a short run this is 200 bytes per
+/// stream, and less with more rounds.
 const SLACK: i64 = 64 * 1024;
 
 /// A relay that forwards to `to` and forgets ended connections, because the memory of the test must not grow either.
@@ -200,8 +200,8 @@ async fn memory_does_not_grow_with_ended_streams_and_channels() {
     server.end("the server").await;
     proxy.stop().await;
 
-    // About a third of the samples are taken while a buffer of some 100 KB is still in use, so that the median of twenty
-    // samples now and then is one of these. The lower quartile is not, and a leak raises it as much.
+    // About a third of the samples are taken while a buffer of some 100 KB is still in use, so that the median of
+    // twenty samples now and then is one of these. The lower quartile is not, and a leak raises it as much.
     let lower_quartile = |part: &[i64]| {
         let mut part = part.to_vec();
         part.sort_unstable();

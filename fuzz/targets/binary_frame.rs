@@ -1,6 +1,6 @@
 //! Fuzzes the frame decoder of the binary format, with and without checksums: splitting the input into pieces changes
-//! nothing, no length field makes the buffer grow, a decoded frame that is encoded again decodes to the same frame, and a
-//! corrupted bit is detected by the checksum.
+//! nothing, no length field makes the buffer grow, a decoded frame that is encoded again decodes to the same frame, and
+//! a corrupted bit is detected by the checksum.
 #![no_main]
 
 use bytes::BytesMut;

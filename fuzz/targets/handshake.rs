@@ -1,5 +1,5 @@
-//! Fuzzes the handshake: a peer without the token is never accepted, a peer with the token always is, and a handshake in
-//! which a bit is corrupted in transit fails.
+//! Fuzzes the handshake: a peer without the token is never accepted, a peer with the token always is, and a handshake
+//! in which a bit is corrupted in transit fails.
 #![no_main]
 
 use std::cell::Cell;
@@ -65,8 +65,8 @@ fn server_without_token(frames: impl Iterator<Item = Frame>) {
     }
 }
 
-/// Runs a handshake of two peers with the same token. Corrupts one bit of the frame with the number `which` (there are four
-/// frames; the number 4 corrupts none).
+/// Runs a handshake of two peers with the same token. Corrupts one bit of the frame with the number `which` (there are
+/// four frames; the number 4 corrupts none).
 fn one_corrupted_bit(hello: Hello, welcome: Welcome, which: u8, bit: u8) {
     let hello = Hello { version: VERSION, ..hello };
     let welcome = Welcome { features: welcome.features & hello.features, ..welcome };

@@ -1,5 +1,5 @@
-//! Fuzzes the decoder of PROXY protocol headers: a header is bounded and needs all of its bytes, what follows it changes
-//! nothing, and the decoded header that is encoded again decodes to the same.
+//! Fuzzes the decoder of PROXY protocol headers: a header is bounded and needs all of its bytes, what follows it
+//! changes nothing, and the decoded header that is encoded again decodes to the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

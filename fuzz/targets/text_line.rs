@@ -1,5 +1,5 @@
-//! Fuzzes the line decoder of the text format: splitting the input into pieces changes nothing, the buffer stays within the
-//! line limit, and a decoded message that is encoded again decodes to the same message.
+//! Fuzzes the line decoder of the text format: splitting the input into pieces changes nothing, the buffer stays within
+//! the line limit, and a decoded message that is encoded again decodes to the same message.
 #![no_main]
 
 use bytes::BytesMut;

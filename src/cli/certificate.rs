@@ -58,11 +58,11 @@ impl ServerCertificate {
         Ok(Self { identity, origin: CertificateOrigin::Given(files, watch) })
     }
 
-    /// Returns the certificate that the server generated at an earlier start and kept in the state directory, or generates
-    /// one and keeps it.
+    /// Returns the certificate that the server generated at an earlier start and kept in the state directory, or
+    /// generates one and keeps it.
     ///
-    /// A certificate that cannot be kept is better than none, unless the operator chose the directory: proxies that do not
-    /// pin it are not concerned, because the token authenticates the server.
+    /// A certificate that cannot be kept is better than none, unless the operator chose the directory: proxies that do
+    /// not pin it are not concerned, because the token authenticates the server.
     ///
     /// # Errors
     /// The directory that the operator chose cannot be used, or the kept certificate cannot.
@@ -89,8 +89,8 @@ impl ServerCertificate {
         Ok(Self { identity: Identity::from_pem(&pem, &pem)?, origin })
     }
 
-    /// Returns the fingerprint by which proxies can recognise the server after a restart, too; `None` if it is another one
-    /// then.
+    /// Returns the fingerprint by which proxies can recognise the server after a restart, too; `None` if it is another
+    /// one then.
     pub(super) fn lasting_fingerprint(&self) -> Option<Fingerprint> {
         let is_volatile = matches!(self.origin, CertificateOrigin::Generated(KeptIn::Memory(_)));
         (!is_volatile).then(|| self.identity.fingerprint())
@@ -146,9 +146,9 @@ impl ServedCertificate {
         }
     }
 
-    /// Reads the certificate in the state directory, `path`, again each time that `reload` changes: another one that the
-    /// operator has put there, or a new one that is generated if he has removed the file. Only on request, so that a file
-    /// that is lost by accident changes no key. Returns when the sender is dropped.
+    /// Reads the certificate in the state directory, `path`, again each time that `reload` changes: another one that
+    /// the operator has put there, or a new one that is generated if he has removed the file. Only on request, so that
+    /// a file that is lost by accident changes no key. Returns when the sender is dropped.
     pub(super) async fn follow_kept(mut self, path: PathBuf, mut reload: watch::Receiver<()>) {
         while reload.changed().await.is_ok() {
             let directory = path.parent().map(Path::to_owned);
@@ -159,8 +159,8 @@ impl ServedCertificate {
         }
     }
 
-    /// Presents a certificate that was read from these files to new connections, and returns it. Reports one that cannot be
-    /// used.
+    /// Presents a certificate that was read from these files to new connections, and returns it. Reports one that
+    /// cannot be used.
     fn take_over(&mut self, loaded: anyhow::Result<Identity>, chain: &Path, key: &Path) -> Option<Identity> {
         let replaced = loaded.and_then(|identity| {
             self.tls.replace(&identity)?;

@@ -34,8 +34,8 @@ pub(super) struct CertificateFiles {
 }
 
 impl CertificateFiles {
-    /// Returns the files that `--cert` and `--key` name: two files, one file with both, or a directory with two files of
-    /// names that are usual.
+    /// Returns the files that `--cert` and `--key` name: two files, one file with both, or a directory with two files
+    /// of names that are usual.
     ///
     /// # Errors
     /// There is no such file, or the names in the directory are not known.

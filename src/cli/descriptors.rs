@@ -5,8 +5,8 @@ use crate::{
     runtime::{descriptor_limit, raise_descriptor_limit},
 };
 
-/// Raises the limit of descriptors, and lowers the limits of `config` to what it allows. Logs both. `workers` is the number
-/// of worker threads.
+/// Raises the limit of descriptors, and lowers the limits of `config` to what it allows. Logs both. `workers` is the
+/// number of worker threads.
 pub(super) fn fit_server(config: &mut ServerConfig, workers: usize) -> anyhow::Result<()> {
     let (limit, wanted) = (raise(), config.max_streams);
     config.fit_descriptors(limit, workers)?;
@@ -18,8 +18,8 @@ pub(super) fn fit_server(config: &mut ServerConfig, workers: usize) -> anyhow::R
     Ok(())
 }
 
-/// Raises the limit of descriptors, and lowers the maximum of streams in `config` to what it allows. Logs both. `workers` is
-/// the number of worker threads.
+/// Raises the limit of descriptors, and lowers the maximum of streams in `config` to what it allows. Logs both.
+/// `workers` is the number of worker threads.
 pub(super) fn fit_proxy(config: &mut ProxyConfig, workers: usize) -> anyhow::Result<()> {
     let (limit, wanted) = (raise(), config.max_streams);
     config.fit_descriptors(limit, workers)?;

@@ -1,12 +1,12 @@
 //! Leaving the terminal while the server continues: `:detach` in the cockpit.
 //!
-//! A process cannot leave the job control of its shell, which waits for it or for a stop. So the job stops, as by `^Z`, the shell
-//! takes the terminal and prints its prompt, and a helper continues the job in the background, as `bg` does. The server stands
-//! still meanwhile, for some milliseconds. From then on it ignores SIGHUP: neither the end of the shell nor that of the terminal
-//! ends it.
+//! A process cannot leave the job control of its shell, which waits for it or for a stop. So the job stops, as by `^Z`,
+//! the shell takes the terminal and prints its prompt, and a helper continues the job in the background, as `bg` does.
+//! The server stands still meanwhile, for some milliseconds. From then on it ignores SIGHUP: neither the end of the
+//! shell nor that of the terminal ends it.
 //!
-//! A thin parent process that ends would free the shell as well, but every server with a cockpit would need it from its start:
-//! another process id than the one that the shell knows, signals and an exit status to pass on, and memory.
+//! A thin parent process that ends would free the shell as well, but every server with a cockpit would need it from its
+//! start: another process id than the one that the shell knows, signals and an exit status to pass on, and memory.
 
 use std::{
     env,
@@ -39,13 +39,13 @@ const SHELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the helper looks whose the terminal is.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// After these pauses the helper continues the job again: on a busy machine it may not have stopped before the first time, and
-/// would stand still for ever.
+/// After these pauses the helper continues the job again: on a busy machine it may not have stopped before the first
+/// time, and would stand still for ever.
 const REPEATS: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(500), Duration::from_millis(2000)];
 
-/// Gives the terminal back to the shell, if one controls this process, and returns once it runs on in the background. `attach`
-/// is the command that shows the server again.
+/// Gives the terminal back to the shell, if one controls this process, and returns once it runs on in the background.
+/// `attach` is the command that shows the server again.
 pub(super) async fn leave_terminal(attach: &str) {
     for signal in [SIGHUP, SIGTTOU, SIGTTIN] {
         ignore_signal(signal);

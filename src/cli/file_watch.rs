@@ -10,12 +10,12 @@ use std::{
 use tokio::sync::watch;
 
 /// How often the files are looked at. A certificate is renewed days before it expires; who cannot wait sends SIGHUP.
-/// Notifications of the kernel (inotify) would not tell of changes on network file systems, and of a switched symbolic link
-/// only those who watch each directory on its way.
+/// Notifications of the kernel (inotify) would not tell of changes on network file systems, and of a switched symbolic
+/// link only those who watch each directory on its way.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long files have to stay as they are before they are read: a program that does not replace a file as a whole writes it
-/// in parts.
+/// How long files have to stay as they are before they are read: a program that does not replace a file as a whole
+/// writes it in parts.
 const SETTLE_TIME: Duration = Duration::from_millis(500);
 
 /// Watches files for changes.
@@ -45,15 +45,16 @@ struct Version {
 }
 
 impl FileWatch {
-    /// Watches `paths` from now on: created before they are read for the first time. They are looked at every `interval`.
+    /// Watches `paths` from now on: created before they are read for the first time. They are looked at every
+    /// `interval`.
     pub(super) fn new(paths: Vec<PathBuf>, interval: Duration) -> Self {
         let versions = versions(&paths);
         Self { paths, reported: versions.clone(), versions, interval }
     }
 
-    /// Waits until a file has changed, or `reload` changes, with which the operator wants the files to be read again; then
-    /// until two looks in succession find the same versions. Read the files after that: a change meanwhile is reported by the
-    /// next call.
+    /// Waits until a file has changed, or `reload` changes, with which the operator wants the files to be read again;
+    /// then until two looks in succession find the same versions. Read the files after that: a change meanwhile is
+    /// reported by the next call.
     pub(super) async fn changed(&mut self, reload: &mut watch::Receiver<()>) {
         let mut is_requested = false;
         loop {

@@ -7,8 +7,8 @@ use anyhow::bail;
 use super::{log::LogDestination, terminal};
 use crate::tui::{self, Exit, Labels, Settings, Source};
 
-/// Shows the cockpit on this thread until the operator quits or the terminal is gone. `alternative` says what to do without a
-/// terminal.
+/// Shows the cockpit on this thread until the operator quits or the terminal is gone. `alternative` says what to do
+/// without a terminal.
 pub(super) fn show(
     source: Box<dyn Source>,
     labels: Labels,

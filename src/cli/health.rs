@@ -9,8 +9,8 @@ use crate::{metrics::Probes, runtime::Workers, telemetry::Telemetry};
 /// How long a worker thread may take to run a task. It is blocked then, or the machine has had no time for it at all.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For how long accept(2) may fail on a port: while the process has no descriptor left it fails for a moment, and a restart
-/// would end all streams.
+/// For how long accept(2) may fail on a port: while the process has no descriptor left it fails for a moment, and a
+/// restart would end all streams.
 const ACCEPT_GRACE: Duration = Duration::from_secs(10);
 
 /// Checks this process.

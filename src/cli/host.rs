@@ -45,8 +45,8 @@ pub(super) fn run<T>(
     result
 }
 
-/// A source that panics at the first command if the environment variable `UNDERPASS_PANIC` says so, for the tests of the
-/// cockpit: on the cockpit's thread, or on another one. Release builds do not contain this.
+/// A source that panics at the first command if the environment variable `UNDERPASS_PANIC` says so, for the tests of
+/// the cockpit: on the cockpit's thread, or on another one. Release builds do not contain this.
 #[cfg(debug_assertions)]
 #[derive(Debug)]
 struct PanickingSource {
@@ -89,7 +89,8 @@ pub(super) struct Cockpit {
 }
 
 impl Cockpit {
-    /// Starts the cockpit if it is the destination of the log. A drain that the operator requests there is requested from
+    /// Starts the cockpit if it is the destination of the log. A drain that the operator requests there is requested
+    /// from
     /// `shutdown`.
     pub(super) fn open(
         destination: LogDestination,
@@ -122,7 +123,8 @@ impl Cockpit {
         Ok(Self { stop, attach, ended: Some(ended) })
     }
 
-    /// Turns the end of the cockpit into a shutdown. Never completes, because the caller waits for the end of the server.
+    /// Turns the end of the cockpit into a shutdown. Never completes, because the caller waits for the end of the
+    /// server.
     ///
     /// If the cockpit fails, the server continues without it.
     pub(super) async fn follow(&mut self, shutdown: &ShutdownSignals) {

@@ -9,8 +9,9 @@ use super::certificate::{CertificateOrigin, ServerCertificate};
 
 /// The command that makes another machine a proxy of this server: address, how to verify the server, and the token.
 ///
-/// The fingerprint has an argument of its own, beside the token: it is no secret, and may change when no token does and stay
-/// when one is revoked. A token in a file or in `UNDERPASS_TOKEN` stays the token alone, for all programs that read it.
+/// The fingerprint has an argument of its own, beside the token: it is no secret, and may change when no token does and
+/// stay when one is revoked. A token in a file or in `UNDERPASS_TOKEN` stays the token alone, for all programs that
+/// read it.
 #[derive(Debug, Clone)]
 pub(super) struct JoinCommand {
     /// The arguments before the token.
@@ -69,14 +70,14 @@ pub(super) fn quote(word: &str) -> Cow<'_, str> {
     format!("'{}'", word.replace('\'', r"'\''")).into()
 }
 
-/// Returns the address of a server that listens on all addresses of a machine of which this is one; without one it says what to
-/// write there, because a proxy that connects to 0.0.0.0 finds itself.
+/// Returns the address of a server that listens on all addresses of a machine of which this is one; without one it says
+/// what to write there, because a proxy that connects to 0.0.0.0 finds itself.
 fn reachable_address(ip: Option<IpAddr>, port: u16) -> String {
     ip.map_or_else(|| format!("SERVER:{port}"), |ip| SocketAddr::new(ip, port).to_string())
 }
 
-/// Returns the source address that the kernel would choose for a packet to the internet, of IPv6 only where there is no other.
-/// Nothing is sent.
+/// Returns the source address that the kernel would choose for a packet to the internet, of IPv6 only where there is no
+/// other. Nothing is sent.
 fn outgoing_addr() -> Option<IpAddr> {
     let source = |any: &str, remote: &str| {
         let socket = UdpSocket::bind(any).ok()?;

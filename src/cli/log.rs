@@ -35,9 +35,9 @@ pub(super) enum LogDestination {
 /// lines are dropped.
 const MAX_QUEUED_LINES: usize = 8192;
 
-/// How long the writer thread sleeps after each write, so that the next one takes many lines. While each user connection
-/// logged two lines, of which one is left, waking the writer and writing for each took a third of the CPU that a short
-/// connection costs the server.
+/// How long the writer thread sleeps after each write, so that the next one takes many lines. While each user
+/// connection logged two lines, of which one is left, waking the writer and writing for each took a third of the CPU
+/// that a short connection costs the server.
 const WRITE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How many bytes of log lines are written at once.
@@ -48,8 +48,8 @@ const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Stderr behind a buffer of 64 KiB, which the log's writer thread writes with one system call when its queue is
 /// empty or the buffer is full. A stderr that is not read blocks that thread; log lines beyond [`MAX_QUEUED_LINES`]
-/// are then dropped. Lines that cannot be written, because stderr is a closed pipe or a full device, are dropped too: the
-/// thread would keep an error to itself, and with it the request to end, for which the program would wait in vain.
+/// are then dropped. Lines that cannot be written, because stderr is a closed pipe or a full device, are dropped too:
+/// the thread would keep an error to itself, and with it the request to end, for which the program would wait in vain.
 struct BatchedStderr {
     /// Lines that are not written yet.
     buffer: Vec<u8>,
@@ -68,8 +68,8 @@ impl BatchedStderr {
 }
 
 impl Write for BatchedStderr {
-    /// Appends bytes to the buffer; before, writes the buffer to stderr if it is full. May block the writer thread, never
-    /// the tunnel.
+    /// Appends bytes to the buffer; before, writes the buffer to stderr if it is full. May block the writer thread,
+    /// never the tunnel.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.buffer.len() + bytes.len() > BUFFER_BYTES {
             self.write_buffer();
@@ -92,8 +92,8 @@ impl Write for BatchedStderr {
 pub(super) struct LogFilter(Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
 
 impl LogFilter {
-    /// Replaces the filter by the one with this text, for all records from now on. One that is none, which the command line
-    /// has refused before, is logged.
+    /// Replaces the filter by the one with this text, for all records from now on. One that is none, which the command
+    /// line has refused before, is logged.
     pub(super) fn replace(&self, text: &str) {
         let replaced = parse_filter(text).and_then(|filter| Ok((self.0)(filter)?));
         if let Err(error) = replaced {
@@ -105,7 +105,8 @@ impl LogFilter {
 /// Parses a filter, and adds what no filter of the operator has to say.
 fn parse_filter(text: &str) -> anyhow::Result<EnvFilter> {
     let filter: EnvFilter = text.parse().with_context(|| format!("invalid log filter \"{text}\""))?;
-    // It logs each certificate that does not verify as an error, which the caller reports with what to do, if it is one.
+    // It logs each certificate that does not verify as an error, which the caller reports with what to do, if it is
+    // one.
     Ok(filter.add_directive("rustls_platform_verifier=off".parse().context("invalid log filter")?))
 }
 
@@ -133,8 +134,9 @@ impl Drop for LogGuard {
     }
 }
 
-/// Installs the global `tracing` subscriber. May be called once in a process. `ring` receives the records only if they go
-/// to the cockpit; those who watch through the control socket read `broadcast`. Returns the means to replace the filter, too.
+/// Installs the global `tracing` subscriber. May be called once in a process. `ring` receives the records only if they
+/// go to the cockpit; those who watch through the control socket read `broadcast`. Returns the means to replace the
+/// filter, too.
 pub(super) fn init(
     destination: LogDestination,
     args: &LogArgs,

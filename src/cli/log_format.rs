@@ -19,8 +19,8 @@ use tracing_subscriber::{
 pub(super) enum LogFormat {
     /// One line for people: time, level, target and message
     Text,
-    /// One JSON object a line, with the fields timestamp (RFC 3339), level, target and message; the end of a stream has one
-    /// for each thing that is known about it
+    /// One JSON object a line, with the fields timestamp (RFC 3339), level, target and message; the end of a stream has
+    /// one for each thing that is known about it
     Json,
     /// For stderr in the journal of systemd: a priority (<6>) instead of time and level
     Journal,
@@ -29,8 +29,8 @@ pub(super) enum LogFormat {
 impl LogFormat {
     /// Returns the layer that writes records in this format; the text has colours if `has_colours`.
     ///
-    /// The journal gets priorities as sd-daemon(3) describes them. The crate tracing-journald sends each record from the thread
-    /// that logs it, and waits while the journal is busy: the tunnel must not.
+    /// The journal gets priorities as sd-daemon(3) describes them. The crate tracing-journald sends each record from
+    /// the thread that logs it, and waits while the journal is busy: the tunnel must not.
     pub(super) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(
         self,
         writer: NonBlocking,

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-/// The share of the memory that streams may take by default, as a divisor: other programs, and the sockets of the kernel,
-/// need the rest.
+/// The share of the memory that streams may take by default, as a divisor: other programs, and the sockets of the
+/// kernel, need the rest.
 const MEMORY_FRACTION: u64 = 4;
 
 /// The least and the most that streams may take by default, in bytes: enough for a thousand streams, and for twenty

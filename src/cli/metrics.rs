@@ -16,8 +16,8 @@ pub(super) struct MetricsEndpoint {
     addr: SocketAddr,
     /// The socket; `None` while the server that is replaced has the address.
     listener: Option<MetricsListener>,
-    /// Whether another process may have the same ports (`--reuse-port`). Its address is not shared: of two processes that
-    /// answer in turn, every counter would seem to be reset again and again.
+    /// Whether another process may have the same ports (`--reuse-port`). Its address is not shared: of two processes
+    /// that answer in turn, every counter would seem to be reset again and again.
     is_handover: bool,
 }
 
@@ -48,8 +48,8 @@ impl MetricsEndpoint {
         Ok(Some(Self { addr, listener, is_handover }))
     }
 
-    /// Answers scrapers with `serve`; in a zero-downtime restart from the drain of the server before on, and until `draining`.
-    /// Never completes.
+    /// Answers scrapers with `serve`; in a zero-downtime restart from the drain of the server before on, and until
+    /// `draining`. Never completes.
     pub(super) async fn serve<F: Future<Output = Infallible>>(
         endpoint: Option<Self>,
         draining: &CancellationToken,

@@ -50,8 +50,8 @@ const CORRUPT: u8 = 4;
 
 /// Runs the subcommand on the command line and returns the exit status.
 ///
-/// 0 success · 1 failure · 2 invalid command line or configuration file · 3 refused by the server for good · 4 the demo detected
-/// corrupted data · 5 the object of a command does not exist · 6 no server or proxy can be reached.
+/// 0 success · 1 failure · 2 invalid command line or configuration file · 3 refused by the server for good · 4 the demo
+/// detected corrupted data · 5 the object of a command does not exist · 6 no server or proxy can be reached.
 pub fn run() -> ExitCode {
     let line = std::env::args_os().collect();
     let Invocation { args, options } = match CliArgs::parse_line(line, Surroundings::PROCESS) {

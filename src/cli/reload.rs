@@ -1,7 +1,8 @@
 //! Reading the configuration file of a running server or proxy again.
 //!
-//! The whole command line is parsed again with the new file, as at the start, so that a file is accepted now if it would be
-//! accepted then. What has changed is taken over where a running server can, and named where only a restart can.
+//! The whole command line is parsed again with the new file, as at the start, so that a file is accepted now if it
+//! would be accepted then. What has changed is taken over where a running server can, and named where only a restart
+//! can.
 
 use std::{ffi::OsString, fmt, fs, os::unix::fs::FileTypeExt as _, path::Path};
 
@@ -22,7 +23,8 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// The options that a running server takes over: for what is new from then on, such as connections, streams and services.
+/// The options that a running server takes over: for what is new from then on, such as connections, streams and
+/// services.
 const LIVE: [&str; 24] = [
     "allow",
     "chunk",
@@ -50,7 +52,8 @@ const LIVE: [&str; 24] = [
     "window",
 ];
 
-/// The maximum of streams, which can be lowered, and raised to that of the start: descriptors and memory were divided then.
+/// The maximum of streams, which can be lowered, and raised to that of the start: descriptors and memory were divided
+/// then.
 const MAX_STREAMS: &str = "max-streams";
 
 /// What a reload has changed.
@@ -128,8 +131,8 @@ impl Source {
         read.await.unwrap_or_else(|error| Err(ReloadError(error.to_string())))
     }
 
-    /// Returns what of other options can be taken over, and what needs a restart. `until_restart` returns what to say of an
-    /// option of the latter, behind its value; `None` for one that can be taken over.
+    /// Returns what of other options can be taken over, and what needs a restart. `until_restart` returns what to say
+    /// of an option of the latter, behind its value; `None` for one that can be taken over.
     fn compare(
         &self,
         options: &ResolvedOptions,
@@ -172,7 +175,8 @@ async fn follow(
     }
 }
 
-/// Waits until SIGHUP or a request of the control socket asks for a reload. Returns where the latter expects the result.
+/// Waits until SIGHUP or a request of the control socket asks for a reload. Returns where the latter expects the
+/// result.
 async fn next_request(
     hangups: &mut watch::Receiver<()>,
     requests: &mut mpsc::Receiver<ReloadRequest>,
@@ -221,7 +225,8 @@ pub(super) struct Reloader {
 }
 
 impl Reloader {
-    /// Creates the means to read the configuration of `server` again. `started` are the options that it was started with.
+    /// Creates the means to read the configuration of `server` again. `started` are the options that it was started
+    /// with.
     pub(super) fn new(
         server: &Server,
         credentials: Credentials,
@@ -244,8 +249,8 @@ impl Reloader {
         self.files.subscribe()
     }
 
-    /// Reads the configuration file again each time that `hangups` changes, and for each request of the control socket. Never
-    /// completes.
+    /// Reads the configuration file again each time that `hangups` changes, and for each request of the control socket.
+    /// Never completes.
     pub(super) async fn follow(
         mut self,
         hangups: watch::Receiver<()>,
@@ -342,13 +347,14 @@ pub(super) struct ProxyReloader<'a> {
 }
 
 impl<'a> ProxyReloader<'a> {
-    /// Creates the means to read the configuration of `proxy` again. `started` are the options that it was started with.
+    /// Creates the means to read the configuration of `proxy` again. `started` are the options that it was started
+    /// with.
     pub(super) fn new(proxy: &'a Proxy, started: ResolvedOptions, log: LogFilter) -> Self {
         Self { source: Source::new(started), proxy, log }
     }
 
-    /// Reads the configuration file again each time that `hangups` changes, and for each request of the control socket. Never
-    /// completes.
+    /// Reads the configuration file again each time that `hangups` changes, and for each request of the control socket.
+    /// Never completes.
     pub(super) async fn follow(
         mut self,
         hangups: watch::Receiver<()>,

@@ -38,8 +38,8 @@ use crate::{
 /// Any free port on loopback.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// Rate limit of the origin per connection in bytes per second, at which a download of 20 MB takes five seconds and can be
-/// watched.
+/// Rate limit of the origin per connection in bytes per second, at which a download of 20 MB takes five seconds and can
+/// be watched.
 const CONNECTION_RATE: u64 = 4_000_000;
 
 /// Names of the proxies.
@@ -143,8 +143,8 @@ async fn demo(
     Ok(DemoSummary { report: counters.report(), elapsed: began.elapsed() })
 }
 
-/// Starts the proxies one after the other. The first one requests any free public port and the others share it. Returns the
-/// address of that port.
+/// Starts the proxies one after the other. The first one requests any free public port and the others share it. Returns
+/// the address of that port.
 async fn start_proxies(
     tasks: &mut JoinSet<()>,
     workers: &Workers,

@@ -225,8 +225,8 @@ async fn follow_files(
     std::future::pending().await
 }
 
-/// Logs where the token is that the server has generated. The token itself is logged only to a terminal: a log in a file
-/// or in the journal has other readers than the operator.
+/// Logs where the token is that the server has generated. The token itself is logged only to a terminal: a log in a
+/// file or in the journal has other readers than the operator.
 fn log_token(kept: &KeptIn, destination: LogDestination, join: &JoinCommand, token: &Token) {
     let is_terminal = destination == LogDestination::Stderr && stderr().is_terminal();
     let shown = || join.with(&argument("--token", token.reveal()));

@@ -51,8 +51,9 @@ impl ServiceManager {
         }
     }
 
-    /// Notifies the service manager of all that it wants to know: READY once `ready` has completed, STOPPING when the drain
-    /// begins, RELOADING and READY for each reload, WATCHDOG twice in the time that it allows while the process works, and what
+    /// Notifies the service manager of all that it wants to know: READY once `ready` has completed, STOPPING when the
+    /// drain begins, RELOADING and READY for each reload, WATCHDOG twice in the time that it allows while the process
+    /// works, and what
     /// `status` returns. Never completes.
     pub(super) async fn inform(
         &self,
@@ -135,8 +136,8 @@ impl ServiceManager {
     }
 }
 
-/// Returns the tunnel port that the service manager has opened (socket activation); `None` if it has opened none. To be called
-/// once.
+/// Returns the tunnel port that the service manager has opened (socket activation); `None` if it has opened none. To be
+/// called once.
 ///
 /// # Errors
 /// It has passed something else, or several sockets of which none is named `tunnel`.

@@ -1,12 +1,12 @@
 //! The signals that ask the process to end, SIGINT, SIGTERM and SIGHUP; and SIGHUP where it asks for something else.
 //!
-//! SIGHUP has two meanings: the terminal is gone, and, for a service, "read your files again". A server without a controlling
-//! terminal cannot lose one, so that only the second meaning is left. With one, the first is more likely, and it would be
-//! wrong to continue: a shell that ends sends the signal before the terminal is gone, so that looking for the terminal then
-//! would not tell. Under `nohup` SIGHUP stays ignored; changed files are found without it.
+//! SIGHUP has two meanings: the terminal is gone, and, for a service, "read your files again". A server without a
+//! controlling terminal cannot lose one, so that only the second meaning is left. With one, the first is more likely,
+//! and it would be wrong to continue: a shell that ends sends the signal before the terminal is gone, so that looking
+//! for the terminal then would not tell. Under `nohup` SIGHUP stays ignored; changed files are found without it.
 //!
-//! The signals that end the process are handled by a thread of their own. Whatever blocks a worker thread, the cockpit or the main thread, the second
-//! signal ends the process.
+//! The signals that end the process are handled by a thread of their own. Whatever blocks a worker thread, the cockpit
+//! or the main thread, the second signal ends the process.
 
 use std::{
     fs::File,
@@ -37,8 +37,8 @@ use crate::{config::ServerConfig, runtime::is_signal_ignored, server::ShutdownSi
 const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the process may take to end after its drain timeout, or the default one if that is longer, before it ends
-/// without: where a terminal or a pipe takes no output, or the machine has no time for it. With the default drain timeout and
-/// [`RESTORE_TIMEOUT`] this is less than the 10 s after which `docker stop` kills.
+/// without: where a terminal or a pipe takes no output, or the machine has no time for it. With the default drain
+/// timeout and [`RESTORE_TIMEOUT`] this is less than the 10 s after which `docker stop` kills.
 const CLEANUP_TIMEOUT: Duration = Duration::from_millis(1700);
 
 /// What SIGHUP means for this process.
@@ -51,8 +51,8 @@ pub(super) enum Hangup {
 }
 
 impl Hangup {
-    /// Returns what SIGHUP means for a process that has files to read again: [`Reload`](Self::Reload) without a controlling
-    /// terminal. Returns what changes then, too.
+    /// Returns what SIGHUP means for a process that has files to read again: [`Reload`](Self::Reload) without a
+    /// controlling terminal. Returns what changes then, too.
     pub(super) fn of_service() -> (Self, watch::Receiver<()>) {
         let (sender, receiver) = watch::channel(());
         let has_terminal = File::open("/dev/tty").is_ok();
@@ -61,7 +61,8 @@ impl Hangup {
 }
 
 /// Installs handlers for the signals that ask the process to end, from now on until it ends, and turns them into a
-/// shutdown: the first one starts a drain, the second one aborts. If the process has not ended [`CLEANUP_TIMEOUT`] after
+/// shutdown: the first one starts a drain, the second one aborts. If the process has not ended [`CLEANUP_TIMEOUT`]
+/// after
 /// `drain_timeout`, or the default one if that is longer, which began with the first one, or [`ABORT_TIMEOUT`] after the second one, or if there is a third one, it
 /// dies of that signal, with the terminal restored.
 ///
@@ -91,8 +92,8 @@ pub(super) fn follow(
         .context("cannot start the thread of the signals")
 }
 
-/// The signals that this process has received. Each is counted: two that arrive before the thread runs, which may take a
-/// second on a busy machine, are two.
+/// The signals that this process has received. Each is counted: two that arrive before the thread runs, which may take
+/// a second on a busy machine, are two.
 struct ReceivedSignals {
     /// The number of the last signal.
     last: Arc<AtomicUsize>,
@@ -160,7 +161,8 @@ fn start_timeout(timeout: Duration, signal: i32) -> io::Result<()> {
     })
 }
 
-/// Restores the terminal and ends the process by the default action of `signal`, so that its parent learns of the signal.
+/// Restores the terminal and ends the process by the default action of `signal`, so that its parent learns of the
+/// signal.
 fn end(signal: i32) -> ! {
     let (restored_sender, restored) = mpsc::sync_channel(1);
     // On a thread of its own, because writing to the terminal or to stderr may block.

@@ -38,15 +38,15 @@ pub(super) enum KeptIn {
 }
 
 impl KeptFile {
-    /// Returns the text that was generated at an earlier start and kept in the state directory, or generates one and keeps
-    /// it there.
+    /// Returns the text that was generated at an earlier start and kept in the state directory, or generates one and
+    /// keeps it there.
     ///
     /// `requested` is the directory that the operator chose; `None` is the [default](default_directory). `may_be_volatile`
     /// says whether a text that cannot be kept is better than none.
     ///
     /// # Errors
-    /// The text cannot be kept, and the operator chose the directory or it must not be volatile; or the file is there and
-    /// cannot be used; or no text can be generated.
+    /// The text cannot be kept, and the operator chose the directory or it must not be volatile; or the file is there
+    /// and cannot be used; or no text can be generated.
     pub(super) fn load_or_generate(
         self,
         requested: Option<&Path>,
@@ -73,7 +73,8 @@ impl KeptFile {
         }
     }
 
-    /// Reads the text that is kept in `directory`, or generates one and keeps it there. Returns the path of its file, too.
+    /// Reads the text that is kept in `directory`, or generates one and keeps it there. Returns the path of its file,
+    /// too.
     fn keep(
         self,
         directory: &Path,
@@ -179,8 +180,8 @@ fn advice(error: &io::Error, directory: &Path) -> String {
     }
 }
 
-/// Returns the directory of files that outlast the process: that which systemd has created for the service, the usual one
-/// of root, or that of the XDG specification. `None` if no variable names one.
+/// Returns the directory of files that outlast the process: that which systemd has created for the service, the usual
+/// one of root, or that of the XDG specification. `None` if no variable names one.
 fn default_directory(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     let variable = |name| variable(name).filter(|path| path.is_absolute());
     // systemd separates several directories by colons.

@@ -16,8 +16,8 @@ use crate::{
     tui,
 };
 
-/// How long to wait for a terminal to report its size. `docker run -t` starts the program first and sets the size of its
-/// terminal some milliseconds later.
+/// How long to wait for a terminal to report its size. `docker run -t` starts the program first and sets the size of
+/// its terminal some milliseconds later.
 const SIZE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why a terminal cannot show the cockpit.

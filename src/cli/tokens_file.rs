@@ -24,8 +24,8 @@ mod tests;
 /// The largest file in bytes: 1,000 entries of a kilobyte.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// How often the file is checked for a change: a revocation is urgent. A change applies after the second look that finds it,
-/// within a second.
+/// How often the file is checked for a change: a revocation is urgent. A change applies after the second look that
+/// finds it, within a second.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The bits of a file's mode that let others than its owner read or write it.
@@ -53,7 +53,8 @@ impl TokensFile {
     /// Reads the file at `path`. `unlimited` is the token that may do everything, if there is one.
     ///
     /// # Errors
-    /// It cannot be read, others can read it, an entry is wrong, or one has the token `unlimited`. The message names the place.
+    /// It cannot be read, others can read it, an entry is wrong, or one has the token `unlimited`. The message names
+    /// the place.
     pub(super) fn open(path: &Path, unlimited: Option<&Token>) -> anyhow::Result<(Self, ProxyEntries)> {
         let source = Source { path: path.to_owned(), unlimited: unlimited.map(Token::key) };
         let watch = FileWatch::new(vec![source.path.clone()], CHECK_INTERVAL);
@@ -61,8 +62,8 @@ impl TokensFile {
         Ok((Self { source, watch }, entries))
     }
 
-    /// Reads the file again when it has changed and when `reload` changes, and gives the entries to `credentials`. If it is
-    /// wrong, reports that and changes nothing. Never completes.
+    /// Reads the file again when it has changed and when `reload` changes, and gives the entries to `credentials`. If
+    /// it is wrong, reports that and changes nothing. Never completes.
     pub(super) async fn follow(
         self,
         credentials: Credentials,
@@ -126,12 +127,12 @@ impl Source {
         Ok(entries)
     }
 
-    /// Reads the file once more, while its entries apply. Returns `None` if it is none that can be read twice, such as the pipe
-    /// of a shell.
+    /// Reads the file once more, while its entries apply. Returns `None` if it is none that can be read twice, such as
+    /// the pipe of a shell.
     ///
     /// # Errors
-    /// Those of [`read`](Self::read), and a file without entries: rather one that was emptied to be written than the wish to
-    /// disconnect all proxies.
+    /// Those of [`read`](Self::read), and a file without entries: rather one that was emptied to be written than the
+    /// wish to disconnect all proxies.
     fn read_again(&self) -> anyhow::Result<Option<ProxyEntries>> {
         // Not opened: that would wait for a writer.
         if fs::metadata(&self.path).is_ok_and(|metadata| !metadata.is_file()) {

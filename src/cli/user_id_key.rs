@@ -10,8 +10,9 @@ use crate::ids::UserIdKey;
 /// The key in the state directory.
 const KEPT: KeptFile = KeptFile { name: "user-id-key", content: "key of user ids", max_bytes: 66 };
 
-/// Returns the key that is kept in the state directory, after generating it at the first start. Where it cannot be kept,
-/// returns a random one and logs why: the ids of users are then others after a restart, which is no reason not to serve.
+/// Returns the key that is kept in the state directory, after generating it at the first start. Where it cannot be
+/// kept, returns a random one and logs why: the ids of users are then others after a restart, which is no reason not to
+/// serve.
 pub(super) fn load(requested_directory: Option<&Path>) -> UserIdKey {
     let generate = || Ok(format!("{}\n", UserIdKey::new(rand::random()).reveal()));
     let kept =

@@ -1,5 +1,5 @@
-//! The cockpit's settings file. Names of themes, columns, actions and keys stay text here and are resolved by the cockpit,
-//! whose types this module must not know.
+//! The cockpit's settings file. Names of themes, columns, actions and keys stay text here and are resolved by the
+//! cockpit, whose types this module must not know.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, path::PathBuf, time::Duration};
 
@@ -86,7 +86,8 @@ impl CockpitFile {
     }
 }
 
-/// Returns the directory of the user's configuration files: `underpass` in `XDG_CONFIG_HOME`, or in `.config` of `HOME`.
+/// Returns the directory of the user's configuration files: `underpass` in `XDG_CONFIG_HOME`, or in `.config` of
+/// `HOME`.
 /// `env_var` reads an environment variable. Returns `None` if neither variable is set.
 pub fn user_directory(env_var: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     // The XDG specification requires relative paths to be ignored.

@@ -1,12 +1,12 @@
 //! The congestion control of channels.
 
-/// The kernel's congestion control of the channels' TCP connections. Connections of users and targets always have that of
-/// the system.
+/// The kernel's congestion control of the channels' TCP connections. Connections of users and targets always have that
+/// of the system.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum CongestionControl {
     /// `bbr` where the kernel offers it and the other side is not on this machine, else that of the system. With packet
-    /// loss of 1 % bbr fills a path of which cubic, the usual default of systems, uses a twentieth. A loopback connection
-    /// cannot be congested, and there the pacing of bbr costs a third of the throughput.
+    /// loss of 1 % bbr fills a path of which cubic, the usual default of systems, uses a twentieth. A loopback
+    /// connection cannot be congested, and there the pacing of bbr costs a third of the throughput.
     #[default]
     PreferBbr,
     /// That of the system.

@@ -1,5 +1,5 @@
-//! How the file descriptors that the system grants are divided, so that neither users nor proxies can take those that the
-//! others need.
+//! How the file descriptors that the system grants are divided, so that neither users nor proxies can take those that
+//! the others need.
 
 use super::{ProxyConfig, ServerConfig};
 
@@ -8,27 +8,27 @@ use super::{ProxyConfig, ServerConfig};
 /// recording, lookups of names, eight connections of scrapers.
 const RESERVED: usize = 32;
 
-/// Descriptors of a worker thread: epoll, eventfd and its end of the pipe of signals, and one connection that was accepted
-/// and is being refused.
+/// Descriptors of a worker thread: epoll, eventfd and its end of the pipe of signals, and one connection that was
+/// accepted and is being refused.
 const PER_WORKER: usize = 4;
 
-/// The share of the descriptors that is kept for the tunnel, up to a maximum: 1/4. With the common limit of 1,024 that is
-/// 128 channels and public ports beside as many unauthenticated connections.
+/// The share of the descriptors that is kept for the tunnel, up to a maximum: 1/4. With the common limit of 1,024 that
+/// is 128 channels and public ports beside as many unauthenticated connections.
 const TUNNEL_SHARE: usize = 4;
 
-/// The most descriptors that a server keeps for channels, public ports and unauthenticated connections before streams get
-/// theirs: 2,000 proxies with two channels and a port each. What streams leave is added.
+/// The most descriptors that a server keeps for channels, public ports and unauthenticated connections before streams
+/// get theirs: 2,000 proxies with two channels and a port each. What streams leave is added.
 const MAX_SERVER_TUNNEL: usize = 8192;
 
-/// The most descriptors that a proxy keeps for its channels to one server, [`ProxyConfig::MAX_CHANNELS`], and for connecting again where
-/// the server does not answer: several attempts for each channel at the same time.
+/// The most descriptors that a proxy keeps for its channels to one server, [`ProxyConfig::MAX_CHANNELS`], and for
+/// connecting again where the server does not answer: several attempts for each channel at the same time.
 const MAX_PROXY_TUNNEL: usize = 512;
 
 /// The share of the descriptors that is kept for connections to the control socket: 32 of 1,024.
 const CONTROL_SHARE: u64 = 32;
 
-/// The fewest and the most connections to the control socket: an attached cockpit, a script and another operator; cockpits and
-/// tools of a team.
+/// The fewest and the most connections to the control socket: an attached cockpit, a script and another operator;
+/// cockpits and tools of a team.
 const CONTROL_CONNECTIONS: std::ops::RangeInclusive<usize> = 8..=128;
 
 /// Returns how many connections to the control socket a process with `limit` descriptors has at most.
@@ -69,8 +69,8 @@ impl Shares {
 }
 
 impl ServerConfig {
-    /// Lowers the maximum numbers of streams, unauthenticated connections, channels and ports to what `limit` descriptors
-    /// allow for all of them together, in a process with `workers` worker threads.
+    /// Lowers the maximum numbers of streams, unauthenticated connections, channels and ports to what `limit`
+    /// descriptors allow for all of them together, in a process with `workers` worker threads.
     ///
     /// # Errors
     /// No descriptor is left for streams.

@@ -41,8 +41,8 @@ pub enum Exposure {
 }
 
 impl Exposure {
-    /// Returns what connecting to `address` would expose; `None` if nothing, or if that is on this machine. `is_verified` says
-    /// whether the certificate is verified, and is `None` without TLS.
+    /// Returns what connecting to `address` would expose; `None` if nothing, or if that is on this machine.
+    /// `is_verified` says whether the certificate is verified, and is `None` without TLS.
     pub fn of(address: &str, is_verified: Option<bool>, format: ProxyFormat) -> Option<Self> {
         match is_verified {
             _ if is_this_machine(address) => None,
@@ -67,8 +67,8 @@ impl fmt::Display for Exposure {
     }
 }
 
-/// Returns whether `HOST:PORT` is certainly on this machine: a loopback address, or a name of `localhost`, which resolves to
-/// one (RFC 6761).
+/// Returns whether `HOST:PORT` is certainly on this machine: a loopback address, or a name of `localhost`, which
+/// resolves to one (RFC 6761).
 fn is_this_machine(server: &str) -> bool {
     let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');

@@ -38,7 +38,8 @@ impl Mistake {
         Self { line: None, place: place.into(), why: why.into(), unknown_key: None }
     }
 
-    /// Creates the mistake of a key `name` that is none of `known`. `place` is where it was found; empty outside of tables.
+    /// Creates the mistake of a key `name` that is none of `known`. `place` is where it was found; empty outside of
+    /// tables.
     pub fn unknown<'a>(
         line: usize,
         place: impl Into<String>,

@@ -1,7 +1,7 @@
 //! Settings of the operator, validated once: modules that use a setting need not check whether its value makes sense.
 //!
-//! The token goes directly from the command line to the code that uses it; the entries of named proxies hold the keys of
-//! theirs, which `Debug` masks.
+//! The token goes directly from the command line to the code that uses it; the entries of named proxies hold the keys
+//! of theirs, which `Debug` masks.
 
 mod cockpit;
 mod congestion;

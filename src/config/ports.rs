@@ -49,8 +49,8 @@ impl PortRange {
         (self.first..=self.last).contains(&port)
     }
 
-    /// Returns the ports to try if a proxy requests any free port, beginning with the `start`-th and wrapping around: those
-    /// from 20000 up to the ephemeral ports, or the whole range if it has none of these.
+    /// Returns the ports to try if a proxy requests any free port, beginning with the `start`-th and wrapping around:
+    /// those from 20000 up to the ephemeral ports, or the whole range if it has none of these.
     pub fn candidates(self, start: u16) -> impl Iterator<Item = u16> {
         let (first, last) = match (self.first.max(20_000), self.last.min(EPHEMERAL_PORTS.start() - 1)) {
             (first, last) if first <= last => (first, last),

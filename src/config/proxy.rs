@@ -66,8 +66,8 @@ pub struct ProxyConfig {
     pub weight: Option<u32>,
     /// The format in which the proxy speaks.
     pub format: ProxyFormat,
-    /// The most streams of all servers and services that may be open at the same time; further ones are refused, and the server
-    /// offers them to other proxies.
+    /// The most streams of all servers and services that may be open at the same time; further ones are refused, and
+    /// the server offers them to other proxies.
     pub max_streams: usize,
     /// The memory budget of the buffers of all streams together, in bytes.
     pub memory_budget: u64,

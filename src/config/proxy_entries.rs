@@ -100,8 +100,8 @@ impl ProxyEntries {
     }
 }
 
-/// Returns the entries, with their lines, that have the name or the token of an earlier one: nothing would tell their proxies
-/// apart.
+/// Returns the entries, with their lines, that have the name or the token of an earlier one: nothing would tell their
+/// proxies apart.
 fn repetitions(entries: &[(usize, ProxyEntry)]) -> Vec<Mistake> {
     let (mut names, mut keys, mut mistakes) = (HashSet::new(), HashMap::new(), Vec::new());
     for (line, entry) in entries {

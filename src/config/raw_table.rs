@@ -36,7 +36,8 @@ impl fmt::Debug for RawKey {
     }
 }
 
-/// A value as it is written. Numbers and dates are text, because the parser of an option reads text wherever it is from.
+/// A value as it is written. Numbers and dates are text, because the parser of an option reads text wherever it is
+/// from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum RawValue {
     /// `true` or `false`.
@@ -168,7 +169,8 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-/// Where the lines of a text end: the numbers of the lines of thousands of keys are found without reading the text for each.
+/// Where the lines of a text end: the numbers of the lines of thousands of keys are found without reading the text for
+/// each.
 struct Lines(Vec<usize>);
 
 impl Lines {

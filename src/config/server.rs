@@ -44,8 +44,8 @@ pub struct ServerConfig {
     pub default_policy: Policy,
     /// How long a user connection waits for a proxy if the service has none.
     pub proxy_wait_timeout: Duration,
-    /// How long a proxy of the binary format may take to report that the connection to a stream's target is established, or
-    /// has failed.
+    /// How long a proxy of the binary format may take to report that the connection to a stream's target is
+    /// established, or has failed.
     pub open_timeout: Duration,
     /// How long each message of the handshake on the tunnel port may take, from the first byte to the last, beyond the
     /// RTTs of the path.
@@ -59,7 +59,8 @@ pub struct ServerConfig {
     pub drain_timeout: Duration,
     /// Whether to listen with `SO_REUSEPORT`, so that another server can take over the ports (zero-downtime restart).
     pub reuse_port: bool,
-    /// The server that proxies are sent to when this one drains, `HOST:PORT`; `None` sends them to their configured server.
+    /// The server that proxies are sent to when this one drains, `HOST:PORT`; `None` sends them to their configured
+    /// server.
     pub successor: Option<String>,
     /// How long a user counts as connected after its last connection was closed.
     pub user_retention: Duration,
@@ -79,26 +80,30 @@ pub struct ServerConfig {
     pub congestion: CongestionControl,
     /// Whether to detect the protocol of streams from their first bytes.
     pub inspect_protocols: bool,
-    /// The load balancers in front of the server: connections from them, to public ports and to the tunnel port, begin with
-    /// a header of the PROXY protocol, which names the user or the proxy.
+    /// The load balancers in front of the server: connections from them, to public ports and to the tunnel port, begin
+    /// with a header of the PROXY protocol, which names the user or the proxy.
     pub trusted_balancers: NetworkSet,
-    /// The users that the server admits to any service, by their networks. A service admits those of its proxies among them.
+    /// The users that the server admits to any service, by their networks. A service admits those of its proxies among
+    /// them.
     pub user_networks: UserNetworks,
     /// The most user connections that may be open at the same time, unless the memory budget allows fewer.
     pub max_streams: usize,
-    /// The most user connections from one client address (IPv6: one /64) that may be open at the same time; `None`: half of
+    /// The most user connections from one client address (IPv6: one /64) that may be open at the same time; `None`:
+    /// half of
     /// `max_streams`.
     pub max_streams_per_address: Option<usize>,
-    /// The most user connections of one service that may be open at the same time; `None`: three quarters of `max_streams`.
+    /// The most user connections of one service that may be open at the same time; `None`: three quarters of
+    /// `max_streams`.
     pub max_streams_per_service: Option<usize>,
     /// The most streams that one proxy may have at the same time; `None`: three quarters of `max_streams`.
     pub max_streams_per_proxy: Option<usize>,
-    /// How many new user connections from one client address (IPv6: one /64) are accepted in a second; `None`: any number.
+    /// How many new user connections from one client address (IPv6: one /64) are accepted in a second; `None`: any
+    /// number.
     pub max_connections_per_second: Option<NonZeroU32>,
     /// How long a stream may carry no byte in either direction before it is ended; `None`: any time.
     pub idle_timeout: Option<Duration>,
-    /// The most channels of all proxies and open public ports together: each takes a descriptor. It is lowered to what the
-    /// limit of descriptors leaves beside streams and unauthenticated connections
+    /// The most channels of all proxies and open public ports together: each takes a descriptor. It is lowered to what
+    /// the limit of descriptors leaves beside streams and unauthenticated connections
     /// ([`fit_descriptors`](Self::fit_descriptors)).
     pub max_channels_and_ports: usize,
     /// The most channels and open public ports of the proxies from one address (IPv6: one /64); `None`: half of
@@ -106,8 +111,8 @@ pub struct ServerConfig {
     pub max_channels_per_address: Option<usize>,
     /// The last stream number of a link, after which the link has to be replaced by a new one.
     pub last_stream_number: u32,
-    /// The most connections on the tunnel port that may be in their handshake at the same time: half of them before their
-    /// first message, a quarter that ask for a new link, and a quarter that name an existing link.
+    /// The most connections on the tunnel port that may be in their handshake at the same time: half of them before
+    /// their first message, a quarter that ask for a new link, and a quarter that name an existing link.
     pub max_pending_handshakes: usize,
 }
 
@@ -166,8 +171,9 @@ impl ServerConfig {
     /// The default drain timeout: less than the 10 s after which `docker stop` kills, with the clean-up after it.
     pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 
-    /// Returns this configuration of a running server with the values of `new` where they can change while it runs: they are
-    /// read for each new connection, stream, proxy or service. The others concern what was created at the start.
+    /// Returns this configuration of a running server with the values of `new` where they can change while it runs:
+    /// they are read for each new connection, stream, proxy or service. The others concern what was created at the
+    /// start.
     #[must_use]
     pub fn with_changes_of(&self, new: &Self) -> Self {
         let new = new.clone();
@@ -204,8 +210,8 @@ impl ServerConfig {
         self.max_streams_per_address.unwrap_or(self.max_streams.div_ceil(2))
     }
 
-    /// Returns the most user connections of one service: by default three quarters of all, so that a flood of one public
-    /// port leaves room for the others.
+    /// Returns the most user connections of one service: by default three quarters of all, so that a flood of one
+    /// public port leaves room for the others.
     pub fn max_streams_per_service(&self) -> usize {
         self.max_streams_per_service.unwrap_or(self.three_quarters_of_streams())
     }
@@ -220,8 +226,8 @@ impl ServerConfig {
         wanted.min(Self::MAX_STREAMS_PER_PROXY)
     }
 
-    /// Returns the most channels and public ports of the proxies from one address: by default half of all, so that one host
-    /// cannot take what all others need.
+    /// Returns the most channels and public ports of the proxies from one address: by default half of all, so that one
+    /// host cannot take what all others need.
     pub fn max_channels_per_address(&self) -> usize {
         self.max_channels_per_address.unwrap_or(self.max_channels_and_ports.div_ceil(2))
     }

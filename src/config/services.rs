@@ -14,8 +14,8 @@ pub struct ServiceConfig {
     pub target: String,
     /// The users that the proxy admits to the service, by their networks. The server refuses all others.
     pub user_networks: UserNetworks,
-    /// The version of the PROXY protocol in which the target receives the user's address and the public address; `None` if
-    /// it receives none.
+    /// The version of the PROXY protocol in which the target receives the user's address and the public address; `None`
+    /// if it receives none.
     pub proxy_protocol: Option<ProxyProtocolVersion>,
 }
 

@@ -89,8 +89,8 @@ impl fmt::Display for Command {
 }
 
 impl Command {
-    /// Returns whether a proxy can execute the command. The others need what only the server has: users that wait, the balancing,
-    /// the rates of all streams of an object.
+    /// Returns whether a proxy can execute the command. The others need what only the server has: users that wait, the
+    /// balancing, the rates of all streams of an object.
     pub fn is_for_proxy(&self) -> bool {
         matches!(self, Self::KillStream(_) | Self::KillUser(_) | Self::PauseStream(_) | Self::ResumeStream(_))
     }

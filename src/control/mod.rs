@@ -1,5 +1,5 @@
-//! Operator commands, the words with which operators give them, and the bounded queue that carries them to the server, with a
-//! reply for each.
+//! Operator commands, the words with which operators give them, and the bounded queue that carries them to the server,
+//! with a reply for each.
 //!
 //! The front end never waits: it [tries to send](CommandSender::try_send) and polls for the [`CommandReply`] later.
 //! This module must not depend on the front end or on the server.

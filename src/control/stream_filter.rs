@@ -1,5 +1,5 @@
-//! Which streams are listed: `proxy:edge user=3F9A1C down>1M !state:wait /10\.0\.0/`. The cockpit, the command line of the
-//! program and the control socket share this language.
+//! Which streams are listed: `proxy:edge user=3F9A1C down>1M !state:wait /10\.0\.0/`. The cockpit, the command line of
+//! the program and the control socket share this language.
 
 use std::fmt;
 
@@ -66,8 +66,8 @@ pub trait FilteredStream {
     /// Returns the text by which filters search the stream in this field.
     fn searchable_text(&self, field: FilterField) -> String;
 
-    /// Returns every text that names the stream in this field, for terms with `=`: of a user its address with and without
-    /// port and its id, of a proxy its name and its id, of a service its key and its port.
+    /// Returns every text that names the stream in this field, for terms with `=`: of a user its address with and
+    /// without port and its id, of a proxy its name and its id, of a service its key and its port.
     fn exact_texts(&self, field: FilterField) -> Vec<String>;
 
     /// Returns a figure, in bytes, bytes per second or seconds.

@@ -1,5 +1,5 @@
-//! The words with which an operator gives a command, in the cockpit, on the command line of the program and on the control
-//! socket: rates, weights, policies and the objects that a command is about.
+//! The words with which an operator gives a command, in the cockpit, on the command line of the program and on the
+//! control socket: rates, weights, policies and the objects that a command is about.
 
 use std::{fmt, str::FromStr};
 
@@ -67,8 +67,8 @@ impl fmt::Display for ProxyRef {
     }
 }
 
-/// The object that a command is about. The notations exclude each other: a user's id has six hexadecimal digits, a port at
-/// most five; what is neither is the name of a proxy.
+/// The object that a command is about. The notations exclude each other: a user's id has six hexadecimal digits, a port
+/// at most five; what is neither is the name of a proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// `3F9A1C:1`
@@ -177,8 +177,8 @@ fn parse_direction(word: &str) -> Option<Direction> {
     }
 }
 
-/// Parses a rate in bytes per second, such as `1M`, `1MB/s` or `500kB/s`; `None` is no limit. 0 is an error: some take it
-/// for no limit, and some for no traffic.
+/// Parses a rate in bytes per second, such as `1M`, `1MB/s` or `500kB/s`; `None` is no limit. 0 is an error: some take
+/// it for no limit, and some for no traffic.
 pub fn parse_rate(word: &str) -> Result<Option<Rate>, String> {
     if ["off", "none"].contains(&word.to_ascii_lowercase().as_str()) {
         return Ok(None);

@@ -112,8 +112,8 @@ impl<R> CountedChanges<R> {
     }
 }
 
-/// Increases of counters, in columns: with a field name for each figure, ten thousand streams would not fit the budget of a
-/// screen.
+/// Increases of counters, in columns: with a field name for each figure, ten thousand streams would not fit the budget
+/// of a screen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counters {

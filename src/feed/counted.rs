@@ -111,8 +111,8 @@ impl<R: CountedRow> CountedSender<R> {
         self.sent.extend(rows.iter().map(SentRow::of));
     }
 
-    /// Returns what the consumer lacks: all of it, except for changes of rows that are not in `view`, of which it contains as many
-    /// as `pace` says. Records it as sent. `view` is sorted.
+    /// Returns what the consumer lacks: all of it, except for changes of rows that are not in `view`, of which it
+    /// contains as many as `pace` says. Records it as sent. `view` is sorted.
     pub(super) fn encode(&mut self, rows: &[R], pace: Pace, view: &[u64]) -> Option<CountedChanges<R>> {
         let mut changes = CountedChanges::default();
         // Rows that are no longer where they were: they went, or others went and they have moved.
@@ -178,8 +178,8 @@ impl<R: CountedRow> CountedSender<R> {
     }
 }
 
-/// Where there are more than `budget` places of rows in `chosen`, leaves those of rows in `view`. Returns the others whose turn
-/// it is after `cursor`, at most `budget`, and in how many rounds each of them has its turn.
+/// Where there are more than `budget` places of rows in `chosen`, leaves those of rows in `view`. Returns the others
+/// whose turn it is after `cursor`, at most `budget`, and in how many rounds each of them has its turn.
 fn choose<V>(
     sent: &[SentRow<V>],
     cursor: &mut u64,
@@ -224,12 +224,12 @@ impl CountedReceiver {
         self.spreads = rows.iter().map(|row| Spread::at(row.counters())).collect();
     }
 
-    /// Applies changes to the rows: a row that went is replaced by the last one, and new ones are appended. Advances the
-    /// counters that are catching up.
+    /// Applies changes to the rows: a row that went is replaced by the last one, and new ones are appended. Advances
+    /// the counters that are catching up.
     ///
     /// # Errors
-    /// The changes name a row that is not in the list, or their columns have different lengths. If the list `is_partial`, because
-    /// a newer version has written some of its rows, it need not have those that are named.
+    /// The changes name a row that is not in the list, or their columns have different lengths. If the list
+    /// `is_partial`, because a newer version has written some of its rows, it need not have those that are named.
     pub(super) fn apply<R: CountedRow>(
         &mut self,
         rows: &mut Vec<R>,

@@ -69,8 +69,8 @@ impl Encoder {
         self.is_whole_due = true;
     }
 
-    /// Returns the line that brings the consumer to this state: a whole snapshot the first time, then the changes since the
-    /// last call. Where [`Pace`] leaves out rows, those of `interest` are not among them.
+    /// Returns the line that brings the consumer to this state: a whole snapshot the first time, then the changes since
+    /// the last call. Where [`Pace`] leaves out rows, those of `interest` are not among them.
     pub fn snapshot(&mut self, snapshot: &Snapshot, interest: &Interest) -> Line {
         let item = if std::mem::take(&mut self.is_whole_due) {
             self.reset(snapshot);
@@ -170,8 +170,8 @@ fn without_channels(snapshot: &Snapshot) -> Vec<ProxySnapshot> {
         .collect()
 }
 
-/// Returns the channels of all proxies, sorted by id. Their ages are 0, because they change with each snapshot and follow
-/// from its uptime.
+/// Returns the channels of all proxies, sorted by id. Their ages are 0, because they change with each snapshot and
+/// follow from its uptime.
 fn channels_without_age(snapshot: &Snapshot) -> Vec<ChannelSnapshot> {
     let channels = snapshot.proxies.iter().flat_map(|proxy| &proxy.channels);
     channels.map(|channel| ChannelSnapshot { age: Duration::ZERO, ..channel.clone() }).collect()

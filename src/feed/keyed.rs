@@ -76,8 +76,8 @@ impl<R: KeyedRow> KeyedSender<R> {
         self.sent = rows;
     }
 
-    /// Returns what the consumer lacks, with up to `budget` of the changed rows, and records it as sent. `rows` are sorted by
-    /// key. The percentiles of known rows are only sent where `has_percentiles`.
+    /// Returns what the consumer lacks, with up to `budget` of the changed rows, and records it as sent. `rows` are
+    /// sorted by key. The percentiles of known rows are only sent where `has_percentiles`.
     pub(super) fn encode(
         &mut self,
         rows: Vec<R>,
@@ -127,8 +127,8 @@ impl<R: KeyedRow> KeyedSender<R> {
     }
 }
 
-/// Applies changes to a list of rows, which stays sorted by key. `unknown_rows` counts those that are left out because a newer
-/// version has written them; while there are any, changes may name rows that are not in the list.
+/// Applies changes to a list of rows, which stays sorted by key. `unknown_rows` counts those that are left out because
+/// a newer version has written them; while there are any, changes may name rows that are not in the list.
 ///
 /// # Errors
 /// The changes name a row that is not in the list, or a patch does not fit its row.

@@ -39,15 +39,15 @@ pub struct Missed {
 
 /// One line: an item with its number.
 ///
-/// A struct of options and not a tagged enum, which serde would have to buffer before it knows the type: a snapshot of ten
-/// thousand streams is two megabytes.
+/// A struct of options and not a tagged enum, which serde would have to buffer before it knows the type: a snapshot of
+/// ten thousand streams is two megabytes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// The id of the request that the line answers; `None` in a recording.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
-    /// When the line was written: wall-clock milliseconds since the Unix epoch. Only in a recording, for states and missed
-    /// items: events and log records have a time of their own.
+    /// When the line was written: wall-clock milliseconds since the Unix epoch. Only in a recording, for states and
+    /// missed items: events and log records have a time of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<u64>,
     /// The number of the item: one more than that of the item before. Only a snapshot may follow a gap.
@@ -134,8 +134,8 @@ impl Line {
         serde_json::to_vec(self)
     }
 
-    /// Parses a line. An event, or an item, of a kind that this version does not know becomes a line without an item, and a state
-    /// is without the rows that have a word which this version does not know.
+    /// Parses a line. An event, or an item, of a kind that this version does not know becomes a line without an item,
+    /// and a state is without the rows that have a word which this version does not know.
     ///
     /// # Errors
     /// The line is no JSON object, it has no number, or its state is not understood.

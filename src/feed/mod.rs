@@ -1,9 +1,10 @@
 //! The serialized observation of a server: snapshots, changes, events and log records as numbered lines of JSON.
 //!
-//! The control socket sends them to clients that watch (`watch`), and a recording consists of them. An [`Encoder`] turns
-//! successive [`Snapshot`](crate::telemetry::Snapshot)s into lines: the first one holds all of it, each later one what has
-//! changed since the last line *that was made*. A producer that cannot send at the moment makes none, and the next one
-//! covers the time between: a slow consumer costs nothing and misses no final value. A [`Decoder`] rebuilds the snapshots.
+//! The control socket sends them to clients that watch (`watch`), and a recording consists of them. An [`Encoder`]
+//! turns successive [`Snapshot`](crate::telemetry::Snapshot)s into lines: the first one holds all of it, each later one
+//! what has changed since the last line *that was made*. A producer that cannot send at the moment makes none, and the
+//! next one covers the time between: a slow consumer costs nothing and misses no final value. A [`Decoder`] rebuilds
+//! the snapshots.
 //!
 //! Nothing here reads a clock or a socket.
 //!
@@ -18,8 +19,8 @@
 //! Events are in the order of emission, and so are log records. A state may contain the effect of an event that
 //! follows it.
 //!
-//! Compatibility: a reader ignores fields, and lines, that it does not know, and a field that is added later has a default. Lines
-//! of version 0.1 are kept in `tests/lines-0.1.jsonl`.
+//! Compatibility: a reader ignores fields, and lines, that it does not know, and a field that is added later has a
+//! default. Lines of version 0.1 are kept in `tests/lines-0.1.jsonl`.
 
 mod changes;
 mod counted;

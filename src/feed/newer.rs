@@ -1,8 +1,8 @@
-//! Lines of a newer version: a row with a value that this version does not know, such as a new phase of a stream, is left out,
-//! and the line is understood without it.
+//! Lines of a newer version: a row with a value that this version does not know, such as a new phase of a stream, is
+//! left out, and the line is understood without it.
 //!
-//! Showing such a row with the usual value instead would be a guess. Only unknown words are excused: a row without a field, or
-//! with a number where a text should be, is no row of any version.
+//! Showing such a row with the usual value instead would be a guess. Only unknown words are excused: a row without a
+//! field, or with a number where a text should be, is no row of any version.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -17,8 +17,8 @@ pub(super) fn is_unknown_word(error: &serde_json::Error) -> bool {
     error.is_data() && error.to_string().starts_with("unknown variant")
 }
 
-/// Removes from the state in a line the rows that this version does not understand. Rows that have changed are then gone.
-/// Returns how many were removed.
+/// Removes from the state in a line the rows that this version does not understand. Rows that have changed are then
+/// gone. Returns how many were removed.
 ///
 /// # Errors
 /// A row is none of any version.
@@ -65,8 +65,8 @@ fn retain<R: DeserializeOwned>(parent: &mut Value, name: &str) -> serde_json::Re
     Ok(unknown)
 }
 
-/// Removes the rows of a changed table that are not understood, and adds their keys to those of rows that went: the consumer may
-/// have the row as it was before.
+/// Removes the rows of a changed table that are not understood, and adds their keys to those of rows that went: the
+/// consumer may have the row as it was before.
 fn retain_changes<R: DeserializeOwned>(
     changes: &mut Value,
     table: &str,

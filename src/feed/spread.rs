@@ -1,8 +1,9 @@
 //! Counters that are sent in turn, shown as if they grew evenly.
 //!
-//! A row that is sent once a second makes a step once a second. A rate over the last second, which a screen computes from
-//! ten samples, would be twice the true one where two steps fall into the second, and zero where none does. The steps are
-//! therefore spread over the changes that they cover: the row is late by up to a second, and its rate is right.
+//! A row that is sent once a second makes a step once a second. A rate over the last second, which a screen computes
+//! from ten samples, would be twice the true one where two steps fall into the second, and zero where none does. The
+//! steps are therefore spread over the changes that they cover: the row is late by up to a second, and its rate is
+//! right.
 
 use super::changes::RowCounters;
 
@@ -25,8 +26,8 @@ impl Spread {
         Self { shown: counters, sent: counters, changes_left: 0, changes_since: 0 }
     }
 
-    /// Adds a step. It covers the changes since the last one, and takes as many to be shown; at most `rounds`, because a row
-    /// that is sent in turn may have been idle before.
+    /// Adds a step. It covers the changes since the last one, and takes as many to be shown; at most `rounds`, because
+    /// a row that is sent in turn may have been idle before.
     pub(super) fn grow(&mut self, grown: [i64; 4], rounds: u32) {
         for (counter, step) in self.sent.iter_mut().zip(grown) {
             *counter = counter.wrapping_add_signed(step);

@@ -11,9 +11,10 @@ use super::error::IdError;
 /// The network bits of an IPv6 address that identify a client.
 const IPV6_PREFIX_BITS: u32 = 64;
 
-/// The block of addresses that one client can use: an IPv4 address, or the /64 of an IPv6 address. Limits per client count
-/// by it, because a host chooses the lower 64 bits of its IPv6 address itself (RFC 4291, section 2.5.1; RFC 8981): with a
-/// count per address, one machine has 2⁶⁴ of them. An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`), as which a listener on
+/// The block of addresses that one client can use: an IPv4 address, or the /64 of an IPv6 address. Limits per client
+/// count by it, because a host chooses the lower 64 bits of its IPv6 address itself (RFC 4291, section 2.5.1; RFC
+/// 8981): with a count per address, one machine has 2⁶⁴ of them. An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`), as
+/// which a listener on
 /// `::` reports IPv4 clients, is the IPv4 address; otherwise all of IPv4 would be one block.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AddressBlock(IpAddr);

@@ -1,8 +1,8 @@
 //! Numbers of bytes with units, as people write them.
 //!
-//! One meaning everywhere, on the command line, in the cockpit and on its screen: K, M, G and T are powers of 1,000, as for
-//! the rates of network links and in `iperf3` and `tc`. KiB, MiB, GiB and TiB are powers of 1,024. With two meanings
-//! (`curl --limit-rate 8K` is 8,192) what an operator types would not be what the screen shows.
+//! One meaning everywhere, on the command line, in the cockpit and on its screen: K, M, G and T are powers of 1,000, as
+//! for the rates of network links and in `iperf3` and `tc`. KiB, MiB, GiB and TiB are powers of 1,024. With two
+//! meanings (`curl --limit-rate 8K` is 8,192) what an operator types would not be what the screen shows.
 
 use std::str::FromStr;
 

@@ -5,8 +5,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 use super::error::IdError;
 
 /// The id of a user, which is one client address on one service: 24 bits that the server derives from both
-/// ([`UserIdKey`](super::UserIdKey)), written as six hexadecimal digits (`3F9A1C`). The name is that of the text format,
-/// where a "user channel" is a user; it is no channel of a proxy.
+/// ([`UserIdKey`](super::UserIdKey)), written as six hexadecimal digits (`3F9A1C`). The name is that of the text
+/// format, where a "user channel" is a user; it is no channel of a proxy.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserChannelId(u32);
 
@@ -39,7 +39,8 @@ impl FromStr for UserChannelId {
     }
 }
 
-/// The number of a stream within its user, from 1. Lines of three fields in the text format have no stream id and mean 0.
+/// The number of a stream within its user, from 1. Lines of three fields in the text format have no stream id and mean
+/// 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u32);
 
@@ -61,8 +62,8 @@ impl FromStr for StreamId {
     }
 }
 
-/// The stream key `userChannelId:streamId`, like `3F9A1C:2`, which identifies a stream in screens, events, log lines and
-/// commands.
+/// The stream key `userChannelId:streamId`, like `3F9A1C:2`, which identifies a stream in screens, events, log lines
+/// and commands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamKey {
     /// The user that opened the stream.
@@ -93,7 +94,8 @@ impl FromStr for StreamKey {
     }
 }
 
-/// The id of a proxy, counted from 1 since the server started, written `P3`. A proxy that resumes its link keeps its id.
+/// The id of a proxy, counted from 1 since the server started, written `P3`. A proxy that resumes its link keeps its
+/// id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProxyId(pub u32);
 

@@ -1,7 +1,7 @@
 //! Identifiers: a newtype for each one that crosses a module boundary.
 //!
-//! Inside the program an identifier is a number. `Display` is the only way to print one and `FromStr` the only way to parse
-//! one, so that screens, log lines and commands always agree on the notation.
+//! Inside the program an identifier is a number. `Display` is the only way to print one and `FromStr` the only way to
+//! parse one, so that screens, log lines and commands always agree on the notation.
 
 mod address_block;
 mod byte_size;

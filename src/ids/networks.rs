@@ -7,8 +7,8 @@ use ipnet::{IpNet, Ipv4Net};
 #[cfg(test)]
 mod tests;
 
-/// A network of addresses, such as `10.0.0.0/8`, or a single address. An IPv4-mapped one (`::ffff:10.0.0.0/104`) is the IPv4
-/// network that it stands for; so are the addresses that it is compared with.
+/// A network of addresses, such as `10.0.0.0/8`, or a single address. An IPv4-mapped one (`::ffff:10.0.0.0/104`) is the
+/// IPv4 network that it stands for; so are the addresses that it is compared with.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Network(IpNet);
 
@@ -100,10 +100,11 @@ impl NetworkSet {
     }
 }
 
-/// Which users are admitted: those in an allowed network, where any is named, or else all; but none in a denied network.
+/// Which users are admitted: those in an allowed network, where any is named, or else all; but none in a denied
+/// network.
 ///
-/// A denied network wins over an allowed one, whichever is longer and in whatever order they are given: what is denied once
-/// stays denied, also where two lists narrow each other, as those of server and proxy do.
+/// A denied network wins over an allowed one, whichever is longer and in whatever order they are given: what is denied
+/// once stays denied, also where two lists narrow each other, as those of server and proxy do.
 ///
 /// On the wire, and as text, it is a list of words: `allow=10.0.0.0/8 deny=10.9.0.0/16`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -126,8 +127,8 @@ pub enum NetworkRefusal {
 }
 
 impl UserNetworks {
-    /// The most networks that server or proxy accept for one list, allowed and denied ones together: longer lists, of whole
-    /// countries for example, belong into a packet filter.
+    /// The most networks that server or proxy accept for one list, allowed and denied ones together: longer lists, of
+    /// whole countries for example, belong into a packet filter.
     pub const MAX: usize = 1000;
 
     /// Creates a list of allowed and denied networks.

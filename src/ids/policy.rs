@@ -18,8 +18,8 @@ pub enum Policy {
     Weighted = 1,
     /// The proxy with the fewest open streams in proportion to its weight.
     LeastStreams = 2,
-    /// The better of two random proxies, by the product of open streams and recent latency (peak-sensitive exponentially
-    /// weighted moving average).
+    /// The better of two random proxies, by the product of open streams and recent latency (peak-sensitive
+    /// exponentially weighted moving average).
     PeakEwma = 3,
 }
 

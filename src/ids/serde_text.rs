@@ -58,8 +58,8 @@ macro_rules! serde_as_text {
 
 serde_as_text!(AddressBlock, ChannelId, Network, ProxyId, ServiceKey, StreamKey, UserChannelId);
 
-/// Implements `Serialize` as `Display`, and `Deserialize` as `FromStr`, for one of several words: a later version may have more
-/// of them, which is the same error as for any enum.
+/// Implements `Serialize` as `Display`, and `Deserialize` as `FromStr`, for one of several words: a later version may
+/// have more of them, which is the same error as for any enum.
 macro_rules! serde_as_word {
     ($($name:ty),*) => {
         $(

@@ -29,7 +29,8 @@ impl UserIdKey {
         Self(bytes)
     }
 
-    /// Returns the id that a client address has on a public port: the first 24 bits of an HMAC-SHA-256 over both and over
+    /// Returns the id that a client address has on a public port: the first 24 bits of an HMAC-SHA-256 over both and
+    /// over
     /// `attempt`, the number of ids that were tried before and that other users have. Of 5,000 users, about one has to
     /// try twice.
     pub fn derive(&self, port: u16, addr: IpAddr, attempt: u32) -> UserChannelId {

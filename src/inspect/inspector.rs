@@ -15,8 +15,8 @@ use crate::{
 
 mod exchange;
 
-/// The longest head that is examined, in bytes, and so the most that is buffered of a direction. Heads of curl have some
-/// hundred bytes, those of browsers a few thousand.
+/// The longest head that is examined, in bytes, and so the most that is buffered of a direction. Heads of curl have
+/// some hundred bytes, those of browsers a few thousand.
 pub(super) const MAX_HEAD: usize = 8 * 1024;
 
 /// The most pipelined requests without a response. Browsers do not pipeline; clients that pipeline more are load
@@ -37,13 +37,13 @@ const MAX_CACHED_HEAD: usize = 512;
 /// ```
 ///
 /// The caller passes the bytes of each direction in order, and every request before its response. Each call returns how
-/// many of the *next* bytes of that direction need not be examined: the caller skips those, and calls again once they have
-/// passed, with the bytes behind them, even if there are none yet. [`take_update`](Self::take_update) returns the detected
-/// content. Once [`is_finished`](Self::is_finished) returns `true`, the inspector can be dropped.
+/// many of the *next* bytes of that direction need not be examined: the caller skips those, and calls again once they
+/// have passed, with the bytes behind them, even if there are none yet. [`take_update`](Self::take_update) returns the
+/// detected content. Once [`is_finished`](Self::is_finished) returns `true`, the inspector can be dropped.
 ///
 /// Anything that it cannot follow (an upgrade, a body that ends with the connection, invalid data) ends detection; the
-/// detected content stays. It buffers at most the beginning of one head for each direction, the last complete head if it is
-/// short, and the request lines of at most `MAX_PENDING_REQUESTS` requests.
+/// detected content stays. It buffers at most the beginning of one head for each direction, the last complete head if
+/// it is short, and the request lines of at most `MAX_PENDING_REQUESTS` requests.
 #[derive(Debug, Default)]
 pub struct ProtocolInspector {
     /// Parser state of the upload: bytes from the user.
@@ -184,8 +184,8 @@ impl ProtocolInspector {
         self.feed(Direction::Down, bytes)
     }
 
-    /// Returns whether the message is complete within which a stream ends now, as far as that is known. The arguments are the
-    /// bytes of each direction that are still to be skipped.
+    /// Returns whether the message is complete within which a stream ends now, as far as that is known. The arguments
+    /// are the bytes of each direction that are still to be skipped.
     pub fn transfer_end(&self, upload_skip: u64, download_skip: u64) -> Option<TransferEnd> {
         let download = Self::shortfall(Direction::Down, &self.target, download_skip);
         // The upload is of no interest any more once its response is complete.
@@ -242,8 +242,8 @@ impl ProtocolInspector {
         skip
     }
 
-    /// Examines the next bytes of a direction, behind which its offset is already. Returns how many of those behind them to
-    /// skip.
+    /// Examines the next bytes of a direction, behind which its offset is already. Returns how many of those behind
+    /// them to skip.
     fn follow(&mut self, direction: Direction, bytes: &[u8]) -> u64 {
         let mut rest = bytes;
         loop {
@@ -305,8 +305,8 @@ impl ProtocolInspector {
         }
     }
 
-    /// Examines `view`, the next bytes of a direction, of which the first `examined_before` were examined before. `start`
-    /// is the offset of `view` in its direction.
+    /// Examines `view`, the next bytes of a direction, of which the first `examined_before` were examined before.
+    /// `start` is the offset of `view` in its direction.
     fn examine(&mut self, direction: Direction, view: &[u8], examined_before: usize, start: u64) -> Examined {
         match (direction, &self.side(direction).phase) {
             (_, ParsePhase::Start) => {

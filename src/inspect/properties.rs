@@ -1,5 +1,5 @@
-//! Property tests of protocol detection: any bytes, split in any way, cause no panic, no growth beyond the bounds, and no
-//! unsanitized text.
+//! Property tests of protocol detection: any bytes, split in any way, cause no panic, no growth beyond the bounds, and
+//! no unsanitized text.
 
 use proptest::{collection::vec, prelude::*};
 

@@ -16,12 +16,12 @@ use crate::{
 
 /// Passes a stream's bytes to a [`ProtocolInspector`] and publishes what it detects in the stream's counters.
 ///
-/// Bytes that the inspector need not examine (the inside of a body, and everything after detection has ended) are skipped
-/// without taking the lock.
+/// Bytes that the inspector need not examine (the inside of a body, and everything after detection has ended) are
+/// skipped without taking the lock.
 ///
 /// Each skip counter is changed only by the task that moves bytes in its direction. The one exception is the end of
-/// detection, which sets both; if a concurrent update overwrites that, the next call finds the inspector finished and sets
-/// it again.
+/// detection, which sets both; if a concurrent update overwrites that, the next call finds the inspector finished and
+/// sets it again.
 #[derive(Debug)]
 pub(crate) struct StreamInspector<M: DetectionMemory = ()> {
     /// Where the bytes are counted that the parser buffers.
@@ -36,8 +36,8 @@ pub(crate) struct StreamInspector<M: DetectionMemory = ()> {
 
 /// The memory that detection on all streams together may use.
 pub(crate) trait DetectionMemory {
-    /// Records that the parser of a stream buffers `after` bytes instead of `before`. Returns false, and records nothing, if
-    /// there is no memory for so many more: detection ends then.
+    /// Records that the parser of a stream buffers `after` bytes instead of `before`. Returns false, and records
+    /// nothing, if there is no memory for so many more: detection ends then.
     fn resize(&self, before: u64, after: u64) -> bool;
 }
 
@@ -82,8 +82,8 @@ impl<M: DetectionMemory> StreamInspector<M> {
         Self { memory, upload_skip: skip.into(), download_skip: skip.into(), state: Mutex::new(state) }
     }
 
-    /// Examines `bytes` that the user sent. Must be called before they are forwarded, so that the target's response cannot
-    /// be examined first.
+    /// Examines `bytes` that the user sent. Must be called before they are forwarded, so that the target's response
+    /// cannot be examined first.
     pub(crate) fn inspect_upload(&self, bytes: &[u8], stats: &StreamStats) {
         if !try_skip(&self.upload_skip, bytes.len()) {
             self.inspect(&self.upload_skip, [bytes], stats, ProtocolInspector::from_user);
@@ -103,8 +103,8 @@ impl<M: DetectionMemory> StreamInspector<M> {
         }
     }
 
-    /// Records that the user closed its connection (FIN), and whether it did so within a request. Called once in the life of
-    /// a stream, before its phase shows the end.
+    /// Records that the user closed its connection (FIN), and whether it did so within a request. Called once in the
+    /// life of a stream, before its phase shows the end.
     pub(crate) fn upload_ended(&self, stats: &StreamStats) {
         let is_user_closed = stats.record_user_end();
         match self.transfer_end() {
@@ -153,8 +153,8 @@ impl<M: DetectionMemory> StreamInspector<M> {
         };
         let mut skip = skip_counter.load(Relaxed);
         for piece in pieces {
-            // If a body ends with the piece, the inspector gets an empty slice at once: the next request may come before
-            // the next bytes of this direction.
+            // If a body ends with the piece, the inspector gets an empty slice at once: the next request may come
+            // before the next bytes of this direction.
             match usize::try_from(skip).ok().and_then(|skip| piece.get(skip..)) {
                 Some(examined) => skip = feed(inspector, examined),
                 None if skip == ProtocolInspector::SKIP_ALL => break,
@@ -188,8 +188,8 @@ impl<M: DetectionMemory> Drop for StreamInspector<M> {
     }
 }
 
-/// Subtracts `n` bytes from the skip counter. Returns `false`, and changes nothing, if the inspector has to be called: one
-/// of the bytes, or the position directly behind them, is to be examined.
+/// Subtracts `n` bytes from the skip counter. Returns `false`, and changes nothing, if the inspector has to be called:
+/// one of the bytes, or the position directly behind them, is to be examined.
 fn try_skip(skip_counter: &AtomicU64, n: usize) -> bool {
     let (skip, n) = (skip_counter.load(Relaxed), n as u64);
     if skip != ProtocolInspector::SKIP_ALL && skip > n {

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use crate::telemetry::TcpInfo;
 
-/// How long the peer's kernel may leave data unacknowledged before it counts as silent; at least the time in which a lost
-/// segment is repaired and an RTT more. A kernel acknowledges within a few milliseconds also where the process is busy, so
-/// this is less than a process has for the answer to a ping. With it, and the three RTTs of a replacement, a transfer
-/// continues within a second after the address of a proxy has changed.
+/// How long the peer's kernel may leave data unacknowledged before it counts as silent; at least the time in which a
+/// lost segment is repaired and an RTT more. A kernel acknowledges within a few milliseconds also where the process is
+/// busy, so this is less than a process has for the answer to a ping. With it, and the three RTTs of a replacement, a
+/// transfer continues within a second after the address of a proxy has changed.
 const MIN_ACK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What the kernel adds to the RTT before it retransmits a segment for the first time, at least.
@@ -34,8 +34,8 @@ pub(super) struct AckProgress {
     /// none is.
     written_when_due: Option<u64>,
     /// Since when data is known to be in flight and no segment with an acknowledgement has arrived; `None` while none
-    /// is in flight. In an outage of one direction the peer's own data carries acknowledgements of nothing new, and only
-    /// the pings show it.
+    /// is in flight. In an outage of one direction the peer's own data carries acknowledgements of nothing new, and
+    /// only the pings show it.
     unacknowledged_since: Option<Instant>,
     /// In which time a lost segment is repaired, and an RTT more, at the last update.
     repair_time: Duration,
@@ -108,14 +108,14 @@ impl AckProgress {
 
     /// Returns whether data was received between the last two updates while an answer was due, be it behind a lost
     /// segment. Then a read returns none of it until that is retransmitted, which after an outage of a long path takes
-    /// two RTTs more: the peer is not silent meanwhile. What an idle channel received since its last update, many seconds
-    /// ago, says nothing about an answer that is due only now.
+    /// two RTTs more: the peer is not silent meanwhile. What an idle channel received since its last update, many
+    /// seconds ago, says nothing about an answer that is due only now.
     pub(super) fn has_received(&self) -> bool {
         self.has_received
     }
 
-    /// Returns for how long the peer has sent without a pause, until the last update at which something had arrived. What
-    /// arrives right after an outage does not show that the peer, which could not be reached, has read nothing.
+    /// Returns for how long the peer has sent without a pause, until the last update at which something had arrived.
+    /// What arrives right after an outage does not show that the peer, which could not be reached, has read nothing.
     pub(super) fn receiving_time(&self) -> Duration {
         self.receiving.map_or(Duration::ZERO, |(begin, last)| last.saturating_duration_since(begin))
     }

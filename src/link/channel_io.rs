@@ -28,8 +28,8 @@ use crate::{
 /// driver): twice what one read takes. With half of it throughput was a twentieth lower.
 pub(super) const CHANNEL_TURN_BYTES: usize = 2 * BufferPool::BUFFER_SIZE;
 
-/// How often a channel that is about to be removed tries to flush, while other threads do: each of their flushes ends within
-/// a few system calls.
+/// How often a channel that is about to be removed tries to flush, while other threads do: each of their flushes ends
+/// within a few system calls.
 const MAX_FLUSH_ATTEMPTS: usize = 1000;
 
 thread_local! {
@@ -69,8 +69,8 @@ pub(super) struct ChannelIo {
     /// Encoded frames that the socket has not taken yet. One thread at a time flushes them; another one's request
     /// makes it flush once more.
     write_queue: FlatCombiner<WriteQueue>,
-    /// Whether the kernel's view of the connection is reported to the mux: not on loopback, where it says nothing about a
-    /// path, and where the system call would cost more than it gains.
+    /// Whether the kernel's view of the connection is reported to the mux: not on loopback, where it says nothing about
+    /// a path, and where the system call would cost more than it gains.
     reports_transport: bool,
     /// The driver does not read the socket, because too much data of the text peer waits for slow local sockets.
     is_reading_paused: AtomicBool,
@@ -171,18 +171,20 @@ impl ChannelIo {
     }
 
     /// Transmits the frames that the mux has for this channel, until there are none, the socket takes no more, or
-    /// [`CHANNEL_TURN_BYTES`] is used up, also by what other threads request meanwhile: a relay task that flushed for all others
-    /// would not get to the end of its own stream. If another thread is flushing the channel, leaves the work to that thread and
-    /// returns. Returns whether the budget is used up; then it has woken the driver, which continues.
+    /// [`CHANNEL_TURN_BYTES`] is used up, also by what other threads request meanwhile: a relay task that flushed for
+    /// all others would not get to the end of its own stream. If another thread is flushing the channel, leaves the
+    /// work to that thread and returns. Returns whether the budget is used up; then it has woken the driver, which
+    /// continues.
     pub(super) fn flush(&self, source: &impl TransmitSource) -> bool {
         let mut is_budget_exhausted = false;
         self.request_flush(source, &mut is_budget_exhausted);
         is_budget_exhausted
     }
 
-    /// Transmits the frames that the mux has for this channel, as far as the socket takes them and [`CHANNEL_TURN_BYTES`] allows,
-    /// before the channel is removed. Unlike [`flush`](Self::flush) it does not leave that to a thread which is about to
-    /// finish another flush, and would find the channel removed: a GOAWAY was lost so.
+    /// Transmits the frames that the mux has for this channel, as far as the socket takes them and
+    /// [`CHANNEL_TURN_BYTES`] allows, before the channel is removed. Unlike [`flush`](Self::flush) it does not leave
+    /// that to a thread which is about to finish another flush, and would find the channel removed: a GOAWAY was lost
+    /// so.
     pub(super) fn flush_before_removal(&self, source: &impl TransmitSource) {
         for _ in 0..MAX_FLUSH_ATTEMPTS {
             if self.request_flush(source, &mut false) && !self.write_queue.is_busy() {
@@ -192,8 +194,9 @@ impl ChannelIo {
         }
     }
 
-    /// Requests a flush, and carries it out unless another thread is flushing, which then flushes again. Returns whether
-    /// it was not left to another thread; stores in `is_budget_exhausted` whether [`CHANNEL_TURN_BYTES`] was used up.
+    /// Requests a flush, and carries it out unless another thread is flushing, which then flushes again. Returns
+    /// whether it was not left to another thread; stores in `is_budget_exhausted` whether [`CHANNEL_TURN_BYTES`] was
+    /// used up.
     fn request_flush(&self, source: &impl TransmitSource, is_budget_exhausted: &mut bool) -> bool {
         assert_link_state_unlocked();
         let mut written = 0;
@@ -254,7 +257,8 @@ impl ChannelIo {
                 self.wake_driver();
                 return Ok(FlushResult::BudgetExhausted);
             }
-            // What has been queued since is flushed by the thread that has queued it, or in another round of this flush.
+            // What has been queued since is flushed by the thread that has queued it, or in another round of this
+            // flush.
             if !may_have_more {
                 self.request_sample(source);
                 return Ok(FlushResult::Drained);
@@ -286,8 +290,8 @@ impl ChannelIo {
     }
 
     /// Takes frames for this channel from the mux and encodes them into the write queue, until the queue holds as
-    /// much as the socket takes at once or the mux has no more. Returns whether the mux may have more. The link state is
-    /// locked while the mux is polled, and not while frames are encoded.
+    /// much as the socket takes at once or the mux has no more. Returns whether the mux may have more. The link state
+    /// is locked while the mux is polled, and not while frames are encoded.
     fn fill(&self, source: &impl TransmitSource, queue: &mut WriteQueue) -> bool {
         with_scratch(&POLLED, |polled| {
             let mut may_have_more = true;

@@ -14,10 +14,10 @@ use crate::{
     net::MAX_SLICES,
 };
 
-/// Bytes after which a delivery leaves the rest to the next turn of the relay task. While one task delivers, others hand
-/// the mux more data: without an end of the turn, a fast socket would keep that task, and the delivery lock, for as long
-/// as the data keeps coming, and the operator's kill would wait. Four times what a channel is read for at once, so that a
-/// driver passes all that it has received in one turn.
+/// Bytes after which a delivery leaves the rest to the next turn of the relay task. While one task delivers, others
+/// hand the mux more data: without an end of the turn, a fast socket would keep that task, and the delivery lock, for
+/// as long as the data keeps coming, and the operator's kill would wait. Four times what a channel is read for at once,
+/// so that a driver passes all that it has received in one turn.
 pub(super) const DELIVERY_TURN_BYTES: u64 = 1024 * 1024;
 
 /// Where the endpoint of a stream gets received data from, and reports how many bytes its local socket has taken.
@@ -35,8 +35,8 @@ pub(super) trait ReceiveSource {
     /// Reports that the local socket takes nothing for now. Until the next read the mux copies chunks shorter than
     /// `copied_below` that arrive for `stream` out of the read buffers, which they would keep alive.
     fn reader_blocked(&self, stream: u32, copied_below: usize);
-    /// Reports that the user or target reads what the local socket takes: its kernel has acknowledged more than it holds
-    /// for one that reads nothing.
+    /// Reports that the user or target reads what the local socket takes: its kernel has acknowledged more than it
+    /// holds for one that reads nothing.
     fn reader_proven(&self, stream: u32);
     /// Reports that the user or target has read `bytes` bytes at least, although that proves less.
     fn reader_progress(&self, stream: u32, bytes: u64);
@@ -65,8 +65,8 @@ pub(super) struct Delivery {
     pub(super) is_paused: bool,
     /// Whether the socket's send buffer is full; the relay task waits until the socket is writable.
     pub(super) is_write_blocked: bool,
-    /// Whether the last turn ended because it had written [`DELIVERY_TURN_BYTES`] bytes; the relay task continues in its next
-    /// turn.
+    /// Whether the last turn ended because it had written [`DELIVERY_TURN_BYTES`] bytes; the relay task continues in
+    /// its next turn.
     pub(super) is_turn_over: bool,
     /// When a rate limit allows the next bytes; `None` while no rate limit delays the delivery.
     pub(super) rate_limited_until: Option<Instant>,
@@ -81,7 +81,8 @@ pub(super) struct Delivery {
     pub(super) proof_due_at: Option<u64>,
     /// What is known of how the user or target reads.
     pub(super) reader: ReaderWindow,
-    /// Whether the kernel may hold only little unsent data for the socket, because memory was filling when the stream began.
+    /// Whether the kernel may hold only little unsent data for the socket, because memory was filling when the stream
+    /// began.
     pub(super) are_kernel_buffers_small: bool,
     /// The error with which the local socket failed; `None` before, and once the relay task has taken it.
     pub(super) error: Option<io::Error>,
@@ -152,9 +153,9 @@ impl Delivery {
         self.compacted = self.compacted.saturating_sub(chunks);
     }
 
-    /// Copies the chunks of the queue that are shorter than `copied_below` out of the read buffers that they share, which
-    /// they would keep alive while they wait. Each chunk is copied at most once. Returns whether the caller has to call
-    /// [`ReceiveSource::reader_blocked`], because the mux does not copy small chunks of the stream yet.
+    /// Copies the chunks of the queue that are shorter than `copied_below` out of the read buffers that they share,
+    /// which they would keep alive while they wait. Each chunk is copied at most once. Returns whether the caller has
+    /// to call [`ReceiveSource::reader_blocked`], because the mux does not copy small chunks of the stream yet.
     pub(super) fn compact(&mut self, copied_below: usize) -> bool {
         let compacted = std::mem::replace(&mut self.compacted, self.queue.len());
         self.queue.range_mut(compacted..).for_each(|chunk| copy_if_shorter(chunk, copied_below));

@@ -385,8 +385,8 @@ impl Driver {
         }
     }
 
-    /// Reads the socket until it is empty or [`CHANNEL_TURN_BYTES`] is used up, and handles the received frames. Returns the
-    /// number of bytes read. Fails with the reason for which the channel ends.
+    /// Reads the socket until it is empty or [`CHANNEL_TURN_BYTES`] is used up, and handles the received frames.
+    /// Returns the number of bytes read. Fails with the reason for which the channel ends.
     pub(super) fn read(&mut self) -> Result<usize, DisconnectReason> {
         assert_link_state_unlocked();
         let mut turn = 0;

@@ -94,8 +94,8 @@ impl Endpoint {
         Self::new(StreamShared::new(number, Some(new.stats), Some(timer)), inspector, Some(new.limits))
     }
 
-    /// Creates an endpoint without a local socket. `inspector` detects the protocol; `limits` are the rate limits, if any
-    /// apply.
+    /// Creates an endpoint without a local socket. `inspector` detects the protocol; `limits` are the rate limits, if
+    /// any apply.
     fn new(
         shared: StreamShared,
         inspector: Option<StreamInspector<MemoryBudget>>,
@@ -303,8 +303,9 @@ impl Endpoint {
         true
     }
 
-    /// Finds out whether the user or target reads what the local socket takes: its receive window advances, or the kernel
-    /// has sent, and not only stored, more than is [held](MemoryBudget::proven_bytes) for one that reads nothing.
+    /// Finds out whether the user or target reads what the local socket takes: its receive window advances, or the
+    /// kernel has sent, and not only stored, more than is [held](MemoryBudget::proven_bytes) for one that reads
+    /// nothing.
     ///
     /// The window is examined every few KiB, but only where memory is filling: elsewhere a stream needs no proof.
     fn check_reader(&self, source: &impl ReceiveSource, delivery: &mut Delivery, socket: &TcpStream) {

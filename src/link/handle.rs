@@ -172,8 +172,8 @@ impl Link {
         !self.state.lock().channels.is_empty()
     }
 
-    /// Sends a message about the link itself on `channel`, or on another one if the link has lost it. If too many messages wait
-    /// because the peer does not read, the channel is closed instead.
+    /// Sends a message about the link itself on `channel`, or on another one if the link has lost it. If too many
+    /// messages wait because the peer does not read, the channel is closed instead.
     pub fn send_message(self: &Arc<Self>, channel: u16, message: TunnelMessage) {
         self.with(|state| {
             if let Err(error) = state.mux.send_message(channel, message) {
@@ -183,8 +183,8 @@ impl Link {
         self.flush();
     }
 
-    /// Sends a message about the link itself on any channel, preferably one on which the peer answers. It is lost if the link has
-    /// no channel, or with the channel.
+    /// Sends a message about the link itself on any channel, preferably one on which the peer answers. It is lost if
+    /// the link has no channel, or with the channel.
     pub fn send_on_any_channel(self: &Arc<Self>, message: TunnelMessage) {
         let channel = self.state.lock().mux.any_channel();
         if let Some(channel) = channel {
@@ -192,8 +192,8 @@ impl Link {
         }
     }
 
-    /// Sends GOAWAY: the peer is asked to open no new streams. From now on the link ends as soon as it has no channel; but
-    /// not with [`ResetCode::LinkReplaced`], after which the open streams continue as before.
+    /// Sends GOAWAY: the peer is asked to open no new streams. From now on the link ends as soon as it has no channel;
+    /// but not with [`ResetCode::LinkReplaced`], after which the open streams continue as before.
     pub fn send_go_away(self: &Arc<Self>, code: ResetCode) {
         self.send_go_away_with_successor(None, code);
     }

@@ -104,9 +104,9 @@ impl<T, const RANK: usize> DerefMut for RankedGuard<'_, T, RANK> {
     }
 }
 
-/// Panics in debug builds if the current thread holds a link-state lock, a leaf lock, or the lock of a table of the link's
-/// owner. Called by every function that
-/// makes a system call, wakes a task, encodes or decodes: none of these may run while other threads wait for the lock.
+/// Panics in debug builds if the current thread holds a link-state lock, a leaf lock, or the lock of a table of the
+/// link's owner. Called by every function that makes a system call, wakes a task, encodes or decodes: none of these may
+/// run while other threads wait for the lock.
 #[track_caller]
 pub(super) fn assert_link_state_unlocked() {
     assert_no_table_locked();

@@ -1,5 +1,5 @@
-//! How the streams of a link keep to the memory budget beyond what the mux counts: buffers that short slices keep alive,
-//! and what kernels hold for users that read nothing.
+//! How the streams of a link keep to the memory budget beyond what the mux counts: buffers that short slices keep
+//! alive, and what kernels hold for users that read nothing.
 
 use std::time::{Duration, Instant};
 
@@ -16,17 +16,17 @@ use crate::{
 /// How long a stream has to make no progress until what it keeps is copied out of pooled buffers.
 const COMPACT_AFTER: Duration = Duration::from_secs(1);
 
-/// The most bytes that the kernel holds unsent for a local socket (`TCP_NOTSENT_LOWAT`). Without a limit it takes 4 MB for a
-/// user that reads nothing, and six hundred of them exhaust what Linux gives all TCP sockets of a machine with 24 GB: then
-/// every connection of the machine stalls.
+/// The most bytes that the kernel holds unsent for a local socket (`TCP_NOTSENT_LOWAT`). Without a limit it takes 4 MB
+/// for a user that reads nothing, and six hundred of them exhaust what Linux gives all TCP sockets of a machine with 24
+/// GB: then every connection of the machine stalls.
 const UNSENT_BYTES: u32 = 256 * 1024;
 
 /// The same for a stream that begins while memory is filling, until its user or target is known to read.
 const UNPROVEN_UNSENT_BYTES: u32 = 16 * 1024;
 
 /// The receive buffer of a local socket, in bytes as the socket option counts them, whose stream begins while memory is
-/// filling: that with which a connection begins on Linux. The kernel enlarges it with the first 64 KiB that are read, to
-/// 700 KB on loopback, also where nothing more is read.
+/// filling: that with which a connection begins on Linux. The kernel enlarges it with the first 64 KiB that are read,
+/// to 700 KB on loopback, also where nothing more is read.
 const UNPROVEN_RECEIVE_BUFFER: usize = 64 * 1024;
 
 /// After so many bytes of a local socket its receive buffer may grow: its peer takes what it sends.
@@ -124,8 +124,8 @@ pub(super) struct StallWatch {
 }
 
 impl StallWatch {
-    /// Records whether the stream is blocked. Returns when it counts as stalled; `None` if it is not blocked, or compacted
-    /// already.
+    /// Records whether the stream is blocked. Returns when it counts as stalled; `None` if it is not blocked, or
+    /// compacted already.
     pub(super) fn update(&mut self, is_blocked: bool) -> Option<Instant> {
         if !is_blocked || self.is_compacted {
             self.blocked_since = None;

@@ -9,9 +9,9 @@ use super::{delivery::ReceiveSource, endpoint::Endpoint, handle::Stream};
 use crate::net::{try_write, write_vectored_once};
 
 impl Stream {
-    /// Writes `preamble` to a socket that the stream is about to be [relayed](Self::relay) to, and in the same call the data
-    /// that the peer has sent already: a target that takes its first read for the whole request finds it behind the
-    /// header.
+    /// Writes `preamble` to a socket that the stream is about to be [relayed](Self::relay) to, and in the same call the
+    /// data that the peer has sent already: a target that takes its first read for the whole request finds it behind
+    /// the header.
     ///
     /// Only for a stream that the peer has opened: no rate limit applies to such a one here.
     ///
@@ -31,8 +31,8 @@ impl Stream {
 }
 
 impl Endpoint {
-    /// Writes `preamble` and the received data behind it with one call. Returns how many bytes of `preamble` were written;
-    /// the data counts as delivered as usual.
+    /// Writes `preamble` and the received data behind it with one call. Returns how many bytes of `preamble` were
+    /// written; the data counts as delivered as usual.
     fn write_preamble(
         &self,
         source: &impl ReceiveSource,

@@ -36,8 +36,8 @@ pub struct RetryableConnection {
     socket: TcpStream,
     /// Bytes that were read from the socket and that the next stream sends first.
     replay: VecDeque<Bytes>,
-    /// Whether an earlier stream kept the socket's kernel buffers small, because memory was filling; the next stream lets
-    /// them grow once the peer is known to read.
+    /// Whether an earlier stream kept the socket's kernel buffers small, because memory was filling; the next stream
+    /// lets them grow once the peer is known to read.
     are_buffers_small: bool,
 }
 
@@ -59,9 +59,9 @@ impl Stream {
     /// `cancel` is cancelled. Returns how the stream ended.
     ///
     /// `socket_failed` is the code of the RESET that the peer receives if the local socket fails, after all data that
-    /// the socket had received; and `cancelled` returns the code if the relay is cancelled, which discards data. Closing
-    /// the socket must reset its connection (`SO_LINGER` 0), as it does after `net::enable_reset_on_close`: the socket
-    /// ends as the stream did, with an orderly close only if the stream finished.
+    /// the socket had received; and `cancelled` returns the code if the relay is cancelled, which discards data.
+    /// Closing the socket must reset its connection (`SO_LINGER` 0), as it does after `net::enable_reset_on_close`: the
+    /// socket ends as the stream did, with an orderly close only if the stream finished.
     ///
     /// The connection is returned as well if the peer ended the stream, or the relay was cancelled, and no target can
     /// have received any of its bytes.

@@ -2,8 +2,8 @@
 //!
 //! What a direct connection does decides here. Its kernels keep what they have acknowledged: a peer that reads gets it,
 //! and then the error. So the side whose socket fails reads that to its end and hands it to the mux before RESET
-//! ([`SocketFailure`], [`Stream::reset_after_data`]), and the other side writes all of it to its own local socket, waits
-//! until the kernel of the user or target has acknowledged it, and then resets the connection
+//! ([`SocketFailure`], [`Stream::reset_after_data`]), and the other side writes all of it to its own local socket,
+//! waits until the kernel of the user or target has acknowledged it, and then resets the connection
 //! ([`Stream::deliver_before_reset`]).
 //!
 //! A direct connection drops what the receiving kernel has not taken. So a stream does not wait for a receiver that has
@@ -78,8 +78,8 @@ pub(super) struct SocketFailure {
     /// The error of a write or of the shutdown. The kernel reports an error once, so a later read may return a plain
     /// end instead of it.
     write_error: Option<io::Error>,
-    /// Whether the socket is ready with an error, which the read after the last byte returns. `SO_ERROR` would return it
-    /// before, and is read only if nothing is left to read.
+    /// Whether the socket is ready with an error, which the read after the last byte returns. `SO_ERROR` would return
+    /// it before, and is read only if nothing is left to read.
     is_error_ready: bool,
     /// Measures the time for which the stream takes nothing of what is left to read.
     timer: Option<StallTimer<u64>>,

@@ -66,8 +66,8 @@ fn take_turn_budget() -> usize {
 pub(super) struct SocketReader {
     /// Applies the rate limits to bytes that are read.
     pacer: Pacer,
-    /// Bytes that were read from the same socket and that this stream writes to the mux first: an earlier stream has read
-    /// them, or the mux has taken no more of this one.
+    /// Bytes that were read from the same socket and that this stream writes to the mux first: an earlier stream has
+    /// read them, or the mux has taken no more of this one.
     unwritten: VecDeque<Bytes>,
     /// Whether bytes were written to the mux.
     has_written: bool,
@@ -148,9 +148,9 @@ impl SocketReader {
         self.unwritten
     }
 
-    /// Reads from the socket into the mux until one of the [reasons](ReadResult) to stop applies. `has_failed` says that
-    /// the socket has failed: then it counts as empty only if a system call has returned that, because tokio may have
-    /// yet to learn that it is readable.
+    /// Reads from the socket into the mux until one of the [reasons](ReadResult) to stop applies. `has_failed` says
+    /// that the socket has failed: then it counts as empty only if a system call has returned that, because tokio may
+    /// have yet to learn that it is readable.
     pub(super) fn read(&mut self, stream: &Stream, socket: &TcpStream, has_failed: bool) -> ReadResult {
         if self.is_finished {
             return ReadResult::StreamBlocked;
@@ -204,7 +204,8 @@ impl SocketReader {
         ReadResult::BudgetExhausted
     }
 
-    /// Records that `len` bytes were read, and lets the kernel enlarge the receive buffer if it was fixed and these suffice.
+    /// Records that `len` bytes were read, and lets the kernel enlarge the receive buffer if it was fixed and these
+    /// suffice.
     fn release_receive_buffer_after(&mut self, len: usize, socket: &TcpStream) {
         let Some(left) = self.released_after else { return };
         self.released_after = left.checked_sub(len);
@@ -213,8 +214,8 @@ impl SocketReader {
         }
     }
 
-    /// Removes and returns the next bytes that were read from the same socket and not written yet, `max` at most; `None`
-    /// if there are none.
+    /// Removes and returns the next bytes that were read from the same socket and not written yet, `max` at most;
+    /// `None` if there are none.
     fn pop_unwritten(&mut self, max: usize) -> Option<Bytes> {
         let mut bytes = self.unwritten.pop_front()?;
         if bytes.len() > max {
@@ -224,8 +225,8 @@ impl SocketReader {
     }
 
     /// Writes bytes of the local socket to the mux, and returns how many more it accepts. `read_at` is when they were
-    /// read, if their queue wait is to be measured. Keeps the bytes if the peer has reset the stream meanwhile: a stream
-    /// through another proxy sends them then.
+    /// read, if their queue wait is to be measured. Keeps the bytes if the peer has reset the stream meanwhile: a
+    /// stream through another proxy sends them then.
     fn write(&mut self, stream: &Stream, bytes: Bytes, read_at: Option<Instant>) -> usize {
         let (refused, writable) = stream.link().with(|state| {
             let refused = state.mux.write(stream.number(), bytes);

@@ -10,8 +10,8 @@ use super::{channel_io::TransmitSource, delivery::ReceiveSource, handle::Link, w
 use crate::mux::{DataEnd, MemoryBudget, TransportSample};
 
 impl ReceiveSource for Arc<Link> {
-    /// Records that the local socket has taken `consumed` more bytes, which grants the peer as much credit, and moves data
-    /// that arrived in order from the mux to `queue`.
+    /// Records that the local socket has taken `consumed` more bytes, which grants the peer as much credit, and moves
+    /// data that arrived in order from the mux to `queue`.
     fn consume_and_read(&self, stream: u32, consumed: u64, queue: &mut VecDeque<Bytes>) -> Option<DataEnd> {
         self.with(|state| {
             if consumed > 0 {

@@ -88,7 +88,8 @@ impl StreamShared {
         self.served.get()
     }
 
-    /// Returns the counters of the stream that operators see, whichever side has opened it; `None` where nothing counts it.
+    /// Returns the counters of the stream that operators see, whichever side has opened it; `None` where nothing counts
+    /// it.
     pub(super) fn shown(&self) -> Option<&Arc<StreamStats>> {
         self.stats.as_ref().or_else(|| self.served.get()?.shown())
     }
@@ -114,8 +115,8 @@ impl StreamShared {
         self.stats.is_some()
     }
 
-    /// Sets the phase of the stream that telemetry shows: another one for a stream that the peer opened. Does nothing for a
-    /// stream without counters.
+    /// Sets the phase of the stream that telemetry shows: another one for a stream that the peer opened. Does nothing
+    /// for a stream without counters.
     fn set_phase(&self, own: StreamPhase, of_peer: StreamPhase) {
         match (&self.stats, self.served.get().and_then(|served| served.shown())) {
             (Some(stats), _) => stats.set_phase(own),
@@ -131,8 +132,8 @@ impl StreamShared {
         }
     }
 
-    /// Keeps the data that was written to the stream, all of it, because the peer has reset the stream without accepting
-    /// it: a retry through another proxy sends it again.
+    /// Keeps the data that was written to the stream, all of it, because the peer has reset the stream without
+    /// accepting it: a retry through another proxy sends it again.
     pub(super) fn set_unaccepted(&self, data: Vec<Bytes>) {
         _ = self.unaccepted.set(data);
     }

@@ -147,7 +147,8 @@ async fn grace_after(link: &Arc<Link>, owner: &RecordingOwner, closed: [bool; 2]
     until.saturating_duration_since(Instant::now())
 }
 
-/// A peer that sends as fast as the driver reads would otherwise keep its thread, and all streams of that thread, from work.
+/// A peer that sends as fast as the driver reads would otherwise keep its thread, and all streams of that thread, from
+/// work.
 #[tokio::test]
 async fn a_turn_of_a_driver_ends_although_the_peer_goes_on_sending() {
     const PINGS: usize = 150_000;
@@ -370,8 +371,8 @@ async fn the_last_frames_of_a_channel_are_sent_before_it_is_closed() {
     assert_eq!(frames.iter().filter(|frame| **frame == Frame::Retire).count(), 2, "{frames:?}");
 }
 
-/// A target that takes its first read for the whole request finds it behind the header. What is delivered with the preamble
-/// is not delivered again, and its credit returns like that of all data.
+/// A target that takes its first read for the whole request finds it behind the header. What is delivered with the
+/// preamble is not delivered again, and its credit returns like that of all data.
 #[tokio::test]
 async fn a_preamble_leaves_with_the_data_that_has_arrived_before_it() {
     let owner = Arc::<RecordingOwner>::default();

@@ -90,7 +90,8 @@ pub(super) struct WriteQueue {
     /// Headers, small frames and lines are encoded here one after another, and split off without copying before what
     /// follows them is appended to `chunks` or written. They follow the last of `chunks`.
     arena: BytesMut,
-    /// How many bytes the socket took and has yet to send, because TLS encrypts more at once than the send buffer accepts.
+    /// How many bytes the socket took and has yet to send, because TLS encrypts more at once than the send buffer
+    /// accepts.
     unsent_bytes: usize,
     /// How many bytes the send buffer accepted at the last write, or at least twice the last target if it took all.
     last_taken: usize,

@@ -27,8 +27,8 @@ use super::format::Format;
 #[cfg(test)]
 mod tests;
 
-/// The most connections that are served at the same time; a further one displaces the oldest that has not sent its request, or
-/// waits. A scraper has one.
+/// The most connections that are served at the same time; a further one displaces the oldest that has not sent its
+/// request, or waits. A scraper has one.
 const MAX_CONNECTIONS: usize = 8;
 
 /// The longest head of a request in bytes. That of Prometheus has 400.
@@ -43,8 +43,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to read the response: Prometheus gives up after 10 s by default.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the connection stays open for the client to read the end of the response. Closing it while bytes of the client
-/// are unread would reset it, and the response with it.
+/// How long the connection stays open for the client to read the end of the response. Closing it while bytes of the
+/// client are unread would reset it, and the response with it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The pause after accept(2) has failed, as it does while the process has no descriptor left.
@@ -66,8 +66,8 @@ pub struct MetricsBindError {
 
 /// The values that `/metrics` answers with.
 pub(super) trait Exposition: Send + Sync + 'static {
-    /// Returns the exposition. `is_ready` says whether `/readyz` would answer with 200. May take milliseconds: it is called
-    /// on a thread for blocking tasks.
+    /// Returns the exposition. `is_ready` says whether `/readyz` would answer with 200. May take milliseconds: it is
+    /// called on a thread for blocking tasks.
     fn expose(&self, format: Format, is_ready: bool) -> String;
 }
 
@@ -126,7 +126,8 @@ impl MetricsListener {
                     Ok((socket, _)) => {
                         unanswered.retain(Unanswered::is_silent);
                         if connections.len() >= MAX_CONNECTIONS {
-                            // With only the timeout of each, a thousand silent connections delayed a scrape by ten minutes.
+                            // With only the timeout of each, a thousand silent connections delayed a scrape by ten
+                            // minutes.
                             if let Some(Unanswered { task, .. }) = unanswered.pop_front() {
                                 task.abort();
                             }
@@ -283,8 +284,8 @@ async fn serve_connection<P: Probes>(
     }
 }
 
-/// Reads the head of a request; `None` if the connection was closed before. A body is not read: no request that is served
-/// has one.
+/// Reads the head of a request; `None` if the connection was closed before. A body is not read: no request that is
+/// served has one.
 async fn read_request(socket: &mut TcpStream) -> io::Result<Option<Request>> {
     let mut head = Vec::with_capacity(1024);
     loop {

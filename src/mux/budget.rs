@@ -8,23 +8,24 @@
 //! - The *reserved part* holds, for each admissible stream, its bookkeeping and a [minimum](MIN_WINDOW) in both
 //!   directions. It is at most half of the budget, and the number of admissible streams follows from it: a stream that
 //!   was admitted always makes progress.
-//! - The *elastic part* is the rest. A stream gets a share of what is free of it (dynamic thresholds, Choudhury and Hahne
-//!   1998), less what is kept for claims of a higher rank: readers that have taken nothing yet cannot take what those
-//!   need that read on, and windows on long paths cannot take what both need. Each [side](BufferSide) has half of it, so that
-//!   senders to targets that read nothing take nothing of what downloads need.
+//! - The *elastic part* is the rest. A stream gets a share of what is free of it (dynamic thresholds, Choudhury and
+//!   Hahne 1998), less what is kept for claims of a higher rank: readers that have taken nothing yet cannot take what
+//!   those need that read on, and windows on long paths cannot take what both need. Each [side](BufferSide) has half of
+//!   it, so that senders to targets that read nothing take nothing of what downloads need.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// The bytes that are reserved for each stream in each direction, and those that a server may send on a stream before the
-/// proxy has accepted it: more than a request has, so that it waits for no RTT, and little enough for 20,000 streams in 1
-/// GiB.
+/// The bytes that are reserved for each stream in each direction, and those that a server may send on a stream before
+/// the proxy has accepted it: more than a request has, so that it waits for no RTT, and little enough for 20,000
+/// streams in 1 GiB.
 pub(super) const MIN_WINDOW: u64 = 8 * 1024;
 
-/// What a stream without buffered data takes, in bytes: the state of the mux, the relay task and its endpoint, the user's
-/// entries in tables and telemetry. Measured with 3,000 idle streams: 7 KiB on the server and 4 KiB on the proxy.
+/// What a stream without buffered data takes, in bytes: the state of the mux, the relay task and its endpoint, the
+/// user's entries in tables and telemetry. Measured with 3,000 idle streams: 7 KiB on the server and 4 KiB on the
+/// proxy.
 const STREAM_OVERHEAD: u64 = 8 * 1024;
 
 /// From how many consumed bytes on a reader counts as one that makes progress. The kernels of a user that reads nothing
@@ -35,8 +36,8 @@ const PROVEN_BYTES: u64 = 192 * 1024;
 /// that makes progress. The window starts at 64 KiB and opens to twice that where nothing is read.
 pub const PROVEN_READ_BYTES: u64 = 64 * 1024;
 
-/// So many received bytes, at least, may wait on a link that has no flow control: the [minimum](MIN_WINDOW) of a hundred
-/// stalled streams, which the peer was asked to pause then, and what was in flight meanwhile.
+/// So many received bytes, at least, may wait on a link that has no flow control: the [minimum](MIN_WINDOW) of a
+/// hundred stalled streams, which the peer was asked to pause then, and what was in flight meanwhile.
 const MIN_UNWINDOWED_BYTES: u64 = 1 << 20;
 
 /// How many times as many bytes a peer must have acknowledged until its reader counts as one that makes progress, where
@@ -60,8 +61,9 @@ const TIGHT_FRACTION: u64 = 2;
 /// The budget is filling when more than this fraction of the elastic part is in use: by 250 idle streams with 1 GiB.
 const FILLING_FRACTION: u64 = 8;
 
-/// This fraction of the elastic part is for the buffers of each side. A sender does not know how its peer's reader reads: with
-/// a common part, 14,900 senders to targets that read nothing left 8 KiB per RTT to the downloads beside them.
+/// This fraction of the elastic part is for the buffers of each side. A sender does not know how its peer's reader
+/// reads: with a common part, 14,900 senders to targets that read nothing left 8 KiB per RTT to the downloads beside
+/// them.
 const SIDE_FRACTION: u64 = 2;
 
 /// Whether buffers are for data to the peer or from it.
@@ -89,8 +91,8 @@ pub(super) enum Claim {
 }
 
 impl Claim {
-    /// Returns the share of a side's part that is kept for claims of a higher rank, and the share of the rest that one stream
-    /// may take, as divisors.
+    /// Returns the share of a side's part that is kept for claims of a higher rank, and the share of the rest that one
+    /// stream may take, as divisors.
     fn divisors(self) -> (u64, u64) {
         match self {
             Self::Unproven => (4, 128),
@@ -139,8 +141,8 @@ struct Shared {
     early: u64,
     /// How many streams are open.
     streams: AtomicU64,
-    /// How many bytes of the elastic part are reserved. It exceeds the elastic part for a moment if several threads write
-    /// to streams at once.
+    /// How many bytes of the elastic part are reserved. It exceeds the elastic part for a moment if several threads
+    /// write to streams at once.
     reserved: AtomicU64,
     /// How many of the reserved bytes are for sending.
     reserved_for_sending: AtomicU64,
@@ -196,13 +198,14 @@ impl MemoryBudget {
         self.free(BufferSide::Receiving) < tight || self.free(BufferSide::Sending) < tight
     }
 
-    /// Returns whether a good part of the elastic part is in use, so that new streams may turn out to be some of many that
-    /// make no progress.
+    /// Returns whether a good part of the elastic part is in use, so that new streams may turn out to be some of many
+    /// that make no progress.
     pub fn is_filling(&self) -> bool {
         self.0.reserved.load(Relaxed) > self.0.elastic / FILLING_FRACTION
     }
 
-    /// Reserves bytes for what is not needed to serve a stream, unless memory is tight. Returns whether they are reserved.
+    /// Reserves bytes for what is not needed to serve a stream, unless memory is tight. Returns whether they are
+    /// reserved.
     pub fn reserve_optional(&self, bytes: u64) -> bool {
         let max = self.side_bytes() / TIGHT_FRACTION + self.0.reserved_for_sending.load(Relaxed);
         let more = |reserved: u64| Some(reserved + bytes).filter(|reserved| *reserved <= max);
@@ -219,8 +222,8 @@ impl MemoryBudget {
         self.0.limits.proven_bytes
     }
 
-    /// Returns from how many acknowledged bytes on the reader of a peer counts as one that makes progress. `is_peer_filling`
-    /// if the peer's memory was filling when the stream began.
+    /// Returns from how many acknowledged bytes on the reader of a peer counts as one that makes progress.
+    /// `is_peer_filling` if the peer's memory was filling when the stream began.
     pub(super) fn proven_acked_bytes(&self, is_peer_filling: bool) -> u64 {
         self.proven_bytes() * if is_peer_filling { 1 } else { PROVEN_ACKED_FACTOR }
     }
@@ -268,7 +271,8 @@ impl MemoryBudget {
         self.side_bytes().saturating_sub(taken)
     }
 
-    /// Reserves up to `bytes` bytes, as many as are free of the first `elastic` bytes of the elastic part. Returns how many.
+    /// Reserves up to `bytes` bytes, as many as are free of the first `elastic` bytes of the elastic part. Returns how
+    /// many.
     fn reserve(&self, bytes: u64, elastic: u64) -> u64 {
         let before = self
             .0
@@ -281,8 +285,8 @@ impl MemoryBudget {
     }
 }
 
-/// What one direction of a stream has reserved beyond its minimum. It has to be [resized](Self::resize) to zero when the
-/// stream ends.
+/// What one direction of a stream has reserved beyond its minimum. It has to be [resized](Self::resize) to zero when
+/// the stream ends.
 #[derive(Debug)]
 pub(super) struct Reservation {
     /// What it is for.
@@ -313,8 +317,8 @@ impl Reservation {
         self.bytes
     }
 
-    /// Grows to `bytes` bytes, which were received early, also from what is set apart for that. Returns false if they are
-    /// not free.
+    /// Grows to `bytes` bytes, which were received early, also from what is set apart for that. Returns false if they
+    /// are not free.
     pub(super) fn grow_early(&mut self, bytes: u64, budget: &MemoryBudget) -> bool {
         self.grow_within(bytes, budget.0.elastic + budget.0.early, budget);
         self.bytes >= bytes

@@ -207,9 +207,9 @@ impl Channel {
         }
     }
 
-    /// Returns whether the kernel would keep a message back, because its own congestion window is full. BBR drains the path
-    /// every ten seconds: then it allows four segments for a fifth of a second and a round trip, and messages waited that
-    /// long on a channel without anything else, one in fifty of those that are sent all the time.
+    /// Returns whether the kernel would keep a message back, because its own congestion window is full. BBR drains the
+    /// path every ten seconds: then it allows four segments for a fifth of a second and a round trip, and messages
+    /// waited that long on a channel without anything else, one in fifty of those that are sent all the time.
     fn is_held_by_kernel(&self, now: Instant) -> bool {
         self.path.transport_sample().is_some_and(|sample| {
             !self.placement.is_report_outdated(sample.rtt, now) && self.path.stats().in_flight >= sample.cwnd

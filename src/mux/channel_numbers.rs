@@ -3,8 +3,8 @@
 /// The serial numbers of CHANNELS frames, and what the peer has said in them.
 #[derive(Debug, Default)]
 pub(super) struct ChannelNumbers {
-    /// The serial number of the last CHANNELS frame that was sent; 0 before the first. The planner decides once a second at
-    /// most, so that it lasts for 136 years.
+    /// The serial number of the last CHANNELS frame that was sent; 0 before the first. The planner decides once a
+    /// second at most, so that it lasts for 136 years.
     pub(super) sent_serial: u32,
     /// The serial number of the last CHANNELS frame that was received; 0 before the first.
     pub(super) received_serial: u32,

@@ -49,8 +49,8 @@ const SETTLING_INTERVALS: u32 = 2;
 /// Over how many decision intervals the rate with the new channels is measured at least.
 const MIN_MEASURED_INTERVALS: u32 = 5;
 
-/// Over how many decision intervals the rate is measured before an attempt counts as having brought nothing. A loss of a
-/// retransmission stops a channel for a fifth of a second: over half a second, one attempt in four seemed to bring
+/// Over how many decision intervals the rate is measured before an attempt counts as having brought nothing. A loss of
+/// a retransmission stops a channel for a fifth of a second: over half a second, one attempt in four seemed to bring
 /// nothing although eight channels had four times the rate of two.
 const MAX_MEASURED_INTERVALS: u32 = 25;
 
@@ -289,7 +289,8 @@ impl ChannelPlanner {
         since.is_none_or(|since| now.saturating_duration_since(since) >= MIN_DECISION_INTERVAL)
     }
 
-    /// Returns whether [`decide`](Self::decide) has evaluated the reports at `now`, and a new interval of them has begun.
+    /// Returns whether [`decide`](Self::decide) has evaluated the reports at `now`, and a new interval of them has
+    /// begun.
     pub(super) fn has_begun_interval(&self, now: Instant) -> bool {
         self.interval.since == Some(now)
     }

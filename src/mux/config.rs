@@ -27,11 +27,11 @@ pub struct MuxConfig {
     pub chunk_size: Option<usize>,
     /// How many streams of the link may be open at once.
     pub max_streams: usize,
-    /// The last stream number of the link. The server asks the proxy to replace the link when an eighth of the numbers is
-    /// left: at 15,800 streams a second, nine hours before they run out. Tests use fewer.
+    /// The last stream number of the link. The server asks the proxy to replace the link when an eighth of the numbers
+    /// is left: at 15,800 streams a second, nine hours before they run out. Tests use fewer.
     pub last_stream_number: u32,
-    /// The most channels of the link, where a proxy opens as many as are useful; `None` where it keeps a fixed number, and
-    /// on the server, which the proxy tells.
+    /// The most channels of the link, where a proxy opens as many as are useful; `None` where it keeps a fixed number,
+    /// and on the server, which the proxy tells.
     pub max_auto_channels: Option<u16>,
     /// Whether the data of one stream may be sent on several channels at once (multipath striping).
     pub allow_striping: bool,
@@ -45,8 +45,8 @@ pub struct MuxConfig {
     pub ping_interval: Duration,
     /// The interval between keepalive pings on an idle channel that is the primary channel of streams.
     pub idle_stream_ping_interval: Duration,
-    /// The interval between keepalive pings on the link's first channel if it is idle and without streams; three times as
-    /// long on the others. NATs forget a connection that was idle for a minute or more, and a user who arrives while
+    /// The interval between keepalive pings on the link's first channel if it is idle and without streams; three times
+    /// as long on the others. NATs forget a connection that was idle for a minute or more, and a user who arrives while
     /// the channel is dead must not wait for longer than opening a stream may take: only the proxy can connect again.
     pub idle_ping_interval: Duration,
     /// A channel with streams is lost when a ping was unanswered and nothing else received for this long; on a long
@@ -58,8 +58,8 @@ pub struct MuxConfig {
 }
 
 impl MuxConfig {
-    /// Returns how many bytes a server may send on each stream before the proxy accepts it: the proxy has them reserved for
-    /// every stream that it may have. More are possible as long as few streams do so.
+    /// Returns how many bytes a server may send on each stream before the proxy accepts it: the proxy has them reserved
+    /// for every stream that it may have. More are possible as long as few streams do so.
     pub(super) fn early_window(&self) -> u32 {
         self.initial_window.min(u32::try_from(self.budget.min_window()).unwrap_or(u32::MAX))
     }

@@ -20,8 +20,8 @@ const UNRESPONSIVE_AFTER: Duration = Duration::from_millis(750);
 /// that time does not count as silence of the peer.
 const MAX_TIMER_DELAY: Duration = Duration::from_millis(100);
 
-/// How many late timers are excused during one silence of the peer. Where every timer is late, because other programs use
-/// the processor, a dead channel was otherwise detected only after most of a minute.
+/// How many late timers are excused during one silence of the peer. Where every timer is late, because other programs
+/// use the processor, a dead channel was otherwise detected only after most of a minute.
 const MAX_EXCUSED_DELAYS: u32 = 3;
 
 /// What the kernel adds to the RTT before it retransmits a lost segment (the minimum of its retransmission timeout).

@@ -6,8 +6,8 @@ use crate::wire::binary::MAX_PAYLOAD;
 /// is spread well, and the data of a hop stays in a core's L2 cache: 128 KiB were 1 % slower, 256 KiB 2 to 5 %.
 pub const CHUNK_SIZE: usize = 64 * 1024;
 
-/// The longest data of a text peer's PING, in bytes: the answer repeats it, and many answers may wait for a peer that reads
-/// none. Underpass sends a number.
+/// The longest data of a text peer's PING, in bytes: the answer repeats it, and many answers may wait for a peer that
+/// reads none. Underpass sends a number.
 pub(super) const MAX_PING_DATA: usize = 64;
 
 /// The largest payload of a DATA frame, in bytes, that an operator may configure.
@@ -30,8 +30,9 @@ pub(super) const MIN_WRITABLE_BYTES: u64 = CHUNK_SIZE as u64 / 2;
 /// KiB fill a buffer.
 pub const COPY_THRESHOLD: usize = CHUNK_SIZE / 2;
 
-/// A shorter slice, in bytes, is copied out of the pooled buffer it was read into where its reader has taken nothing for a
-/// while, or while memory is short: the rest of that buffer may belong to others. A longer one wastes less than itself.
+/// A shorter slice, in bytes, is copied out of the pooled buffer it was read into where its reader has taken nothing
+/// for a while, or while memory is short: the rest of that buffer may belong to others. A longer one wastes less than
+/// itself.
 pub const MAX_COMPACTED_LEN: usize = 2 * CHUNK_SIZE + 1;
 
 /// Adjacent slices are coalesced into one of at most this many bytes.
@@ -42,9 +43,9 @@ pub(super) const MAX_COALESCED_LEN: usize = 1024;
 /// each message.
 pub(super) const MAX_SMALL_CHUNKS_PER_STREAM: usize = 64;
 
-/// A stream whose unsent data is at most this long, in bytes, and fits in one chunk of the channel, has a small message,
-/// which may exceed the congestion window. It is the shortest chunk that the mux chooses: with 1 KiB, a response of 1
-/// KiB with its header waited for the window.
+/// A stream whose unsent data is at most this long, in bytes, and fits in one chunk of the channel, has a small
+/// message, which may exceed the congestion window. It is the shortest chunk that the mux chooses: with 1 KiB, a
+/// response of 1 KiB with its header waited for the window.
 pub(super) const MAX_SMALL_MESSAGE_LEN: usize = MIN_CHUNK_SIZE;
 
 /// A chunk that is shorter than this, in bytes, when it is written to a stream counts as small: its bookkeeping costs

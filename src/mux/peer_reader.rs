@@ -2,8 +2,8 @@
 
 use super::budget::{Claim, MemoryBudget};
 
-/// What a sender knows of the peer's reader. A sender cannot see it: what the peer acknowledges is what the kernel before
-/// the reader took, and only the peer knows whether the reader takes that.
+/// What a sender knows of the peer's reader. A sender cannot see it: what the peer acknowledges is what the kernel
+/// before the reader took, and only the peer knows whether the reader takes that.
 #[derive(Debug)]
 pub(super) struct PeerReader {
     /// The peer's first window in bytes; 0 before it is known.

@@ -6,9 +6,9 @@
 //! - *Bulk and messages on separate channels.* While a stream sends messages, one channel is an *express channel*: no
 //!   stream in bulk starts there, and none is striped onto it. A stream that has just sent a lot is bulk until it calms
 //!   down; any other sends its next message on the channel where the least is in its way.
-//! - *Bulk on one channel, or spread.* Bulk streams share one channel, whose congestion controller then knows the whole queue of
-//!   the bottleneck. They are spread over the channels where most round trips lose a segment, for which a single
-//!   channel would always wait.
+//! - *Bulk on one channel, or spread.* Bulk streams share one channel, whose congestion controller then knows the whole
+//!   queue of the bottleneck. They are spread over the channels where most round trips lose a segment, for which a
+//!   single channel would always wait.
 //! - *Two copies under loss.* A message that fits in a small frame is sent on a second channel as well. The receiver
 //!   drops by offset what it has already, so that a lost segment delays the message only if both channels lose one.
 //!
@@ -42,13 +42,13 @@ const INTERACTIVE_RATE: u64 = 64 * 1024;
 /// types; short, because one bulk stream alone may use all channels.
 const EXPRESS_LIFETIME: Duration = Duration::from_secs(10);
 
-/// A lossy link has one express channel more for each so many channels, so that the copies of a message avoid the losses
-/// of bulk data, too: two of four channels, three of eight.
+/// A lossy link has one express channel more for each so many channels, so that the copies of a message avoid the
+/// losses of bulk data, too: two of four channels, three of eight.
 const CHANNELS_PER_EXPRESS: usize = 4;
 
-/// From so many lost segments in each round trip on, bulk streams are spread over the channels: on one, all that arrives
-/// waits for each of them. With 4, four downloads had 0.89 of what separate connections have at 50 Mbit/s, 200 ms and
-/// 0.5 % loss, and 0.93 at 100 Mbit/s, 40 ms (2 losses per round trip); spread 0.96 and 0.98, with the same ping
+/// From so many lost segments in each round trip on, bulk streams are spread over the channels: on one, all that
+/// arrives waits for each of them. With 4, four downloads had 0.89 of what separate connections have at 50 Mbit/s, 200
+/// ms and 0.5 % loss, and 0.93 at 100 Mbit/s, 40 ms (2 losses per round trip); spread 0.96 and 0.98, with the same ping
 /// beside them. Without losses, one channel keeps the 99th percentile of pings lower.
 const MIN_LOST_PER_RTT: f64 = 0.5;
 
@@ -82,18 +82,19 @@ const MIN_CHANNELS_FOR_THREE_COPIES: usize = 6;
 /// a request, or a small response with its header.
 pub(super) const MAX_COPY_LEN: u64 = 4 * 1024;
 
-/// While data queues at the bottleneck, copies are at most this fraction of what a channel may have in flight, i.e. of its
-/// delivery rate.
+/// While data queues at the bottleneck, copies are at most this fraction of what a channel may have in flight, i.e. of
+/// its delivery rate.
 const COPY_SHARE: u64 = 4;
 
-/// While data queues at the bottleneck for no longer than this, or for a quarter of the minimum RTT if that is longer, the
-/// path has capacity left, and copies are not limited to a share of it. The congestion window of a channel that carries
-/// only messages says nothing about its path.
+/// While data queues at the bottleneck for no longer than this, or for a quarter of the minimum RTT if that is longer,
+/// the path has capacity left, and copies are not limited to a share of it. The congestion window of a channel that
+/// carries only messages says nothing about its path.
 const MIN_COPY_LIMITING_DELAY: Duration = Duration::from_millis(10);
 
-/// Copies are sent while at most this fraction of the kernel's congestion window is in flight on a channel. A loss rate of 1
-/// % leaves CUBIC about twelve segments per RTT, and messages behind copies that take them all wait for an RTT. Measured with
-/// 32 keep-alive connections at 100 Mbit/s, 40 ms and 1 % loss: p50 45.2 instead of 46.5 ms, p99 92 instead of 85.
+/// Copies are sent while at most this fraction of the kernel's congestion window is in flight on a channel. A loss rate
+/// of 1 % leaves CUBIC about twelve segments per RTT, and messages behind copies that take them all wait for an RTT.
+/// Measured with 32 keep-alive connections at 100 Mbit/s, 40 ms and 1 % loss: p50 45.2 instead of 46.5 ms, p99 92
+/// instead of 85.
 pub(super) const COPY_WINDOW_FRACTION: u64 = 2;
 
 /// The least that a copy is charged, in bytes, for its header, its packet and its handling at the peer.
@@ -261,8 +262,8 @@ impl ChannelPlacement {
         self.reported_at = Some(now);
     }
 
-    /// Returns whether the kernel's last report is so old that what was in flight then is acknowledged. A report precedes
-    /// each frame that is sent.
+    /// Returns whether the kernel's last report is so old that what was in flight then is acknowledged. A report
+    /// precedes each frame that is sent.
     pub(super) fn is_report_outdated(&self, rtt: Duration, now: Instant) -> bool {
         self.reported_at.is_none_or(|at| now.saturating_duration_since(at) > rtt + rtt / 4)
     }
@@ -273,7 +274,8 @@ impl ChannelPlacement {
     }
 
     /// Refills the bucket of copies for the time that has passed: by [`MAX_COPY_RATE`], or by a share of what the
-    /// congestion window delivers in that time if data queues on `path`. Returns whether a copy of `len` bytes may be sent.
+    /// congestion window delivers in that time if data queues on `path`. Returns whether a copy of `len` bytes may be
+    /// sent.
     pub(super) fn may_copy(&mut self, len: usize, path: &PathStats, now: Instant) -> bool {
         let Some(min_rtt) = path.min_rtt else { return false };
         let has_queue =

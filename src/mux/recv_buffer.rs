@@ -12,12 +12,12 @@ use super::{
     window_tuning::ReceivedFlow,
 };
 
-/// While it is not proven that the reader makes progress, its window holds this many times what it is known to have read,
-/// if so much is free. With a factor of 1, as in slow start, a download of 1 MB took two RTTs more.
+/// While it is not proven that the reader makes progress, its window holds this many times what it is known to have
+/// read, if so much is free. With a factor of 1, as in slow start, a download of 1 MB took two RTTs more.
 const RAMP_FACTOR: u64 = 4;
 
-/// So many consumed bytes are acknowledged at once if no more are waiting: a sender whose memory is short may buffer no more
-/// than the reserved minimum until then, however large the window is.
+/// So many consumed bytes are acknowledged at once if no more are waiting: a sender whose memory is short may buffer no
+/// more than the reserved minimum until then, however large the window is.
 const MIN_DRAINED_ACK: u64 = MIN_WINDOW / 2;
 
 /// Reassembles the data of a stream, and grants the peer credit for what the reader has consumed.
@@ -34,8 +34,8 @@ pub(super) struct RecvBuffer {
     ready: VecDeque<Bytes>,
     /// How many segments at the front of `ready` were coalesced already.
     coalesced: usize,
-    /// Slices that are received in order and are shorter than this are copied out of the pooled buffers they were received
-    /// in; 0 unless the reader is blocked.
+    /// Slices that are received in order and are shorter than this are copied out of the pooled buffers they were
+    /// received in; 0 unless the reader is blocked.
     copied_below: usize,
     /// Out-of-order data by its offset. No two segments overlap.
     out_of_order: BTreeMap<u64, Bytes>,
@@ -49,13 +49,13 @@ pub(super) struct RecvBuffer {
     advertised_consumed: u64,
     /// The flow-control limit: the offset up to which the peer may send. It never falls.
     limit: u64,
-    /// The offset up to which a server may have sent before it knows the limit; 0 for the data of a proxy, which may send
-    /// nothing before. Beyond the limit, bytes are reserved when they arrive.
+    /// The offset up to which a server may have sent before it knows the limit; 0 for the data of a proxy, which may
+    /// send nothing before. Beyond the limit, bytes are reserved when they arrive.
     early_limit: u64,
     /// The receive window in bytes: how many the peer may send beyond those that were consumed.
     window: u32,
-    /// The receive window, in bytes, that the stream would have with enough memory: the initial one, or what auto-tuning
-    /// has raised it to.
+    /// The receive window, in bytes, that the stream would have with enough memory: the initial one, or what
+    /// auto-tuning has raised it to.
     wanted_window: u32,
     /// What is reserved from the memory budget for the bytes beyond the minimum that the peer may send or that were not
     /// consumed.
@@ -374,16 +374,16 @@ impl RecvBuffer {
         self.wanted_window = wanted_window;
     }
 
-    /// Returns whether [`adapt_window`](Self::adapt_window) may change anything. Mostly not: then the window is what the
-    /// stream wants, and what is consumed is promised again.
+    /// Returns whether [`adapt_window`](Self::adapt_window) may change anything. Mostly not: then the window is what
+    /// the stream wants, and what is consumed is promised again.
     pub(super) fn must_adapt(&self, budget: &MemoryBudget) -> bool {
         self.window != self.wanted_window
             || self.reservation.bytes() > self.committed(budget)
             || (self.enforces_limit && self.reservation.bytes() > 0 && budget.is_tight())
     }
 
-    /// Sets the receive window to what the stream wants, as far as the memory budget allows that beyond the minimum, and
-    /// adjusts the reservation. `initial_window` is the one up to which a stream need not be on a long path.
+    /// Sets the receive window to what the stream wants, as far as the memory budget allows that beyond the minimum,
+    /// and adjusts the reservation. `initial_window` is the one up to which a stream need not be on a long path.
     ///
     /// Credit that was granted stays granted: if the window shrinks, the limit does not fall, it rises later.
     pub(super) fn adapt_window(&mut self, initial_window: u32, budget: &MemoryBudget) {

@@ -55,8 +55,8 @@ pub(super) struct SendBuffer {
     early_limit: u64,
     /// The largest window that this side honours, whatever the peer advertises.
     max_window: u32,
-    /// Up to how many buffered bytes a stream whose peer consumes them competes with others for the budget. Beyond it the
-    /// stream is one on a long path.
+    /// Up to how many buffered bytes a stream whose peer consumes them competes with others for the budget. Beyond it
+    /// the stream is one on a long path.
     initial_window: u64,
     /// What is reserved from the memory budget for buffered bytes beyond the minimum of a stream.
     reservation: Reservation,
@@ -128,8 +128,8 @@ impl SendBuffer {
         }
     }
 
-    /// Returns how many bytes may be written now: as many as the peer's credit, [`MAX_UNSENT_PER_STREAM`] and the memory
-    /// budget allow.
+    /// Returns how many bytes may be written now: as many as the peer's credit, [`MAX_UNSENT_PER_STREAM`] and the
+    /// memory budget allow.
     pub(super) fn writable(&mut self, budget: &MemoryBudget) -> usize {
         if self.end != SendEnd::Open || self.is_paused {
             return 0;
@@ -198,7 +198,8 @@ impl SendBuffer {
     }
 
     /// Adjusts the reservation to what is buffered. An atomic operation for each chunk beyond the minimum costs little;
-    /// multiples of 64 KiB, which were reserved at first, added up to more than was buffered where many streams stalled.
+    /// multiples of 64 KiB, which were reserved at first, added up to more than was buffered where many streams
+    /// stalled.
     fn reserve_buffered(&mut self, budget: &MemoryBudget) {
         self.reservation.resize((self.written - self.acked).saturating_sub(budget.min_window()), budget);
     }
@@ -208,7 +209,8 @@ impl SendBuffer {
         self.reservation.resize(0, budget);
     }
 
-    /// Copies slices up to half a pooled buffer out of the buffers they were read into: the peer has taken nothing for long.
+    /// Copies slices up to half a pooled buffer out of the buffers they were read into: the peer has taken nothing for
+    /// long.
     pub(super) fn compact(&mut self) {
         self.chunks.iter_mut().for_each(|(_, chunk)| copy_if_shorter(chunk, MAX_COMPACTED_LEN));
     }
@@ -404,8 +406,8 @@ impl SendBuffer {
         (self.acked, self.limit, self.is_done())
     }
 
-    /// Records that the peer has consumed `consumed` bytes, where the END counts as one, and accepts `window` more. What
-    /// was reserved for them and is not needed any more returns to the budget.
+    /// Records that the peer has consumed `consumed` bytes, where the END counts as one, and accepts `window` more.
+    /// What was reserved for them and is not needed any more returns to the budget.
     ///
     /// # Errors
     /// [`ProtocolError::AckOfUnsentData`] and [`ProtocolError::OffsetOverflow`].

@@ -135,7 +135,8 @@ impl Stream {
         }
     }
 
-    /// Returns how many bytes may be written now. `early_bytes` is the sum of [those](Self::early_bytes) of all streams.
+    /// Returns how many bytes may be written now. `early_bytes` is the sum of [those](Self::early_bytes) of all
+    /// streams.
     pub(super) fn writable(&mut self, config: &MuxConfig, early_bytes: u64) -> usize {
         let writable = self.send.writable(&config.budget);
         if writable == 0 || !self.is_requested() || !config.peer_has_flow_control {
@@ -153,8 +154,8 @@ impl Stream {
         budget.close_stream();
     }
 
-    /// Returns whether the peer has acknowledged all sent data and the END, and this side has consumed all received data
-    /// and the END, so that the stream can be removed.
+    /// Returns whether the peer has acknowledged all sent data and the END, and this side has consumed all received
+    /// data and the END, so that the stream can be removed.
     pub(super) fn is_done(&self) -> bool {
         self.send.is_done() && self.recv.is_done()
     }

@@ -17,8 +17,8 @@ const STRIPED_BDPS: f64 = 4.0;
 /// stream got four fifths of 100 Mbit/s over 40 ms.
 const LONG_RTT: Duration = Duration::from_millis(5);
 
-/// The factor by which the window grows where the RTT is long and half of it has arrived within one RTT. With losses, what
-/// has arrived waits for some RTTs until it can be consumed, so that a window which doubled took seconds to grow.
+/// The factor by which the window grows where the RTT is long and half of it has arrived within one RTT. With losses,
+/// what has arrived waits for some RTTs until it can be consumed, so that a window which doubled took seconds to grow.
 const EARLY_GROWTH: u32 = 4;
 
 /// How many bandwidth-delay products the window holds where the RTT is long: one is in flight, one or two wait in the
@@ -118,8 +118,8 @@ impl WindowTuner {
         // Where the RTT is long, the window has to grow faster than TCP's slow start, which doubles in each RTT.
         let is_long = min_rtt >= LONG_RTT;
         let arrived = self.consumed.min(received - self.received_before);
-        // Each retransmission adds a round trip in which nothing arrives, so that on a lossy path the rate alone asks for
-        // no more than a window that is too small already.
+        // Each retransmission adds a round trip in which nothing arrives, so that on a lossy path the rate alone asks
+        // for no more than a window that is too small already.
         if is_long && self.known_credit.is_used_up(flow, min_rtt, now) {
             (self.measured_since, self.received_before, self.consumed) = (Some(now), received, 0);
             return Some(window.saturating_mul(2));
@@ -180,9 +180,9 @@ struct KnownCredit {
 }
 
 impl KnownCredit {
-    /// Records that the stream has been received so far. Returns whether the peer has used up all credit that it had known
-    /// for a round trip, and not because of the reader: it may have waited for more. After that, and after a change of
-    /// the window, only what is granted from then on counts.
+    /// Records that the stream has been received so far. Returns whether the peer has used up all credit that it had
+    /// known for a round trip, and not because of the reader: it may have waited for more. After that, and after a
+    /// change of the window, only what is granted from then on counts.
     fn is_used_up(&mut self, flow: ReceivedFlow, min_rtt: Duration, now: Instant) -> bool {
         let is_reader_slow = flow.unread > u64::from(flow.window) / MAX_UNREAD_FRACTION;
         if is_reader_slow || flow.window != self.window {

@@ -19,9 +19,9 @@ use super::{
 /// How long before the end of a connect an attempt without a permit fails, so that the error tells that none was left.
 const PERMIT_MARGIN: Duration = Duration::from_millis(10);
 
-/// How many sockets all attempts to reach the server may take together beside the first one of each channel. In an outage each
-/// of 8 channels has 15 such attempts, without which it would resume later; with 64 channels these and their first ones are the
-/// share of the tunnel in 1,024 descriptors.
+/// How many sockets all attempts to reach the server may take together beside the first one of each channel. In an
+/// outage each of 8 channels has 15 such attempts, without which it would resume later; with 64 channels these and
+/// their first ones are the share of the tunnel in 1,024 descriptors.
 const MAX_EXTRA_SERVER_SOCKETS: usize = 192;
 
 /// How long connecting may take, and how much effort it is worth.
@@ -38,14 +38,15 @@ pub struct ConnectPolicy<'a> {
 }
 
 impl<'a> ConnectPolicy<'a> {
-    /// The policy for the target of a stream: one attempt per address, within `timeout`. Addresses are used for 30 s; older
-    /// ones still serve while a lookup renews them, so that no stream waits for the resolver but the first.
+    /// The policy for the target of a stream: one attempt per address, within `timeout`. Addresses are used for 30 s;
+    /// older ones still serve while a lookup renews them, so that no stream waits for the resolver but the first.
     pub fn for_target(timeout: Duration) -> Self {
         let freshness = Freshness { max_age: Duration::from_secs(30), max_wait: Duration::ZERO };
         Self { timeout, repeat_interval: None, freshness, extra_sockets: None }
     }
 
-    /// Limits the sockets that attempts to further addresses take while the first attempt is pending: each holds a permit of
+    /// Limits the sockets that attempts to further addresses take while the first attempt is pending: each holds a
+    /// permit of
     /// `sockets`, and waits until there is one or the first attempt has failed. The caller accounts for the first socket.
     #[must_use]
     pub fn with_extra_sockets(self, sockets: &'a Semaphore) -> Self {
@@ -70,8 +71,8 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Returns the kind of failure of all addresses together: a timeout if one of them did not answer, else a refusal if
-    /// one refused the connection, else the error of the first one.
+    /// Returns the kind of failure of all addresses together: a timeout if one of them did not answer, else a refusal
+    /// if one refused the connection, else the error of the first one.
     pub fn kind(&self) -> io::ErrorKind {
         let failed = match self {
             Self::Resolve(error) => return error.kind(),
@@ -84,8 +85,8 @@ impl ConnectError {
         found.or_else(|| kinds().next()).unwrap_or(io::ErrorKind::Other)
     }
 
-    /// Returns whether this host has no descriptor or no memory for a connection: then the failure says nothing about the
-    /// address.
+    /// Returns whether this host has no descriptor or no memory for a connection: then the failure says nothing about
+    /// the address.
     pub fn is_exhausted(&self) -> bool {
         let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].map(Errno::raw_os_error);
         let is_exhausted =
@@ -98,8 +99,8 @@ impl ConnectError {
         }
     }
 
-    /// Returns whether no packet has left this host: the name could not be resolved, or there is no route to any address.
-    /// It happens while this host changes its network, and a retry costs the other side nothing.
+    /// Returns whether no packet has left this host: the name could not be resolved, or there is no route to any
+    /// address. It happens while this host changes its network, and a retry costs the other side nothing.
     pub fn is_local(&self) -> bool {
         use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable};
         let is_unreachable = |error: &io::Error| {
@@ -162,10 +163,10 @@ impl Connector {
     }
 
     /// Returns the policy for the server. An address that does not answer gets another attempt every 500 ms: after an
-    /// interruption of the path the kernel would send the next SYN after up to 8 s more. An attempt may be pending until the
-    /// whole connect times out, after 20 s, because the RTT may be seconds. The name is looked up each time, since the server
-    /// may have moved; but not for longer than a second if the old addresses are known. All connects to the server share
-    /// the sockets beside the first one of each.
+    /// interruption of the path the kernel would send the next SYN after up to 8 s more. An attempt may be pending
+    /// until the whole connect times out, after 20 s, because the RTT may be seconds. The name is looked up each time,
+    /// since the server may have moved; but not for longer than a second if the old addresses are known. All connects
+    /// to the server share the sockets beside the first one of each.
     pub fn server_policy(&self) -> ConnectPolicy<'_> {
         ConnectPolicy {
             timeout: Duration::from_secs(20),
@@ -190,11 +191,11 @@ impl Connector {
         }
     }
 
-    /// Connects to `HOST:PORT`: to the address of the name that answers first (Happy Eyeballs, RFC 8305). The connection
-    /// has the usual socket options. Dropping the future cancels all attempts.
+    /// Connects to `HOST:PORT`: to the address of the name that answers first (Happy Eyeballs, RFC 8305). The
+    /// connection has the usual socket options. Dropping the future cancels all attempts.
     ///
-    /// The connection is reset when it is closed (`SO_LINGER` of zero) from its first moment: if the caller gives up while
-    /// the other side accepts, that side must not take the closed connection for an empty but complete stream.
+    /// The connection is reset when it is closed (`SO_LINGER` of zero) from its first moment: if the caller gives up
+    /// while the other side accepts, that side must not take the closed connection for an empty but complete stream.
     ///
     /// # Errors
     /// The name cannot be resolved, or no address has accepted the connection in time.
@@ -230,9 +231,9 @@ impl Connector {
     }
 }
 
-/// Connects to one address, with a permit of one of `sockets`: of the first, which holds the one for the socket that the
-/// caller of the connect accounts for, or of the other. Waits for a permit, and fails as if no descriptor were left if there
-/// is none until shortly before `deadline`, at which the whole connect ends as a timeout.
+/// Connects to one address, with a permit of one of `sockets`: of the first, which holds the one for the socket that
+/// the caller of the connect accounts for, or of the other. Waits for a permit, and fails as if no descriptor were left
+/// if there is none until shortly before `deadline`, at which the whole connect ends as a timeout.
 async fn connect_within(
     address: SocketAddr,
     sockets: Option<(&Semaphore, &Semaphore)>,
@@ -266,8 +267,8 @@ async fn connect_to(addr: SocketAddr) -> io::Result<TcpStream> {
 
 /// Connects a non-blocking socket to one address.
 ///
-/// Unlike tokio's connect it does not read `SO_ERROR`. A target that answers without a request and resets may have done so by
-/// the time that this task runs; its answer is in the receive queue then, and the error belongs after it.
+/// Unlike tokio's connect it does not read `SO_ERROR`. A target that answers without a request and resets may have done
+/// so by the time that this task runs; its answer is in the receive queue then, and the error belongs after it.
 async fn establish(socket: Socket, addr: SocketAddr) -> io::Result<TcpStream> {
     match socket.connect(&addr.into()) {
         Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => return Err(error),

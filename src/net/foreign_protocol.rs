@@ -1,5 +1,5 @@
-//! What answers a proxy that is no server of underpass, as far as its first bytes tell: an operator understands "an HTTP
-//! response", and not which rule of a frame it violates.
+//! What answers a proxy that is no server of underpass, as far as its first bytes tell: an operator understands "an
+//! HTTP response", and not which rule of a frame it violates.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
-//! Connection attempts to several addresses at once (Happy Eyeballs, RFC 8305). Sockets and timeouts of names are not in
-//! here: the caller says how to connect to one address.
+//! Connection attempts to several addresses at once (Happy Eyeballs, RFC 8305). Sockets and timeouts of names are not
+//! in here: the caller says how to connect to one address.
 //!
-//! No crate did this when it was needed: `happy-eyeballs` had its last release in 2023, hyper-util's connector races one
-//! address of each family but tries those of one family after each other, and neither repeats attempts.
+//! No crate did this when it was needed: `happy-eyeballs` had its last release in 2023, hyper-util's connector races
+//! one address of each family but tries those of one family after each other, and neither repeats attempts.
 
 use std::{cmp::min, future::Future, io, net::SocketAddr, time::Duration};
 
@@ -16,8 +16,8 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// The most addresses of a name that are tried. The tenth would be tried after more than two seconds.
 pub(super) const MAX_ADDRESSES: usize = 10;
 
-/// The most attempts to one address that are pending at the same time. Each retransmits its SYN after 1, 3, 7 and 15 s, so
-/// that 16 attempts at intervals of 500 ms send a SYN every 500 ms for more than 20 s.
+/// The most attempts to one address that are pending at the same time. Each retransmits its SYN after 1, 3, 7 and 15 s,
+/// so that 16 attempts at intervals of 500 ms send a SYN every 500 ms for more than 20 s.
 const MAX_PENDING_PER_ADDRESS: u32 = 16;
 
 /// When attempts start, and when the last ones are given up.

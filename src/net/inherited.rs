@@ -11,8 +11,8 @@ use std::{
 
 use socket2::{SockRef, Type};
 
-/// Returns the listening sockets that the service manager passed, with the name of each (`FileDescriptorName=` of a socket
-/// unit; that of the unit without one). To be called once: the second call would return the same descriptors.
+/// Returns the listening sockets that the service manager passed, with the name of each (`FileDescriptorName=` of a
+/// socket unit; that of the unit without one). To be called once: the second call would return the same descriptors.
 ///
 /// # Errors
 /// The variables `LISTEN_FDS` and `LISTEN_PID` are wrong, or a descriptor is no listening TCP socket.
@@ -20,8 +20,9 @@ use socket2::{SockRef, Type};
 pub fn inherited_listeners() -> io::Result<Vec<(String, TcpListener)>> {
     sd_notify::listen_fds_with_names()?
         .map(|(fd, name)| {
-            // SAFETY: the service manager has passed this descriptor for this process to own it, as LISTEN_PID says, and
-            // nothing else in this process has seen its number. `listen_fds` has set FD_CLOEXEC, which fails if it is not open.
+            // SAFETY: the service manager has passed this descriptor for this process to own it, as LISTEN_PID says,
+            // and nothing else in this process has seen its number. `listen_fds` has set FD_CLOEXEC, which fails if it
+            // is not open.
             let socket = unsafe { OwnedFd::from_raw_fd(fd) };
             check(&socket).map_err(|why| {
                 io::Error::other(format!(

@@ -15,17 +15,18 @@ use crate::telemetry::assert_no_table_locked;
 /// The accept backlog of listen(2): how many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// A listening socket. Accepted connections have the usual socket options and belong to no tokio runtime yet: the worker
-/// that serves one registers it with `TcpStream::from_std`.
+/// A listening socket. Accepted connections have the usual socket options and belong to no tokio runtime yet: the
+/// worker that serves one registers it with `TcpStream::from_std`.
 ///
-/// tokio's own listener registers each connection with the runtime that accepts it, from which it had to be moved again.
+/// tokio's own listener registers each connection with the runtime that accepts it, from which it had to be moved
+/// again.
 #[derive(Debug)]
 pub struct Listener(AsyncFd<StdListener>);
 
 impl Listener {
-    /// Listens on `addr` with `SO_REUSEADDR`, so that a restarted server can bind a port that has connections in TIME_WAIT;
-    /// and with `SO_REUSEPORT` if `reuse_port` is set, so that other processes of the same user can listen on the same
-    /// port.
+    /// Listens on `addr` with `SO_REUSEADDR`, so that a restarted server can bind a port that has connections in
+    /// TIME_WAIT; and with `SO_REUSEPORT` if `reuse_port` is set, so that other processes of the same user can listen
+    /// on the same port.
     ///
     /// # Errors
     /// The address is in use or not available.
@@ -33,8 +34,8 @@ impl Listener {
         Self::open(addr, reuse_port, false)
     }
 
-    /// Listens like [`bind`](Self::bind), for users: accepted connections are reset when they are closed (`SO_LINGER` of
-    /// zero), until the stream is complete.
+    /// Listens like [`bind`](Self::bind), for users: accepted connections are reset when they are closed (`SO_LINGER`
+    /// of zero), until the stream is complete.
     ///
     /// # Errors
     /// The address is in use or not available.
@@ -109,9 +110,9 @@ impl Listener {
         accept(self.0.get_ref())
     }
 
-    /// Directs new connections on a port with `SO_REUSEPORT` to the process that began to listen on it after this one, for a
-    /// zero-downtime restart. Other systems than Linux cannot do that: connections that arrive while this listener is
-    /// closed may be lost there.
+    /// Directs new connections on a port with `SO_REUSEPORT` to the process that began to listen on it after this one,
+    /// for a zero-downtime restart. Other systems than Linux cannot do that: connections that arrive while this
+    /// listener is closed may be lost there.
     pub fn divert_new_connections(&self) {
         #[cfg(target_os = "linux")]
         if let Err(error) = super::reuse_port::divert(self.as_fd()) {

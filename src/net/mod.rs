@@ -1,5 +1,5 @@
-//! Sockets: listeners, socket options, connecting, `TCP_INFO`, pooled read buffers, TLS sessions, and the negotiation with
-//! which a channel begins. Knows nothing of links, streams or the multiplexer's state.
+//! Sockets: listeners, socket options, connecting, `TCP_INFO`, pooled read buffers, TLS sessions, and the negotiation
+//! with which a channel begins. Knows nothing of links, streams or the multiplexer's state.
 
 mod buffer_pool;
 mod congestion_control;

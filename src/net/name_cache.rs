@@ -1,9 +1,9 @@
 //! Resolved names, kept for the many streams that connect to the same target.
 //!
 //! getaddrinfo(3) resolves them, because the names of targets are often found in `/etc/hosts`, by mDNS or in another
-//! source of `nsswitch.conf`, which a DNS client such as hickory-resolver does not consult. It reports no lifetime, so that
-//! one is chosen here. And it blocks a thread, of which a burst of streams must not start hundreds: one lookup per name
-//! runs at a time, and at most [`MAX_LOOKUPS`] for all names.
+//! source of `nsswitch.conf`, which a DNS client such as hickory-resolver does not consult. It reports no lifetime, so
+//! that one is chosen here. And it blocks a thread, of which a burst of streams must not start hundreds: one lookup per
+//! name runs at a time, and at most [`MAX_LOOKUPS`] for all names.
 
 use std::{
     collections::HashMap,
@@ -26,8 +26,8 @@ use super::happy_eyeballs::interleave_families;
 /// The most lookups that run at the same time, each on a thread of its own.
 const MAX_LOOKUPS: usize = 4;
 
-/// The most names that are kept. A proxy needs one for each server and target, and has at most 1,024 services; servers may name any
-/// number of successors.
+/// The most names that are kept. A proxy needs one for each server and target, and has at most 1,024 services; servers
+/// may name any number of successors.
 const MAX_NAMES: usize = 2048;
 
 /// The age up to which addresses are used if the name cannot be resolved again.
@@ -36,8 +36,8 @@ const MAX_STALE_AGE: Duration = Duration::from_secs(600);
 /// How long a failed lookup is not repeated.
 const FAILURE_LIFETIME: Duration = Duration::from_secs(1);
 
-/// How long the address that was the first to accept a connection is tried first (RFC 6555, section 4.2: on the order of
-/// ten minutes).
+/// How long the address that was the first to accept a connection is tried first (RFC 6555, section 4.2: on the order
+/// of ten minutes).
 const PREFERENCE_LIFETIME: Duration = Duration::from_secs(600);
 
 /// Resolves `HOST:PORT`, and blocks its thread meanwhile.
@@ -122,9 +122,9 @@ impl NameCache {
 
     /// Returns the addresses of `name`, `HOST:PORT`, at least one, in the order in which they should be tried.
     ///
-    /// Addresses that are older than `freshness` permits are looked up again. If that takes too long or fails, the older
-    /// ones are returned, up to an age of [`MAX_STALE_AGE`]. Dropping the future does not stop a lookup that has begun;
-    /// the cache then stores its result for the next caller.
+    /// Addresses that are older than `freshness` permits are looked up again. If that takes too long or fails, the
+    /// older ones are returned, up to an age of [`MAX_STALE_AGE`]. Dropping the future does not stop a lookup that has
+    /// begun; the cache then stores its result for the next caller.
     pub(super) async fn resolve(
         &self,
         name: &str,

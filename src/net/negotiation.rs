@@ -1,5 +1,5 @@
-//! The exchange with which a connection becomes a channel: detection of the format, the binary handshake, the first lines
-//! of the text format. It knows nothing of links; the caller decides whom to admit, and sets the deadline.
+//! The exchange with which a connection becomes a channel: detection of the format, the binary handshake, the first
+//! lines of the text format. It knows nothing of links; the caller decides whom to admit, and sets the deadline.
 
 use std::{io, time::Duration};
 
@@ -17,20 +17,20 @@ use crate::{
     },
 };
 
-/// The longest line of an unauthenticated peer, in bytes, and the size of its reads. A token and a registration fit many
-/// times.
+/// The longest line of an unauthenticated peer, in bytes, and the size of its reads. A token and a registration fit
+/// many times.
 const UNAUTHENTICATED_READ: usize = 4096;
 
-/// The first byte of a TLS connection: the content type of a handshake record. No line of the text format begins with this
-/// control character.
+/// The first byte of a TLS connection: the content type of a handshake record. No line of the text format begins with
+/// this control character.
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// How many RTTs a message may take beyond the timeout of a step: one to ask for it, and the kernel's retransmission
 /// timeout, three RTTs before it has measured any.
 const RTTS_PER_STEP: u32 = 4;
 
-/// The RTT that is allowed for if the kernel has not measured any, because it had to retransmit the SYN-ACK: then the path
-/// is lossy, or its RTT exceeds a second.
+/// The RTT that is allowed for if the kernel has not measured any, because it had to retransmit the SYN-ACK: then the
+/// path is lossy, or its RTT exceeds a second.
 const UNKNOWN_RTT: Duration = Duration::from_secs(6);
 
 /// How long the server waits for a refused peer to close its side. The connection counts against the limit of
@@ -43,8 +43,8 @@ pub enum NegotiationError {
     /// An I/O error on the connection.
     #[error("I/O error during the handshake: {0}")]
     Io(#[from] io::Error),
-    /// The peer has reset the connection before it sent a byte, as a proxy does with the other connection attempts once one
-    /// of them has succeeded.
+    /// The peer has reset the connection before it sent a byte, as a proxy does with the other connection attempts once
+    /// one of them has succeeded.
     #[error("the connection was reset by the peer before it sent anything")]
     Abandoned,
     /// The peer closed the connection before it sent a byte, as a check of the port does.
@@ -136,8 +136,8 @@ pub struct Negotiation {
     codec: FrameCodec,
     /// How long the next message may take beyond the RTTs of the path; `None` while nothing limits it.
     step_timeout: Option<Duration>,
-    /// When the message that is being received has to be complete, and how long it may take; `None` while nothing limits
-    /// it.
+    /// When the message that is being received has to be complete, and how long it may take; `None` while nothing
+    /// limits it.
     step_deadline: Option<(Instant, Duration)>,
     /// When a frame was sent that the peer has not answered yet.
     asked_at: Option<Instant>,
@@ -182,13 +182,14 @@ impl Negotiation {
         &self.buffer
     }
 
-    /// Returns the keying material of the TLS session to which the proofs of the handshake are bound; empty without TLS.
+    /// Returns the keying material of the TLS session to which the proofs of the handshake are bound; empty without
+    /// TLS.
     pub fn exporter(&self) -> Vec<u8> {
         self.socket.exporter().map_or_else(Vec::new, Vec::from)
     }
 
-    /// Returns the RTT that the exchange of frames has measured; `None` if there was none. Unlike the kernel's, it is that of
-    /// the whole path where an intermediary terminates the TCP connection.
+    /// Returns the RTT that the exchange of frames has measured; `None` if there was none. Unlike the kernel's, it is
+    /// that of the whole path where an intermediary terminates the TCP connection.
     pub fn rtt(&self) -> Option<Duration> {
         self.rtt
     }
@@ -205,8 +206,8 @@ impl Negotiation {
         self.codec = FrameCodec::with_features(features);
     }
 
-    /// Limits how long each further message of the peer may take: `timeout` for the first one, which the peer sends with
-    /// its first packet, and some RTTs more for later ones.
+    /// Limits how long each further message of the peer may take: `timeout` for the first one, which the peer sends
+    /// with its first packet, and some RTTs more for later ones.
     pub fn set_step_timeout(&mut self, timeout: Duration) {
         self.step_timeout = Some(timeout);
         self.step_deadline = Some((Instant::now() + timeout, timeout));
@@ -336,9 +337,9 @@ impl Negotiation {
         Ok(())
     }
 
-    /// Sends `bytes`, shuts down the write direction (FIN), and discards what the peer sends until it closes, for at most a
-    /// second. Closing a socket with unread data makes the kernel send an RST, which can destroy `bytes` before the peer
-    /// has read them.
+    /// Sends `bytes`, shuts down the write direction (FIN), and discards what the peer sends until it closes, for at
+    /// most a second. Closing a socket with unread data makes the kernel send an RST, which can destroy `bytes` before
+    /// the peer has read them.
     ///
     /// # Errors
     /// An I/O error on the connection.
@@ -355,8 +356,8 @@ impl Negotiation {
         Ok(())
     }
 
-    /// Runs the proxy's side of the binary handshake, from the preface and `hello` to the server's WELCOME, and puts the
-    /// selected features in force.
+    /// Runs the proxy's side of the binary handshake, from the preface and `hello` to the server's WELCOME, and puts
+    /// the selected features in force.
     ///
     /// # Errors
     /// An I/O error, the server closed the connection, or the handshake failed.

@@ -17,11 +17,11 @@ pub(crate) fn try_write(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Resul
     }
 }
 
-/// Reads from `stream` into the spare capacity of `buf` without waiting. Returns the number of bytes; 0 is the end of the
-/// stream.
+/// Reads from `stream` into the spare capacity of `buf` without waiting. Returns the number of bytes; 0 is the end of
+/// the stream.
 ///
-/// A short read means that the receive buffer is empty. The function then clears tokio's readiness, so that the next attempt
-/// returns `WouldBlock` without a system call: for small messages this saves one call of three.
+/// A short read means that the receive buffer is empty. The function then clears tokio's readiness, so that the next
+/// attempt returns `WouldBlock` without a system call: for small messages this saves one call of three.
 pub(crate) fn try_read(stream: &TcpStream, buf: &mut impl BufMut) -> io::Result<usize> {
     let capacity = buf.chunk_mut().len();
     let mut read = 0;

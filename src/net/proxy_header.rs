@@ -26,8 +26,8 @@ pub(crate) enum ReadHeaderError {
     Io(io::Error),
 }
 
-/// Reads the header at the beginning of the connection, and no byte of what follows it: the caller passes the socket on as if
-/// there had been none. The caller sets the deadline; the length is bounded by
+/// Reads the header at the beginning of the connection, and no byte of what follows it: the caller passes the socket on
+/// as if there had been none. The caller sets the deadline; the length is bounded by
 /// [`MAX_HEADER`](crate::wire::proxy_protocol::MAX_HEADER).
 ///
 /// # Errors

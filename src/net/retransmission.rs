@@ -1,7 +1,8 @@
-//! Socket options of Linux that no crate wraps: the upper bound of the retransmission timeout (`TCP_RTO_MAX_MS`), and the
-//! release of buffers whose size was fixed (`SO_BUF_LOCK`).
+//! Socket options of Linux that no crate wraps: the upper bound of the retransmission timeout (`TCP_RTO_MAX_MS`), and
+//! the release of buffers whose size was fixed (`SO_BUF_LOCK`).
 //!
-//! One of the five modules with `unsafe`; the others are `tcp_info`, `reuse_port`, `inherited` and `runtime::signal_disposition`.
+//! One of the five modules with `unsafe`; the others are `tcp_info`, `reuse_port`, `inherited` and
+//! `runtime::signal_disposition`.
 
 use std::{
     io,
@@ -18,9 +19,9 @@ const SO_BUF_LOCK: libc::c_int = 72;
 /// The bounds of what the kernel accepts.
 const BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
 
-/// Returns the upper bound of the retransmission timeout for a connection with this RTT: one and a half RTTs, and at least
-/// a second. The timeout that the kernel computes is hardly ever longer before its first doubling, and the first segment
-/// after an interruption arrives within two RTTs and a second.
+/// Returns the upper bound of the retransmission timeout for a connection with this RTT: one and a half RTTs, and at
+/// least a second. The timeout that the kernel computes is hardly ever longer before its first doubling, and the first
+/// segment after an interruption arrives within two RTTs and a second.
 pub(super) fn max_timeout(rtt: Duration) -> Duration {
     (rtt * 3 / 2).clamp(BOUNDS.0, BOUNDS.1)
 }
@@ -29,7 +30,8 @@ pub(super) fn max_timeout(rtt: Duration) -> Duration {
 ///
 /// The kernel doubles the timeout after each retransmission without an answer, up to two minutes. After an interruption
 /// of the path, a connection therefore stalls again for about as long as the interruption lasted. With this bound it
-/// continues within a second and half an RTT, on a path with a long RTT within two RTTs. The price is one small segment per second during the interruption.
+/// continues within a second and half an RTT, on a path with a long RTT within two RTTs. The price is one small segment
+/// per second during the interruption.
 ///
 /// # Errors
 /// The kernel is older than Linux 6.15.

@@ -1,7 +1,7 @@
 //! Handing a port that two servers share (`SO_REUSEPORT`) from the older server to the newer.
 //!
-//! One of the five modules with `unsafe`; the others are `tcp_info`, `retransmission`, `inherited` and `runtime::signal_disposition`. No
-//! crate wraps this socket option.
+//! One of the five modules with `unsafe`; the others are `tcp_info`, `retransmission`, `inherited` and
+//! `runtime::signal_disposition`. No crate wraps this socket option.
 
 use std::{
     io,
@@ -11,8 +11,8 @@ use std::{
 /// Directs new connections to the second listener in the `SO_REUSEPORT` group of `socket`
 /// (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)). Connections whose TCP handshake has begun stay with their listener.
 ///
-/// Without that the kernel distributes new connections over all listeners of the group until one closes, and closing resets
-/// a connection whose SYN that listener had received but whose TCP handshake was not complete.
+/// Without that the kernel distributes new connections over all listeners of the group until one closes, and closing
+/// resets a connection whose SYN that listener had received but whose TCP handshake was not complete.
 ///
 /// The kernel numbers the listeners in the order in which they began to listen, so that of two the first is the older
 /// server. If there is no second listener, the option has no effect.
@@ -26,8 +26,8 @@ pub(super) fn divert(socket: BorrowedFd<'_>) -> io::Result<()> {
     let mut program = [libc::sock_filter { code, jt: 0, jf: 0, k: second }];
     let program = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
     let length = size_of::<libc::sock_fprog>() as libc::socklen_t;
-    // SAFETY: `socket` is borrowed and therefore open. The kernel reads `length` bytes, which is the size of `program`, and
-    // the one instruction that `program` points to; both outlive the call.
+    // SAFETY: `socket` is borrowed and therefore open. The kernel reads `length` bytes, which is the size of `program`,
+    // and the one instruction that `program` points to; both outlive the call.
     let result = unsafe {
         let (level, option) = (libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF);
         libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const program).cast(), length)

@@ -11,8 +11,8 @@ pub(crate) struct SendQueue {
     unsent_bytes: u32,
     /// Segments that were transmitted and are not acknowledged.
     segments_in_flight: u32,
-    /// The end of the other side's receive window, as an offset from where the connection began. 0 if the kernel does not
-    /// tell (Linux before 5.4).
+    /// The end of the other side's receive window, as an offset from where the connection began. 0 if the kernel does
+    /// not tell (Linux before 5.4).
     window_end: u64,
     /// The kernel's smoothed RTT of the connection.
     pub(crate) smoothed_rtt: Duration,
@@ -47,14 +47,14 @@ impl SendQueue {
         self.unsent_bytes.into()
     }
 
-    /// Returns the end of the other side's receive window, as an offset from where the connection began. It advances with
-    /// what its application reads. `None` if it is closed or unknown.
+    /// Returns the end of the other side's receive window, as an offset from where the connection began. It advances
+    /// with what its application reads. `None` if it is closed or unknown.
     pub(crate) fn window_end(self) -> Option<u64> {
         (self.window_end > 0).then_some(self.window_end)
     }
 
-    /// Returns a measure of what the other side has not acknowledged, also the FIN: 0 if it has acknowledged everything,
-    /// and another number whenever it has acknowledged more.
+    /// Returns a measure of what the other side has not acknowledged, also the FIN: 0 if it has acknowledged
+    /// everything, and another number whenever it has acknowledged more.
     pub(crate) fn unacknowledged(self) -> u64 {
         u64::from(self.segments_in_flight) << 32 | u64::from(self.unsent_bytes)
     }

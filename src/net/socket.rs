@@ -25,14 +25,15 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 /// The interval between two keepalive probes (`TCP_KEEPINTVL`).
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The transport connection of a channel, TCP or TLS over TCP: everything that a channel needs of it. Only the driver reads;
-/// any thread may write meanwhile, one at a time. No method takes `&mut self`, which would force both into one task.
+/// The transport connection of a channel, TCP or TLS over TCP: everything that a channel needs of it. Only the driver
+/// reads; any thread may write meanwhile, one at a time. No method takes `&mut self`, which would force both into one
+/// task.
 ///
-/// With TLS, what is above it has to allow for three things. Bytes may wait to be read although the socket is not readable;
-/// [`readable`](Self::readable) and `poll_readable` take care of that. Bytes that were written may
-/// wait to be sent (`unsent_bytes`), also such that the TLS session itself answers the peer with; they
-/// must be flushed when the socket is writable. And an orderly end has to be announced
-/// (`announce_end`), otherwise the peer takes it for a truncation.
+/// With TLS, what is above it has to allow for three things. Bytes may wait to be read although the socket is not
+/// readable; [`readable`](Self::readable) and `poll_readable` take care of that. Bytes that were written may wait to be
+/// sent (`unsent_bytes`), also such that the TLS session itself answers the peer with; they must be flushed when the
+/// socket is writable. And an orderly end has to be announced (`announce_end`), otherwise the peer takes it for a
+/// truncation.
 #[derive(Debug)]
 pub struct ChannelSocket {
     /// The TCP connection.
@@ -57,7 +58,8 @@ impl ChannelSocket {
         self.tls.is_some()
     }
 
-    /// Returns keying material of the TLS session (RFC 8446, section 7.5), which only its two ends know; `None` without TLS.
+    /// Returns keying material of the TLS session (RFC 8446, section 7.5), which only its two ends know; `None` without
+    /// TLS.
     pub fn exporter(&self) -> Option<[u8; 32]> {
         self.tls.as_ref().map(|session| session.exporter())
     }
@@ -83,8 +85,9 @@ impl ChannelSocket {
         let _ = timeout;
     }
 
-    /// Bounds the kernel's retransmission timeout (`TCP_RTO_MAX_MS`) for a connection with this RTT, so that the connection
-    /// continues soon after an interruption of its path. Has no effect on other systems than Linux 6.15 and later.
+    /// Bounds the kernel's retransmission timeout (`TCP_RTO_MAX_MS`) for a connection with this RTT, so that the
+    /// connection continues soon after an interruption of its path. Has no effect on other systems than Linux 6.15 and
+    /// later.
     pub(crate) fn bound_retransmission_timeout(&self, rtt: Duration) {
         #[cfg(target_os = "linux")]
         if let Err(error) = super::retransmission::set_max_timeout(
@@ -102,8 +105,8 @@ impl ChannelSocket {
         set_notsent_lowat(&self.stream, bytes);
     }
 
-    /// Reads the kernel's statistics of the connection (`TCP_INFO`). Returns `None` on other systems than Linux, and if the
-    /// system call fails.
+    /// Reads the kernel's statistics of the connection (`TCP_INFO`). Returns `None` on other systems than Linux, and if
+    /// the system call fails.
     pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
         #[cfg(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")))]
         return super::tcp_info::read(self.stream.as_fd()).ok();
@@ -111,7 +114,8 @@ impl ChannelSocket {
         None
     }
 
-    /// Returns the RTT that the kernel has measured so far; `None` if it has measured none, and on other systems than Linux.
+    /// Returns the RTT that the kernel has measured so far; `None` if it has measured none, and on other systems than
+    /// Linux.
     pub(crate) fn handshake_rtt(&self) -> Option<Duration> {
         self.tcp_info().map(|tcp| tcp.smoothed_rtt).filter(|rtt| !rtt.is_zero())
     }
@@ -129,8 +133,8 @@ impl ChannelSocket {
         self.stream.peer_addr().is_ok_and(|addr| addr.ip().to_canonical().is_loopback())
     }
 
-    /// Reads what the congestion control of the channel needs of the kernel's statistics (`TCP_INFO`). Returns `None` on
-    /// other systems than Linux, and if the system call fails.
+    /// Reads what the congestion control of the channel needs of the kernel's statistics (`TCP_INFO`). Returns `None`
+    /// on other systems than Linux, and if the system call fails.
     pub(crate) fn transport_sample(&self) -> Option<TransportSample> {
         #[cfg(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")))]
         return super::tcp_info::sample(self.stream.as_fd()).ok();
@@ -151,8 +155,8 @@ impl ChannelSocket {
         congestion_control::get(&SockRef::from(&self.stream))
     }
 
-    /// Chooses how the connection is closed: with an RST (`SO_LINGER` of zero), or with a FIN. The choice also holds when
-    /// the kernel closes the socket of a killed process.
+    /// Chooses how the connection is closed: with an RST (`SO_LINGER` of zero), or with a FIN. The choice also holds
+    /// when the kernel closes the socket of a killed process.
     pub(crate) fn set_reset_on_close(&self, enabled: bool) {
         set_linger(&self.stream, enabled.then_some(Duration::ZERO));
     }
@@ -201,8 +205,8 @@ impl ChannelSocket {
     ///
     /// # Errors
     /// `WouldBlock` if there is no data. With TLS, `UnexpectedEof` for an end that the peer has not announced, which any host
-    /// on the path can cause, and `InvalidData` if the peer violates TLS or its bytes were changed in transit. Otherwise an
-    /// I/O error on the connection.
+    /// on the path can cause, and `InvalidData` if the peer violates TLS or its bytes were changed in transit.
+    /// Otherwise an I/O error on the connection.
     pub fn try_read(&self, buf: &mut BytesMut) -> io::Result<usize> {
         match &self.tls {
             None => try_read(&self.stream, buf),
@@ -229,8 +233,8 @@ impl ChannelSocket {
         SockRef::from(&self.stream).shutdown(Shutdown::Write)
     }
 
-    /// Writes as much of `slices` as the send buffer accepts without waiting. Returns the number of bytes. With TLS, some of
-    /// them may be unsent yet; another call, also one with nothing to write, sends them first.
+    /// Writes as much of `slices` as the send buffer accepts without waiting. Returns the number of bytes. With TLS,
+    /// some of them may be unsent yet; another call, also one with nothing to write, sends them first.
     ///
     /// # Errors
     /// `WouldBlock` if the send buffer is full, otherwise an I/O error on the connection.
@@ -269,11 +273,12 @@ pub(crate) fn addresses(stream: &TcpStream) -> io::Result<(SocketAddr, SocketAdd
 
 /// Fails if a connection that was established to `port` has no other end than itself.
 ///
-/// Where nothing listens on a port of the ephemeral range, the kernel may choose that very port as the local one, and the
-/// connection attempt meets itself (simultaneous open, RFC 9293, section 3.5): some thousand attempts to a target that was
-/// being restarted were enough. The sender then receives its own bytes, and the target cannot bind its port.
+/// Where nothing listens on a port of the ephemeral range, the kernel may choose that very port as the local one, and
+/// the connection attempt meets itself (simultaneous open, RFC 9293, section 3.5): some thousand attempts to a target
+/// that was being restarted were enough. The sender then receives its own bytes, and the target cannot bind its port.
 ///
-/// Closing such a connection with an RST (`SO_LINGER` of zero) frees the port at once; after a FIN it would be in TIME_WAIT.
+/// Closing such a connection with an RST (`SO_LINGER` of zero) frees the port at once; after a FIN it would be in
+/// TIME_WAIT.
 ///
 /// # Errors
 /// `ConnectionRefused`, which the attempt would have had with any other local port.
@@ -291,8 +296,8 @@ pub(crate) fn refuse_self_connection(stream: &TcpStream, port: u16) -> io::Resul
     Err(io::Error::new(io::ErrorKind::ConnectionRefused, text))
 }
 
-/// Sets `TCP_NOTSENT_LOWAT`: the socket is not writable while its send buffer holds `bytes` or more that the kernel has not
-/// sent yet; 0 selects the system's default. Has no effect on other systems than Linux.
+/// Sets `TCP_NOTSENT_LOWAT`: the socket is not writable while its send buffer holds `bytes` or more that the kernel has
+/// not sent yet; 0 selects the system's default. Has no effect on other systems than Linux.
 pub(crate) fn set_notsent_lowat(stream: &TcpStream, bytes: u32) {
     #[cfg(target_os = "linux")]
     if let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(bytes) {
@@ -302,15 +307,16 @@ pub(crate) fn set_notsent_lowat(stream: &TcpStream, bytes: u32) {
     let _ = (stream, bytes);
 }
 
-/// Fixes the size of a socket's receive buffer (`SO_RCVBUF`), so that the kernel does not enlarge it while data is read.
+/// Fixes the size of a socket's receive buffer (`SO_RCVBUF`), so that the kernel does not enlarge it while data is
+/// read.
 pub(crate) fn fix_receive_buffer(stream: &TcpStream, bytes: usize) {
     if let Err(error) = SockRef::from(stream).set_recv_buffer_size(bytes) {
         tracing::debug!("cannot set the socket option SO_RCVBUF: {error}");
     }
 }
 
-/// Lets the kernel enlarge a receive buffer again that was [fixed](fix_receive_buffer). Where it cannot (Linux before 5.14,
-/// other systems), the buffer gets a fixed size that suffices for most paths.
+/// Lets the kernel enlarge a receive buffer again that was [fixed](fix_receive_buffer). Where it cannot (Linux before
+/// 5.14, other systems), the buffer gets a fixed size that suffices for most paths.
 pub(crate) fn release_receive_buffer(stream: &TcpStream) {
     const LARGE: usize = 4 << 20;
     #[cfg(target_os = "linux")]
@@ -322,8 +328,8 @@ pub(crate) fn release_receive_buffer(stream: &TcpStream) {
 
 /// Selects Reno as the congestion control of a loopback connection, which cannot be congested.
 ///
-/// A congestion control with pacing (BBR, where the system uses it) arms a timer for nearly every segment there, which cost
-/// a third of the throughput. Reno is available on every Linux.
+/// A congestion control with pacing (BBR, where the system uses it) arms a timer for nearly every segment there, which
+/// cost a third of the throughput. Reno is available on every Linux.
 pub(crate) fn disable_pacing_on_loopback(socket: &SockRef<'_>, addr: IpAddr) {
     if cfg!(target_os = "linux")
         && addr.is_loopback()
@@ -333,11 +339,11 @@ pub(crate) fn disable_pacing_on_loopback(socket: &SockRef<'_>, addr: IpAddr) {
     }
 }
 
-/// Sets the options that every socket gets: `TCP_NODELAY`, and with `keepalive` also `SO_KEEPALIVE`, so that a peer host
-/// that lost power is detected.
+/// Sets the options that every socket gets: `TCP_NODELAY`, and with `keepalive` also `SO_KEEPALIVE`, so that a peer
+/// host that lost power is detected.
 ///
-/// With Nagle's algorithm a response of a header and a body would wait 40 ms for a delayed acknowledgement; batching in user
-/// space replaces it.
+/// With Nagle's algorithm a response of a header and a body would wait 40 ms for a delayed acknowledgement; batching in
+/// user space replaces it.
 pub(crate) fn set_common_options(socket: &Socket, keepalive: bool) {
     let times = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
     let keepalive_result = if keepalive { socket.set_tcp_keepalive(&times) } else { Ok(()) };
@@ -349,8 +355,8 @@ pub(crate) fn set_common_options(socket: &Socket, keepalive: bool) {
     }
 }
 
-/// Makes closing `stream` send an RST (`SO_LINGER` of zero), whether this process closes it, panics, or is killed. The peer
-/// therefore never takes a truncated stream for a complete one.
+/// Makes closing `stream` send an RST (`SO_LINGER` of zero), whether this process closes it, panics, or is killed. The
+/// peer therefore never takes a truncated stream for a complete one.
 pub(crate) fn enable_reset_on_close(stream: &impl AsFd) {
     set_linger(stream, Some(Duration::ZERO));
 }

@@ -1,7 +1,8 @@
 //! The kernel's statistics of a TCP connection (`TCP_INFO`).
 //!
-//! One of the five modules with `unsafe`; the others are `reuse_port`, `retransmission`, `inherited` and `runtime::signal_disposition`.
-//! Neither the standard library nor the crates that wrap socket options (socket2, rustix) read `TCP_INFO`, and the system call takes a pointer.
+//! One of the five modules with `unsafe`; the others are `reuse_port`, `retransmission`, `inherited` and
+//! `runtime::signal_disposition`. Neither the standard library nor the crates that wrap socket options (socket2,
+//! rustix) read `TCP_INFO`, and the system call takes a pointer.
 
 use std::{
     io,
@@ -29,8 +30,8 @@ pub(super) fn read_raw(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the struct consists of integers, for which every bit pattern is valid. Fields that an older kernel does not
-    // write stay zero.
+    // SAFETY: the struct consists of integers, for which every bit pattern is valid. Fields that an older kernel does
+    // not write stay zero.
     Ok(unsafe { info.assume_init() })
 }
 

@@ -12,12 +12,13 @@ use super::{
 };
 use crate::tls::{ClientTls, ServerTls, TlsError};
 
-/// The most bytes of the peer that a handshake may take. A certificate chain has some kilobytes, a ClientHello one or two.
+/// The most bytes of the peer that a handshake may take. A certificate chain has some kilobytes, a ClientHello one or
+/// two.
 const MAX_HANDSHAKE_BYTES: usize = 64 * 1024;
 
-/// Permits for the threads that compute handshakes at the same time: for every two cores one, so that a flood of connections
-/// leaves the others to streams. Those that wait for a permit are bounded by the limit of pending connections, and have a
-/// deadline.
+/// Permits for the threads that compute handshakes at the same time: for every two cores one, so that a flood of
+/// connections leaves the others to streams. Those that wait for a permit are bounded by the limit of pending
+/// connections, and have a deadline.
 static COMPUTING: LazyLock<Semaphore> = LazyLock::new(|| {
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
     Semaphore::new(cores.div_ceil(2))
@@ -36,7 +37,8 @@ impl Negotiation {
     /// Runs the proxy's side of the TLS handshake with `server`, `HOST:PORT`.
     ///
     /// # Errors
-    /// An I/O error, the server closed the connection, does not speak TLS, or has a certificate that `tls` does not accept.
+    /// An I/O error, the server closed the connection, does not speak TLS, or has a certificate that `tls` does not
+    /// accept.
     pub async fn connect_tls(&mut self, tls: &ClientTls, server: &str) -> Result<(), NegotiationError> {
         let name = ClientTls::server_name(server)
             .map_err(|error| TlsError::from(rustls::Error::General(error.to_string())))?;
@@ -95,8 +97,9 @@ impl Negotiation {
     }
 }
 
-/// Has `connection` process what was `received`, on a thread for blocking tasks: the signature and the key exchange take a
-/// quarter of a millisecond, for which the streams of a worker would stand still. Returns the connection and the result.
+/// Has `connection` process what was `received`, on a thread for blocking tasks: the signature and the key exchange
+/// take a quarter of a millisecond, for which the streams of a worker would stand still. Returns the connection and the
+/// result.
 ///
 /// # Errors
 /// The runtime is shutting down.

@@ -22,22 +22,22 @@ const EXPORTER_LABEL: &[u8] = b"EXPORTER-underpass-channel";
 /// The most plaintext of one record, in bytes (RFC 8446, section 5.1).
 const MAX_RECORD: usize = 16 * 1024;
 
-/// The most plaintext of one record in a small write. A receiver can use a record only when all of it has arrived; on a path
-/// where the kernel takes little at a time, the first frames of a long record would wait for its last segment.
+/// The most plaintext of one record in a small write. A receiver can use a record only when all of it has arrived; on a
+/// path where the kernel takes little at a time, the first frames of a long record would wait for its last segment.
 const MAX_RECORD_OF_SMALL_WRITE: usize = 4 * 1024;
 
 /// From how many bytes on a write is encrypted into records of [`MAX_RECORD`].
 const MIN_BULK_WRITE: usize = 32 * 1024;
 
-/// The most bytes that are encrypted at once: as many as one read of the peer takes. The write queue of a channel holds no more
-/// than the kernel took at once before, so that little is left if it takes less.
+/// The most bytes that are encrypted at once: as many as one read of the peer takes. The write queue of a channel holds
+/// no more than the kernel took at once before, so that little is left if it takes less.
 const MAX_ENCRYPTED: usize = BufferPool::READ_SIZE;
 
 /// An established TLS session over a TCP connection.
 ///
 /// rustls has one object for both directions. It is locked for the decryption of one record, or a write of at most
-/// [`MAX_ENCRYPTED`] bytes, and for the system call of either: the kernel locks the socket for that, too. The driver of the
-/// channel reads, and any thread may write meanwhile; the lock is a leaf lock.
+/// [`MAX_ENCRYPTED`] bytes, and for the system call of either: the kernel locks the socket for that, too. The driver of
+/// the channel reads, and any thread may write meanwhile; the lock is a leaf lock.
 pub(super) struct TlsSession {
     /// The session of rustls, with a record that is incomplete and with encrypted bytes that the kernel has not taken.
     inner: Mutex<Inner>,
@@ -53,8 +53,8 @@ pub(super) struct TlsSession {
 struct Inner {
     /// The session.
     connection: Connection,
-    /// Bytes that were received and not handed to `connection` yet, in a pooled buffer. rustls would read 16 KiB at a time,
-    /// and each read has the kernel send an acknowledgement.
+    /// Bytes that were received and not handed to `connection` yet, in a pooled buffer. rustls would read 16 KiB at a
+    /// time, and each read has the kernel send an acknowledgement.
     received: BytesMut,
     /// An error of the connection that was found behind data, and is returned by the next read.
     deferred_error: Option<io::Error>,
@@ -99,8 +99,8 @@ impl TlsSession {
         self.has_plaintext.load(SeqCst)
     }
 
-    /// Reads into the spare capacity of `buf` until it is nearly full, or the socket is empty. Returns the number of bytes; 0
-    /// is the end of the stream that the peer has announced (close_notify).
+    /// Reads into the spare capacity of `buf` until it is nearly full, or the socket is empty. Returns the number of
+    /// bytes; 0 is the end of the stream that the peer has announced (close_notify).
     ///
     /// # Errors
     /// `WouldBlock` if there is no data, `UnexpectedEof` if the connection was closed without close_notify, `InvalidData` if
@@ -141,8 +141,8 @@ impl TlsSession {
         }
     }
 
-    /// Has the connection decrypt bytes that were received, and receives some if there are none. Returns false if the peer
-    /// has announced the end of the stream.
+    /// Has the connection decrypt bytes that were received, and receives some if there are none. Returns false if the
+    /// peer has announced the end of the stream.
     fn receive(&self, inner: &mut Inner, stream: &TcpStream) -> io::Result<bool> {
         let Inner { connection, received, .. } = inner;
         if received.is_empty() {
@@ -169,9 +169,9 @@ impl TlsSession {
         Ok(n > 0)
     }
 
-    /// Encrypts as much of `slices` as the kernel's send buffer may accept, at most [`MAX_ENCRYPTED`] bytes, and writes it.
-    /// Returns how much was encrypted; [`unsent_bytes`](Self::unsent_bytes) of it are left to further calls. Without slices,
-    /// writes those.
+    /// Encrypts as much of `slices` as the kernel's send buffer may accept, at most [`MAX_ENCRYPTED`] bytes, and writes
+    /// it. Returns how much was encrypted; [`unsent_bytes`](Self::unsent_bytes) of it are left to further calls.
+    /// Without slices, writes those.
     ///
     /// # Errors
     /// `WouldBlock` if the kernel has not taken what was encrypted before, otherwise an I/O error on the connection.
@@ -223,7 +223,8 @@ impl TlsSession {
     }
 }
 
-/// Encrypts `slices` into records of at most [`MAX_RECORD_OF_SMALL_WRITE`] bytes. Returns how many bytes were encrypted.
+/// Encrypts `slices` into records of at most [`MAX_RECORD_OF_SMALL_WRITE`] bytes. Returns how many bytes were
+/// encrypted.
 fn encrypt_small_records(connection: &mut Connection, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let total = slices.iter().map(|slice| slice.len()).sum::<usize>();
     if total <= MAX_RECORD_OF_SMALL_WRITE {

@@ -171,7 +171,8 @@ impl Client {
         parse(&next_line(&mut self.reader).await?)
     }
 
-    /// Sends a request and waits for its answer. Returns the content of `ok`. Lines that belong to other requests are dropped.
+    /// Sends a request and waits for its answer. Returns the content of `ok`. Lines that belong to other requests are
+    /// dropped.
     ///
     /// # Errors
     /// [`ClientError`]

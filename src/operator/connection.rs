@@ -296,8 +296,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes lines, for at most [`WRITE_TIMEOUT`] and a second for each [`MIN_WRITE_RATE`] bytes: not for as long as the
-    /// client takes a byte now and then, because the lines take memory.
+    /// Writes lines, for at most [`WRITE_TIMEOUT`] and a second for each [`MIN_WRITE_RATE`] bytes: not for as long as
+    /// the client takes a byte now and then, because the lines take memory.
     async fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         let more = Duration::from_secs((lines.len() / MIN_WRITE_RATE) as u64);
         let written = tokio::time::timeout(WRITE_TIMEOUT + more, self.writer.write_all(lines)).await;

@@ -1,5 +1,5 @@
-//! Performing requests: lists are read from snapshots, changes go to the server's queue of commands or to the process, and
-//! each change is audited.
+//! Performing requests: lists are read from snapshots, changes go to the server's queue of commands or to the process,
+//! and each change is audited.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Reading lines of bounded length, so that a peer decides neither how much memory a line takes nor whether a half-read one
-//! is lost when the reader turns to something else meanwhile.
+//! Reading lines of bounded length, so that a peer decides neither how much memory a line takes nor whether a half-read
+//! one is lost when the reader turns to something else meanwhile.
 
 use std::io;
 
@@ -39,8 +39,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         Self { source, buffer: BytesMut::new(), searched: 0, max_line_bytes }
     }
 
-    /// Reads up to the end of the next line. Returns the line without its end, and `None` at the end of the connection. A
-    /// last line without an end counts as a line.
+    /// Reads up to the end of the next line. Returns the line without its end, and `None` at the end of the connection.
+    /// A last line without an end counts as a line.
     ///
     /// Cancel-safe: what was read stays in the buffer.
     ///

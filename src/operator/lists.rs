@@ -1,9 +1,9 @@
 //! Lists that are made from a snapshot: the largest answers.
 //!
-//! Neither sampling nor serialising ten thousand rows may take the time of a worker, which carries streams: with 3,000 streams,
-//! one client that listed in a loop raised the p99 of an echo from 8 to 339 ms in a debug build, while the answer was built as a
-//! tree of values and serialised by the connection. The complete line is made on a thread for blocking tasks, and counts
-//! against a budget until the client has taken it.
+//! Neither sampling nor serialising ten thousand rows may take the time of a worker, which carries streams: with 3,000
+//! streams, one client that listed in a loop raised the p99 of an echo from 8 to 339 ms in a debug build, while the
+//! answer was built as a tree of values and serialised by the connection. The complete line is made on a thread for
+//! blocking tasks, and counts against a budget until the client has taken it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -220,7 +220,8 @@ impl Counters {
         Self { at: snapshot.uptime, bytes: snapshot.streams.iter().map(of).collect() }
     }
 
-    /// Sets the rates of a row, which was read at `now`. A stream that is newer than the counters has been open for less time.
+    /// Sets the rates of a row, which was read at `now`. A stream that is newer than the counters has been open for
+    /// less time.
     fn set_rates(&self, row: &mut StreamRow, now: Duration) {
         let (before, since) = match self.bytes.get(&row.number) {
             Some(before) => (*before, now.saturating_sub(self.at)),

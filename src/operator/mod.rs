@@ -1,4 +1,5 @@
-//! The control socket: operators who are not at the server's own terminal, and programs, see what runs and give commands.
+//! The control socket: operators who are not at the server's own terminal, and programs, see what runs and give
+//! commands.
 //!
 //! ```text
 //!  client ══ Unix socket ══ connection ─ lists ─────► snapshots of telemetry
@@ -6,8 +7,8 @@
 //!                               └─ events, snapshots and changes while the client grants credit
 //! ```
 //!
-//! Each line is a JSON object (`protocol`, documented in `assets/control-protocol.md`). A process with a control socket is
-//! found by the name of the socket ([`instances`]), and [`Client`] speaks to it.
+//! Each line is a JSON object (`protocol`, documented in `assets/control-protocol.md`). A process with a control socket
+//! is found by the name of the socket ([`instances`]), and [`Client`] speaks to it.
 //!
 //! This module must not name the server, the proxy or the cockpit: it gets the handles that it needs.
 

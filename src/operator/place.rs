@@ -76,8 +76,8 @@ pub struct Instance {
     pub is_permitted: bool,
 }
 
-/// Finds the processes of this machine whose control sockets are in the usual directories, sorted by name. Those that left
-/// a socket behind are not among them.
+/// Finds the processes of this machine whose control sockets are in the usual directories, sorted by name. Those that
+/// left a socket behind are not among them.
 pub fn instances(variable: Variable<'_>) -> Vec<Instance> {
     let mut found: Vec<Instance> = searched_directories(variable)
         .iter()

@@ -1,8 +1,8 @@
 //! The lines of the control protocol: greeting, requests, answers. `assets/control-protocol.md` documents them, with
 //! examples that a test executes.
 //!
-//! Each line is one JSON object. Unknown fields are ignored on both sides, so that neighbouring versions understand each
-//! other; what changes the meaning of a known field raises [`PROTOCOL`].
+//! Each line is one JSON object. Unknown fields are ignored on both sides, so that neighbouring versions understand
+//! each other; what changes the meaning of a known field raises [`PROTOCOL`].
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -23,8 +23,8 @@ pub struct Greeting {
     pub underpass: String,
     /// The version of the protocol: [`PROTOCOL`].
     pub protocol: u32,
-    /// A random number of 16 hexadecimal digits that the process has chosen at its start: a client that connects again learns
-    /// by it whether it finds the same process.
+    /// A random number of 16 hexadecimal digits that the process has chosen at its start: a client that connects again
+    /// learns by it whether it finds the same process.
     pub boot: String,
     /// What the process is.
     pub role: Role,

@@ -310,8 +310,8 @@ fn parse_fields(
 }
 
 impl Request {
-    /// Returns the commands that the request stands for; `None` if it is for another part of the process. `find` returns
-    /// the proxies with a name.
+    /// Returns the commands that the request stands for; `None` if it is for another part of the process. `find`
+    /// returns the proxies with a name.
     ///
     /// # Errors
     /// A proxy is named that does not exist, or whose name several have; or a limit without a rate.

@@ -1,6 +1,7 @@
 //! What the control socket lists, as plain rows: snapshots in the words of an operator.
 //!
-//! The names of durations end with their unit, bytes are counts, rates are in bytes per second. Ids are in the notation of the screens.
+//! The names of durations end with their unit, bytes are counts, rates are in bytes per second. Ids are in the notation
+//! of the screens.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -20,7 +21,8 @@ use crate::{
 pub struct StreamRow {
     /// The stream key.
     pub key: String,
-    /// The serial number of the stream in this process: two streams that had the same key one after the other differ in it.
+    /// The serial number of the stream in this process: two streams that had the same key one after the other differ in
+    /// it.
     pub number: u64,
     /// The state as one word: `wait`, `dial`, `open`, `half`, `paused`.
     pub state: String,

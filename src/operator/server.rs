@@ -1,9 +1,9 @@
 //! The server of the control socket: accepts connections, bounds them, and joins their tasks.
 //!
-//! Nothing here may cost the tunnel anything. A connection is one task, which reads a request, performs it and writes the
-//! answer before it reads the next one: a client that does not read its answers stops its own task and nothing else, and no
-//! queue grows meanwhile. Listing ten thousand streams takes milliseconds, for which the streams of a worker must not wait;
-//! it is done on threads for blocking tasks, for a few clients at a time.
+//! Nothing here may cost the tunnel anything. A connection is one task, which reads a request, performs it and writes
+//! the answer before it reads the next one: a client that does not read its answers stops its own task and nothing
+//! else, and no queue grows meanwhile. Listing ten thousand streams takes milliseconds, for which the streams of a
+//! worker must not wait; it is done on threads for blocking tasks, for a few clients at a time.
 
 use std::{
     collections::HashMap,
@@ -26,8 +26,8 @@ use super::{
 };
 use crate::telemetry::{EventKind, Throttle};
 
-/// The share of all connections that users other than the owner and root may have: members of a group cannot lock the owner
-/// out.
+/// The share of all connections that users other than the owner and root may have: members of a group cannot lock the
+/// owner out.
 const OTHERS_SHARE: usize = 2;
 
 /// The share of all connections that one user other than the owner and root may have.

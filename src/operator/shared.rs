@@ -1,4 +1,5 @@
-//! What the connections to a control socket share: the server or proxy that they are about, and the bounds of all together.
+//! What the connections to a control socket share: the server or proxy that they are about, and the bounds of all
+//! together.
 
 use std::{fmt, sync::Arc, time::Instant};
 
@@ -135,8 +136,8 @@ pub(super) struct Shared {
     others: ListBounds,
     /// Limits the log lines about connections that were refused.
     pub(super) refusals: Throttle,
-    /// Limits the events about requests that a client may not send. They are fewer than the server emits of commands that
-    /// failed, so that a flood of them hides no command of another operator.
+    /// Limits the events about requests that a client may not send. They are fewer than the server emits of commands
+    /// that failed, so that a flood of them hides no command of another operator.
     pub(super) forbidden: Throttle,
 }
 

@@ -1,9 +1,9 @@
-//! The control socket as a file: created for its owner alone, taken over from a process that has died, and removed at the
-//! end.
+//! The control socket as a file: created for its owner alone, taken over from a process that has died, and removed at
+//! the end.
 //!
-//! The name belongs to the process that holds the lock on the file `NAME.sock.lock` beside it (flock(2)), which the kernel
-//! releases however the process ends. Only the holder creates and removes the socket, so that a process that ends cannot
-//! remove the socket of its successor.
+//! The name belongs to the process that holds the lock on the file `NAME.sock.lock` beside it (flock(2)), which the
+//! kernel releases however the process ends. Only the holder creates and removes the socket, so that a process that
+//! ends cannot remove the socket of its successor.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
@@ -121,8 +121,9 @@ impl ControlSocket {
         &self.name.path
     }
 
-    /// Creates the socket: its directory with mode 0700 if it is missing, and the socket with mode 0600, wider only for the
-    /// groups of `rules`. A socket that no process listens on any more is replaced. Needs the context of a tokio runtime.
+    /// Creates the socket: its directory with mode 0700 if it is missing, and the socket with mode 0600, wider only for
+    /// the groups of `rules`. A socket that no process listens on any more is replaced. Needs the context of a tokio
+    /// runtime.
     ///
     /// # Errors
     /// [`SocketError`]
@@ -202,7 +203,8 @@ fn lock_name(path: &Path) -> io::Result<Option<File>> {
 fn bind(path: &Path, lock: File) -> io::Result<(Socket, OwnedName)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
-    // On Linux the file gets the mode of the socket. Where that fails, no client can connect before the mode is set below.
+    // On Linux the file gets the mode of the socket. Where that fails, no client can connect before the mode is set
+    // below.
     let file = File::from(OwnedFd::from(socket));
     _ = file.set_permissions(Permissions::from_mode(0o600));
     let socket = Socket::from(OwnedFd::from(file));
@@ -212,8 +214,8 @@ fn bind(path: &Path, lock: File) -> io::Result<(Socket, OwnedName)> {
     Ok((socket, name))
 }
 
-/// Lets the members of the groups connect. With one group, the socket belongs to it; two groups cannot own one file, so that
-/// all users may connect then, and the peer's groups decide.
+/// Lets the members of the groups connect. With one group, the socket belongs to it; two groups cannot own one file, so
+/// that all users may connect then, and the peer's groups decide.
 ///
 /// # Errors
 /// A message for the operator. The socket is for its owner alone then.
@@ -246,7 +248,8 @@ fn create_directory(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-/// Checks that other users cannot replace files in a directory. It may be writable to all if it has the mode `but_with`.
+/// Checks that other users cannot replace files in a directory. It may be writable to all if it has the mode
+/// `but_with`.
 fn check_directory(directory: &Path, but_with: u32) -> Result<(), SocketError> {
     let is_safe = fs::metadata(directory).is_ok_and(|metadata| {
         let is_own = metadata.uid() == Uid::effective().as_raw() || metadata.uid() == 0;

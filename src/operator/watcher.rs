@@ -1,8 +1,8 @@
 //! A client that watches the server: a snapshot, then what has changed, as many lines as it has granted.
 //!
-//! Without credit nothing is sampled and nothing is made; events and log records wait in their bounded channels, which count what
-//! they drop. So a client that falls behind costs nothing, learns how much it has missed, and gets the final values with the
-//! next line.
+//! Without credit nothing is sampled and nothing is made; events and log records wait in their bounded channels, which
+//! count what they drop. So a client that falls behind costs nothing, learns how much it has missed, and gets the final
+//! values with the next line.
 
 use std::{sync::Arc, time::Duration};
 
@@ -110,8 +110,8 @@ impl Watcher {
         self.ticks.tick().await;
     }
 
-    /// Returns the lines that are due, as many as the client has granted: the events and log records since the last call, then
-    /// the state; `None` after a panic. Not cancel-safe.
+    /// Returns the lines that are due, as many as the client has granted: the events and log records since the last
+    /// call, then the state; `None` after a panic. Not cancel-safe.
     pub(super) async fn lines(&mut self) -> Option<Vec<u8>> {
         let mut source = self.source.take()?;
         let (credit, interest) = (self.credit, self.interest.clone());

@@ -5,8 +5,8 @@ use std::time::Duration;
 #[cfg(test)]
 mod tests;
 
-/// How long after a refusal for good a server is asked again: its operator may have removed the reason. A wrong token is not sent
-/// often enough to block the address, which ten in ten minutes do.
+/// How long after a refusal for good a server is asked again: its operator may have removed the reason. A wrong token
+/// is not sent often enough to block the address, which ten in ten minutes do.
 pub(super) const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(300);
 
 /// Computes the pauses between attempts: the upper bound doubles with each failure, and each pause is random between

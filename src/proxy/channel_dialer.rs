@@ -16,9 +16,9 @@ use crate::{
     },
 };
 
-/// The timeout of each step of establishing a link after the TCP connection: handshake, registration. The handshake takes
-/// two RTTs, and the kernel waits three more before it retransmits the first data of a connection: a path with an RTT of
-/// 6 s, on which a packet of the handshake is lost, needs 30 s.
+/// The timeout of each step of establishing a link after the TCP connection: handshake, registration. The handshake
+/// takes two RTTs, and the kernel waits three more before it retransmits the first data of a connection: a path with an
+/// RTT of 6 s, on which a packet of the handshake is lost, needs 30 s.
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The resumption ticket of a link: allows the proxy to add a channel to the link, or to resume it after the loss of
@@ -55,7 +55,8 @@ pub(super) struct ChannelDialer {
 }
 
 impl ChannelDialer {
-    /// Connects to the server and runs the handshake for the first channel of a new link, which replaces the link with the id
+    /// Connects to the server and runs the handshake for the first channel of a new link, which replaces the link with
+    /// the id
     /// `replaced` if there is one. Returns the connection and the server's WELCOME.
     pub(super) async fn open_link(
         &self,
@@ -74,8 +75,8 @@ impl ChannelDialer {
         self.dial(mode, ticket.link, Some(ticket)).await
     }
 
-    /// Connects to the server and runs the handshake in the given mode, in which HELLO names `link`; `ticket` is `None` for a
-    /// new link.
+    /// Connects to the server and runs the handshake in the given mode, in which HELLO names `link`; `ticket` is `None`
+    /// for a new link.
     async fn dial(
         &self,
         mode: HelloMode,
@@ -109,8 +110,8 @@ impl ChannelDialer {
     }
 }
 
-/// Establishes a connection to `server` with the congestion control that `config` requests, and runs the TLS handshake if the
-/// server is connected to with TLS.
+/// Establishes a connection to `server` with the congestion control that `config` requests, and runs the TLS handshake
+/// if the server is connected to with TLS.
 pub(super) async fn connect_to_server(
     connector: &Connector,
     config: &ProxyConfig,

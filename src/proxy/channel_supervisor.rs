@@ -93,8 +93,8 @@ impl ChannelSupervisor {
     }
 
     /// Keeps one channel established until the link has ended, it has more channels than it should have, the server
-    /// sends GOAWAY, or the server does not know the link any more. `first` is the channel to start with; without it one
-    /// is established.
+    /// sends GOAWAY, or the server does not know the link any more. `first` is the channel to start with; without it
+    /// one is established.
     pub(super) async fn run(&self, first: Option<Driver>) {
         let config = &self.dialer.config;
         let mut backoff = Backoff::new(config.min_backoff, config.max_backoff);

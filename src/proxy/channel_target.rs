@@ -18,8 +18,8 @@ use crate::{config::ChannelCount, mux::ChannelWish};
 /// number follows the wishes of the server, which could change them thirty times a second.
 const MAX_OPENINGS: u16 = 2 * (ChannelCount::MAX_AUTO - ChannelCount::MIN_AUTO);
 
-/// How long it takes until one more channel may be opened, when so many were. A channel that is not needed is closed after
-/// 30 s at the earliest, so that an honest server does not wait for this.
+/// How long it takes until one more channel may be opened, when so many were. A channel that is not needed is closed
+/// after 30 s at the earliest, so that an honest server does not wait for this.
 const OPENING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The number of channels that a link should have, from the wishes of both sides, and the number of tasks that keep
@@ -147,8 +147,8 @@ impl ChannelTarget {
         is_added
     }
 
-    /// Returns when [`add_keeper`](Self::add_keeper) should be called again because a channel is missing that must not be
-    /// opened yet; `None` if none is.
+    /// Returns when [`add_keeper`](Self::add_keeper) should be called again because a channel is missing that must not
+    /// be opened yet; `None` if none is.
     pub(super) fn next_opening(&self) -> Option<Instant> {
         let keepers = self.keepers.lock();
         (keepers.count < *self.target.borrow()).then(|| keepers.refilled_at + OPENING_INTERVAL)

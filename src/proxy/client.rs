@@ -29,8 +29,8 @@ use crate::{
     wire::handshake::Token,
 };
 
-/// How long the tasks of a proxy that ends may take to reset their streams and to send GOAWAY. A task that takes longer is
-/// ended with the process.
+/// How long the tasks of a proxy that ends may take to reset their streams and to send GOAWAY. A task that takes longer
+/// is ended with the process.
 const CLEANUP_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// How many streams beyond its maximum a proxy has memory for, so that it can refuse them with a reason.
@@ -91,7 +91,8 @@ impl Proxy {
         self
     }
 
-    /// Counts streams, users, links and channels in [`telemetry`](Self::telemetry), for operators, who can act on the streams.
+    /// Counts streams, users, links and channels in [`telemetry`](Self::telemetry), for operators, who can act on the
+    /// streams.
     #[must_use]
     pub fn observed(mut self) -> Self {
         self.shared.observer = Some(Arc::new(Observer::new(self.telemetry.clone())));
@@ -128,9 +129,9 @@ impl Proxy {
         self.served.subscribe()
     }
 
-    /// Changes what the proxy serves, on all of its links: added services are registered, removed ones get no new streams and
-    /// are deregistered, and new streams of a changed service get its new target. Open streams, also those of removed services,
-    /// continue until they end. Returns what has changed.
+    /// Changes what the proxy serves, on all of its links: added services are registered, removed ones get no new
+    /// streams and are deregistered, and new streams of a changed service get its new target. Open streams, also those
+    /// of removed services, continue until they end. Returns what has changed.
     ///
     /// # Errors
     /// [`ServicesError`] if one proxy cannot have these services; nothing has changed then.
@@ -226,8 +227,8 @@ impl Proxy {
         }
     }
 
-    /// Serves the users of all servers. Returns only if all of them refuse the proxy for good, with the last refusal, unless these
-    /// are others than at the start: a mistake in a file that is read again does not end the open streams.
+    /// Serves the users of all servers. Returns only if all of them refuse the proxy for good, with the last refusal,
+    /// unless these are others than at the start: a mistake in a file that is read again does not end the open streams.
     async fn keep_serving(&self) -> ProxyError {
         let serve = async |session: Arc<ServerSession>, connector: LinkConnector, pause: Duration| {
             session.pause(pause).await;

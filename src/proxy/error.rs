@@ -9,8 +9,8 @@ use crate::{
     wire::{ErrorCode, handshake::HandshakeError},
 };
 
-/// Why a proxy gives up: each of its servers has refused it twice in a row, before the first success, for a reason that only an
-/// operator can remove. All other failures are retried.
+/// Why a proxy gives up: each of its servers has refused it twice in a row, before the first success, for a reason that
+/// only an operator can remove. All other failures are retried.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     /// One side could not prove to the other that it knows the token, or they speak different protocol versions.
@@ -181,8 +181,8 @@ impl ServerLinkError {
     /// Converts a refusal by `server` that only an operator can remove to the error with which the proxy ends.
     ///
     /// # Errors
-    /// The error itself if it is transient: an I/O error, or a refusal whose reason may end by itself. A server of another
-    /// program, or of an older version, is therefore asked again for ever, also with a wrong token.
+    /// The error itself if it is transient: an I/O error, or a refusal whose reason may end by itself. A server of
+    /// another program, or of an older version, is therefore asked again for ever, also with a wrong token.
     pub(super) fn into_permanent(self, server: &str) -> Result<ProxyError, Self> {
         let server = server.to_owned();
         match self {

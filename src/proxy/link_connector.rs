@@ -137,8 +137,8 @@ impl LinkConnector {
         }
     }
 
-    /// Creates the receiver of the events of a link, with its services, of which none is registered yet. `features` are those
-    /// in force.
+    /// Creates the receiver of the events of a link, with its services, of which none is registered yet. `features` are
+    /// those in force.
     fn events(&self, features: u32, socket: &ChannelSocket) -> (Arc<ServerLinkEvents>, Option<ObservedLink>) {
         let shared = &self.shared;
         let observed = shared.observer.as_ref().zip(socket.addresses().ok());
@@ -224,8 +224,8 @@ impl LinkConnector {
         Ok(OpenLink { link, id: Some(welcome.link), grace, services, go_away })
     }
 
-    /// Establishes a link of the text format, which has one channel: sends AUTH and the registration, which have to be the first
-    /// lines, and starts the channel's task.
+    /// Establishes a link of the text format, which has one channel: sends AUTH and the registration, which have to be
+    /// the first lines, and starts the channel's task.
     async fn open_text(&self, server: &ServerEndpoint) -> Result<OpenLink, ServerLinkError> {
         let SharedParts { config, token, connector, tasks, memory, .. } = &self.shared;
         let mut negotiation = connect_to_server(connector, config, server).await?;

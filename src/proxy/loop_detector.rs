@@ -1,5 +1,5 @@
-//! Detection of forwarding loops: a target that leads back to the public port that this proxy serves, directly or through
-//! other services of this proxy.
+//! Detection of forwarding loops: a target that leads back to the public port that this proxy serves, directly or
+//! through other services of this proxy.
 //!
 //! In a loop the proxy's connection to its target is accepted by the server as a user of the same service, who gets a
 //! stream to the proxy, which connects to the target again. Within a second that took all descriptors of both
@@ -7,17 +7,17 @@
 //! chain of streams shortened at its beginning as fast as it grew at its end.
 //!
 //! Both ends of such a connection are known here: OPEN carries the address from which the user connected and the public
-//! port, and the socket to the target has the same two. The same numbers alone prove nothing, though: a local port may be
-//! in use for several connections to different addresses, and `127.0.0.1` and private addresses exist on many hosts.
+//! port, and the socket to the target has the same two. The same numbers alone prove nothing, though: a local port may
+//! be in use for several connections to different addresses, and `127.0.0.1` and private addresses exist on many hosts.
 //! So the target's address must be one at which the server is reached, too ([`ServerPath::leads_to_server`]).
 //!
-//! A target may also be the public port of another service of this proxy. That is no loop by itself, but it is one if the
-//! target of that service leads back. Each connection with both ends here is an edge from one service to another, and the one
-//! that closes a cycle of edges ends its streams.
+//! A target may also be the public port of another service of this proxy. That is no loop by itself, but it is one if
+//! the target of that service leads back. Each connection with both ends here is an edge from one service to another,
+//! and the one that closes a cycle of edges ends its streams.
 //!
 //! Not detected, because the addresses differ: a loop through address translation (NAT), through several proxies, or in
-//! the text format, whose OPEN has no address. The server's limits end those: it resets the connection beyond the limit,
-//! which ends the stream that it belongs to, and so all streams of the chain, one after the other.
+//! the text format, whose OPEN has no address. The server's limits end those: it resets the connection beyond the
+//! limit, which ends the stream that it belongs to, and so all streams of the chain, one after the other.
 
 #[cfg(test)]
 mod tests;
@@ -69,8 +69,8 @@ type Connection = (SocketAddr, PublicPort);
 /// Compares the users of a proxy's streams with the connections to its targets.
 #[derive(Debug, Default)]
 pub(super) struct LoopDetector {
-    /// The numbers that are both a public port and the port of a target; usually none. Only streams with one of them are
-    /// watched, because no target of the others can be a public port of this proxy.
+    /// The numbers that are both a public port and the port of a target; usually none. Only streams with one of them
+    /// are watched, because no target of the others can be a public port of this proxy.
     watched: ArcSwap<HashSet<u16>>,
     /// What is known of each server.
     servers: TableMutex<HashMap<usize, ServerPorts>>,
@@ -162,7 +162,8 @@ impl LoopDetector {
         self.watched.store(Arc::new(watched));
     }
 
-    /// Begins to watch the stream that `open` has opened on a link to `server`, whose target has the port `target_port`.
+    /// Begins to watch the stream that `open` has opened on a link to `server`, whose target has the port
+    /// `target_port`.
     /// `parent` is cancelled when all streams are to end.
     pub(super) fn watch(
         self: &Arc<Self>,
@@ -218,7 +219,8 @@ impl WatchedStream {
             .for_each(|server| self.register((local, (server, peer.port())), StreamEnd::Target));
     }
 
-    /// Registers a connection of this stream, and cancels all streams that have it at one of their ends if it closes a cycle.
+    /// Registers a connection of this stream, and cancels all streams that have it at one of their ends if it closes a
+    /// cycle.
     fn register(&mut self, connection: Connection, end: StreamEnd) {
         let Some(detector) = &self.detector else { return };
         let (registration, looping) =
@@ -230,8 +232,8 @@ impl WatchedStream {
 }
 
 impl Connections {
-    /// Registers a connection of a stream of the service at `port`. Returns the number of the registration, and the tokens of
-    /// the streams that end because the connection closes a cycle.
+    /// Registers a connection of a stream of the service at `port`. Returns the number of the registration, and the
+    /// tokens of the streams that end because the connection closes a cycle.
     fn register(
         &mut self,
         connection: Connection,

@@ -1,5 +1,5 @@
-//! The proxy: the client behind NAT. It connects to its servers, registers its services, and connects to the target of a
-//! service for every stream that a server opens.
+//! The proxy: the client behind NAT. It connects to its servers, registers its services, and connects to the target of
+//! a service for every stream that a server opens.
 //!
 //! ```text
 //!  connect ─► handshake ─► register ─► serve ──link lost──► backoff ─► connect …

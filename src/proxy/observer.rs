@@ -1,12 +1,12 @@
 //! What the operators of a proxy see of it, and what they can do to its streams.
 //!
-//! A proxy fills the same hub as a server: each link to a server is in the place of a proxy, with its channels; the users are
-//! those of its streams. So lists, events, and the cockpit read both alike. What only the server knows is left out: contents,
-//! priorities, limits, policies.
+//! A proxy fills the same hub as a server: each link to a server is in the place of a proxy, with its channels; the
+//! users are those of its streams. So lists, events, and the cockpit read both alike. What only the server knows is
+//! left out: contents, priorities, limits, policies.
 //!
-//! Counting a stream costs an allocation at its begin and relaxed additions for each chunk; snapshots, the `TCP_INFO` of
-//! channels, and the texts of events are made only while somebody asks for them. A proxy without a control socket has no
-//! observer.
+//! Counting a stream costs an allocation at its begin and relaxed additions for each chunk; snapshots, the `TCP_INFO`
+//! of channels, and the texts of events are made only while somebody asks for them. A proxy without a control socket
+//! has no observer.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -255,8 +255,8 @@ impl LinkObserver {
         self.observer.telemetry.channel_up(ChannelId { proxy: self.stats.id, index }, addr, format)
     }
 
-    /// Registers a stream that the server has opened on the link. `parent` is cancelled when it is to end for another reason
-    /// than that an operator ends it.
+    /// Registers a stream that the server has opened on the link. `parent` is cancelled when it is to end for another
+    /// reason than that an operator ends it.
     pub(super) fn stream_opened(
         &self,
         open: &Open,

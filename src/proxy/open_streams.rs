@@ -15,7 +15,8 @@ mod tests;
 /// two servers each may have three quarters of all streams, as a service of a server may.
 const RESERVED_SHARE: usize = 2;
 
-/// The open streams of all links of one proxy, limited because each takes a descriptor for its connection to the target.
+/// The open streams of all links of one proxy, limited because each takes a descriptor for its connection to the
+/// target.
 ///
 /// The users of one server could take all of them, and those of the others would be refused. Each of several servers
 /// therefore has a reserve; what no reserve holds is for the first that comes.

@@ -117,7 +117,8 @@ impl Registrar {
     /// Starts a task that logs a warning if the target of a service is probably its own public port.
     ///
     /// The proxy serves nevertheless: the server may listen for its users on one address of its host, and the target on
-    /// another. If it is a loop indeed, its first stream is refused ([`LoopDetector`](super::loop_detector::LoopDetector)).
+    /// another. If it is a loop indeed, its first stream is refused
+    /// ([`LoopDetector`](super::loop_detector::LoopDetector)).
     fn warn_if_target_may_be_public_port(&self, entry: Arc<ServiceEntry>, service: ServiceKey) {
         let path = self.shared.loops.path(self.server);
         let Some(path) = path.filter(|_| target_port(&entry.config.target) == Some(service.port)) else {

@@ -1,11 +1,13 @@
-//! What a proxy has asked one server for on one link, and what the server has answered. Sans-IO: no socket, task or clock.
+//! What a proxy has asked one server for on one link, and what the server has answered. Sans-IO: no socket, task or
+//! clock.
 //!
-//! Each service has at most one unanswered request. Requests are pipelined, up to [`MAX_UNANSWERED`]; a server that does not
-//! number its answers gets them one by one. A request that is not answered, because its channel was lost, is repeated under its
-//! number, which the server recognises.
+//! Each service has at most one unanswered request. Requests are pipelined, up to [`MAX_UNANSWERED`]; a server that
+//! does not number its answers gets them one by one. A request that is not answered, because its channel was lost, is
+//! repeated under its number, which the server recognises.
 //!
-//! The server may open streams of a service before its answer arrives, on another channel. A requested port belongs to its
-//! service from the request on, and a stream of an unknown port waits while any port was requested and none assigned yet.
+//! The server may open streams of a service before its answer arrives, on another channel. A requested port belongs to
+//! its service from the request on, and a stream of an unknown port waits while any port was requested and none
+//! assigned yet.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -37,14 +39,15 @@ mod tests;
 /// How many requests may be unanswered: half of what a server queues as answers for a proxy that does not read.
 const MAX_UNANSWERED: usize = 128;
 
-/// After how long without an answer a request is repeated: the channel that carried one of both was probably lost. Repeating it
-/// on a path with a longer RTT changes nothing.
+/// After how long without an answer a request is repeated: the channel that carried one of both was probably lost.
+/// Repeating it on a path with a longer RTT changes nothing.
 const REPEAT_AFTER: Duration = Duration::from_secs(5);
 
 /// The same for a server that does not number its answers, where a repetition may be taken for another request.
 const REPEAT_UNNUMBERED_AFTER: Duration = Duration::from_secs(30);
 
-/// The public ports that one server has assigned, by service: those of the next link to it. Shared by all links to the server.
+/// The public ports that one server has assigned, by service: those of the next link to it. Shared by all links to the
+/// server.
 #[derive(Debug, Default)]
 pub(super) struct AssignedPorts(Mutex<HashMap<ServiceId, u16>>);
 
@@ -115,7 +118,8 @@ pub(super) enum Progress {
 }
 
 impl Registrations {
-    /// Creates the registrations of a new link on which these protocol features are in force. Nothing has been requested.
+    /// Creates the registrations of a new link on which these protocol features are in force. Nothing has been
+    /// requested.
     pub(super) fn new(
         config: Arc<ProxyConfig>,
         list: ServiceList,
@@ -190,8 +194,8 @@ impl Registrations {
         self.list = list;
     }
 
-    /// Returns the next message to send to the server at `now`; `None` if there is none before the next answer, change or
-    /// [deadline](Self::next_deadline).
+    /// Returns the next message to send to the server at `now`; `None` if there is none before the next answer, change
+    /// or [deadline](Self::next_deadline).
     pub(super) fn next_request(&mut self, now: Instant) -> Option<TunnelMessage> {
         let repeat_after = self.repeat_after();
         let is_overdue = |sent: Instant| now.saturating_duration_since(sent) >= repeat_after;
@@ -289,8 +293,8 @@ impl Registrations {
         served.collect()
     }
 
-    /// Returns the code for a stream of a port that this proxy does not serve any more. A server without the feature takes the one
-    /// for that for an internal error, and would not offer the user to another proxy.
+    /// Returns the code for a stream of a port that this proxy does not serve any more. A server without the feature
+    /// takes the one for that for an internal error, and would not offer the user to another proxy.
     pub(super) fn not_served_code(&self) -> ResetCode {
         if self.is_numbered() { ResetCode::NotServed } else { ResetCode::LimitExceeded }
     }
@@ -321,7 +325,8 @@ impl Registrations {
         if self.is_numbered() { REPEAT_AFTER } else { REPEAT_UNNUMBERED_AFTER }
     }
 
-    /// Returns what the server has to be asked for a service next. `None` if that is nothing, or something else comes first.
+    /// Returns what the server has to be asked for a service next. `None` if that is nothing, or something else comes
+    /// first.
     fn request_of(&mut self, id: ServiceId, now: Instant) -> Option<Request> {
         let registration = self.services.get(&id)?;
         if registration.request.is_some() {

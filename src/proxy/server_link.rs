@@ -47,8 +47,8 @@ pub(super) enum ServeOutcome {
         /// The address of the server to connect to instead, if one was named.
         successor: Option<String>,
     },
-    /// The server asks for another link, because the stream numbers of this one run out. It opens streams on this one until
-    /// there is another.
+    /// The server asks for another link, because the stream numbers of this one run out. It opens streams on this one
+    /// until there is another.
     Replaced,
     /// The link cannot register the services of the changed configuration. It serves those before until there is
     /// another.
@@ -56,8 +56,8 @@ pub(super) enum ServeOutcome {
 }
 
 impl GoAwayState {
-    /// Records that GOAWAY was received. Returns whether this is the first one with this meaning; the server sends it on
-    /// every channel.
+    /// Records that GOAWAY was received. Returns whether this is the first one with this meaning; the server sends it
+    /// on every channel.
     pub(super) fn record(&self, code: Option<ResetCode>) -> bool {
         let is_replaced = code == Some(ResetCode::LinkReplaced);
         let token = if is_replaced { &self.is_replacement_requested } else { &self.received };
@@ -165,8 +165,8 @@ impl ServerLink {
         self.link.send_go_away(ResetCode::Shutdown);
     }
 
-    /// Sends GOAWAY on a link that is not needed any more, while server and proxy stay: the server assigns no new streams to it, and
-    /// closes it after its last one. Until then it is resumed if its channels are lost.
+    /// Sends GOAWAY on a link that is not needed any more, while server and proxy stay: the server assigns no new
+    /// streams to it, and closes it after its last one. Until then it is resumed if its channels are lost.
     pub(super) fn retire(&self) {
         self.go_away.superseded.cancel();
         self.link.send_go_away(ResetCode::LinkReplaced);
@@ -182,8 +182,8 @@ impl ServerLink {
         self.services.wait_settled().await;
     }
 
-    /// Sends GOAWAY after the proxy has registered on another link. If the server stays, the open streams of this one continue as
-    /// before.
+    /// Sends GOAWAY after the proxy has registered on another link. If the server stays, the open streams of this one
+    /// continue as before.
     pub(super) fn hand_over(&self) {
         if self.go_away.is_received() { self.send_go_away() } else { self.retire() }
     }

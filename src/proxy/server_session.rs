@@ -201,8 +201,8 @@ impl ServerSession {
     }
 }
 
-/// Starts the task that has `old` send its GOAWAY once each service was granted or refused on `new`. A draining server closes its
-/// ports after that GOAWAY, and its successor has to have opened all of them by then.
+/// Starts the task that has `old` send its GOAWAY once each service was granted or refused on `new`. A draining server
+/// closes its ports after that GOAWAY, and its successor has to have opened all of them by then.
 fn hand_over(tasks: &Tasks, old: Arc<ServerLink>, new: Arc<ServerLink>) {
     let stopping = tasks.clone();
     tasks.spawn("handover", async move {

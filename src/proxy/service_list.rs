@@ -11,7 +11,8 @@ use crate::{config::ServiceConfig, ids::ServiceKey};
 #[cfg(test)]
 mod tests;
 
-/// Identifies a service of this proxy as long as it has it, also when its target changes and whatever port a server assigns.
+/// Identifies a service of this proxy as long as it has it, also when its target changes and whatever port a server
+/// assigns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct ServiceId(u64);
 
@@ -74,8 +75,8 @@ impl ServiceList {
         Self { entries: [].into(), last_id: 0 }.replaced_by(services).0
     }
 
-    /// Returns the list of these services, and what it changes. A service with the requested port and group of an earlier one is
-    /// the same service; of several that request any port, those with the same target first.
+    /// Returns the list of these services, and what it changes. A service with the requested port and group of an
+    /// earlier one is the same service; of several that request any port, those with the same target first.
     pub(super) fn replaced_by(&self, services: Vec<ServiceConfig>) -> (Self, ServiceChanges) {
         let mut earlier: HashMap<&ServiceKey, VecDeque<&Arc<ServiceEntry>>> = HashMap::new();
         for entry in self.entries.iter() {

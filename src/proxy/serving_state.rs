@@ -21,11 +21,11 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct ServingState {
     /// The pauses between attempts.
     backoff: Backoff,
-    /// Whether the proxy has been registered once: token and port are right then. What the operator of the server changes
-    /// later, he may change again.
+    /// Whether the proxy has been registered once: token and port are right then. What the operator of the server
+    /// changes later, he may change again.
     has_served: bool,
-    /// Whether the last attempt was refused for good. The handshake and the text format have no checksums: what looks like a
-    /// wrong token may be corruption in transit, which a second attempt tells apart.
+    /// Whether the last attempt was refused for good. The handshake and the text format have no checksums: what looks
+    /// like a wrong token may be corruption in transit, which a second attempt tells apart.
     was_refused: bool,
     /// The link that received the last GOAWAY, whose streams still continue. It sends its own GOAWAY once the proxy has
     /// registered elsewhere.
@@ -65,8 +65,8 @@ impl ServingState {
         self.old_link.as_ref()?.id_to_replace()
     }
 
-    /// Records that the server has accepted a registration. Returns the link before this one, if its streams continue. It is to
-    /// send its GOAWAY once all services are registered on the new one.
+    /// Records that the server has accepted a registration. Returns the link before this one, if its streams continue.
+    /// It is to send its GOAWAY once all services are registered on the new one.
     pub(super) fn registered(&mut self) -> Option<Arc<ServerLink>> {
         self.has_served = true;
         self.backoff.reset();
@@ -80,8 +80,8 @@ impl ServingState {
         self.old_link.take()
     }
 
-    /// Records why `link` to `server` serves no new streams any more. Returns it as the error that is reported. A link that was
-    /// not lost is kept for its streams.
+    /// Records why `link` to `server` serves no new streams any more. Returns it as the error that is reported. A link
+    /// that was not lost is kept for its streams.
     pub(super) fn stopped_serving(
         &mut self,
         server: &ServerEndpoint,
@@ -133,8 +133,8 @@ impl ServingState {
         }
     }
 
-    /// Returns how long to wait after a failure, at most `max_backoff`, and logs it, unless the same one was logged a moment
-    /// ago.
+    /// Returns how long to wait after a failure, at most `max_backoff`, and logs it, unless the same one was logged a
+    /// moment ago.
     pub(super) fn pause_after(
         &mut self,
         error: &ServerLinkError,
@@ -153,8 +153,8 @@ impl ServingState {
     }
 }
 
-/// Returns whether the proxy may connect to the successor of `server`, as it may connect to that. Logs why it may not: the
-/// successor is named by the server, and the configuration has permitted clear text for that address alone.
+/// Returns whether the proxy may connect to the successor of `server`, as it may connect to that. Logs why it may not:
+/// the successor is named by the server, and the configuration has permitted clear text for that address alone.
 fn may_follow(server: &ServerEndpoint, successor: &str, format: ProxyFormat) -> bool {
     let successor = ServerEndpoint { address: successor.to_owned(), ..server.clone() };
     let exposure = successor.exposure(format);

@@ -46,11 +46,13 @@ pub(super) struct StreamContext {
     pub(super) observer: Option<LinkObserver>,
 }
 
-/// Connects to the target of its service for one stream and relays between the two until the stream ends. If no connection to
-/// the target can be established, or the target leads back to the public port, resets the stream with a code that says why.
+/// Connects to the target of its service for one stream and relays between the two until the stream ends. If no
+/// connection to the target can be established, or the target leads back to the public port, resets the stream with a
+/// code that says why.
 pub(super) async fn serve_stream(context: StreamContext, stream: Stream, open: Open) {
     let key = open.key;
-    // Identifies the user in this log; the target sees the proxy's address, unless it gets a header of the PROXY protocol.
+    // Identifies the user in this log; the target sees the proxy's address, unless it gets a header of the PROXY
+    // protocol.
     let user = open.user.map(|user| tracing::field::display(user.client));
     // Usually known already. A stream may overtake the answer that assigns its port.
     let owner = tokio::select! {

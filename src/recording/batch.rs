@@ -1,8 +1,9 @@
 //! Batches: all that was recorded within a second, in columns.
 //!
-//! With a line for each event a stream takes 63 bytes of a recording, compressed: its key, addresses, names and contents stand
-//! in three events and in rows of states again, and a column of numbers compresses better than records do. A batch has an
-//! item once, as far as [`Known`] cannot tell it, and what is unusual as a line of its own before the batch.
+//! With a line for each event a stream takes 63 bytes of a recording, compressed: its key, addresses, names and
+//! contents stand in three events and in rows of states again, and a column of numbers compresses better than records
+//! do. A batch has an item once, as far as [`Known`] cannot tell it, and what is unusual as a line of its own before
+//! the batch.
 
 use std::net::IpAddr;
 
@@ -201,7 +202,8 @@ columns! {
         age,
         /// Its serial number, less that of its last row, or else of the row before.
         number,
-        /// When it was opened, in microseconds: after its last row tells, or its event; before the state where there was neither.
+        /// When it was opened, in microseconds: after its last row tells, or its event; before the state where there
+        /// was neither.
         opened,
         /// The version of its state.
         changes,

@@ -98,8 +98,8 @@ impl<T> Default for Dictionary<T> {
 }
 
 impl<T: Clone + Eq + Hash> Dictionary<T> {
-    /// Returns the number of a value: its place, from 1, or 0 for one that is not contained. That is appended to `new`, and
-    /// added where there is space.
+    /// Returns the number of a value: its place, from 1, or 0 for one that is not contained. That is appended to `new`,
+    /// and added where there is space.
     pub(super) fn number(&mut self, value: &T, new: &mut Vec<T>) -> i64 {
         if let Some(place) = self.places.get(value) {
             return *place as i64 + 1;

@@ -16,7 +16,7 @@ pub struct FileHeader {
 }
 
 impl FileHeader {
-    /// The version of the format that this version writes, and the highest that it reads: 1 has lines, 2 has batches. A variant
-    /// that is added to a type which stands in columns (contents, reasons, phases) needs a higher one.
+    /// The version of the format that this version writes, and the highest that it reads: 1 has lines, 2 has batches. A
+    /// variant that is added to a type which stands in columns (contents, reasons, phases) needs a higher one.
     pub const VERSION: u32 = 2;
 }

@@ -1,5 +1,5 @@
-//! What the earlier lines of a segment have told of users, streams and proxies. The writer and the reader of a batch keep the
-//! same, so that neither writes again what the other one knows.
+//! What the earlier lines of a segment have told of users, streams and proxies. The writer and the reader of a batch
+//! keep the same, so that neither writes again what the other one knows.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -18,8 +18,8 @@ use crate::{
     },
 };
 
-/// How many users, streams and proxies are remembered, of each; what is told of others is written out. It bounds the memory of
-/// the recorder and of a reader: 200 bytes for each.
+/// How many users, streams and proxies are remembered, of each; what is told of others is written out. It bounds the
+/// memory of the recorder and of a reader: 200 bytes for each.
 const MAX_KNOWN: usize = 1 << 17;
 
 /// What is known of a user.
@@ -122,8 +122,8 @@ impl Known {
         usize::try_from(place).ok().and_then(|place| self.users.get(place)).ok_or(Damaged)
     }
 
-    /// Returns the age and the entry of a stream. The age counts the open streams that became known after it: most streams
-    /// that end are young, so that these are short numbers.
+    /// Returns the age and the entry of a stream. The age counts the open streams that became known after it: most
+    /// streams that end are young, so that these are short numbers.
     pub(super) fn stream(&self, key: StreamKey) -> Option<(i64, &KnownStream)> {
         let stream = self.streams.get(&key)?;
         Some(((self.open.len() - 1 - self.place(stream.serial)?) as i64, stream))
@@ -320,8 +320,8 @@ impl Known {
         known.grown.iter_mut().zip(grown).for_each(|(sum, grown)| *sum = sum.wrapping_add(grown));
     }
 
-    /// Returns by how much the counters of users have probably grown since the last state, by their serial numbers, except for
-    /// those whose rows are in this one.
+    /// Returns by how much the counters of users have probably grown since the last state, by their serial numbers,
+    /// except for those whose rows are in this one.
     pub(super) fn take_grown_users(&mut self, rows: &[UserSnapshot]) -> BTreeMap<u64, [i64; 4]> {
         let mut grown = BTreeMap::new();
         for place in std::mem::take(&mut self.grown_users) {

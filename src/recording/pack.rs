@@ -25,8 +25,8 @@ pub(super) struct Packer {
 }
 
 impl Packer {
-    /// Packs consecutive lines, of which the last one may be a state. Returns those that stay lines, and have to be written
-    /// before the batch.
+    /// Packs consecutive lines, of which the last one may be a state. Returns those that stay lines, and have to be
+    /// written before the batch.
     pub(super) fn pack(&mut self, lines: Vec<Line>) -> (Vec<Line>, Batch) {
         let mut batch = Batch { seq: lines.first().map_or(0, |line| line.seq), ..Batch::default() };
         let mut unpacked = Vec::new();
@@ -61,8 +61,8 @@ impl Packer {
         (unpacked, batch)
     }
 
-    /// Packs an event. Returns its letter; `None` if it is of another kind, or differs from what is known, so that it has to be
-    /// a line.
+    /// Packs an event. Returns its letter; `None` if it is of another kind, or differs from what is known, so that it
+    /// has to be a line.
     fn pack_event(&mut self, batch: &mut Batch, event: &Event) -> Option<char> {
         let known = &mut self.known;
         let time = event.epoch_ms.wrapping_sub(known.last_ms) as i64;

@@ -94,8 +94,8 @@ impl Player {
         self.position = self.recording.segments.get(self.segment).map_or(0, |segment| segment.begins);
     }
 
-    /// Plays what lies between the position and `until`, as long as `may_continue`. Each item comes with its time. Returns
-    /// whether all of it was played.
+    /// Plays what lies between the position and `until`, as long as `may_continue`. Each item comes with its time.
+    /// Returns whether all of it was played.
     pub fn play(
         &mut self,
         until: u64,
@@ -130,8 +130,8 @@ impl Player {
         true
     }
 
-    /// Reads the next line, of the next segment where this one is over. Returns it with its time; `None` at the end of the
-    /// recording.
+    /// Reads the next line, of the next segment where this one is over. Returns it with its time; `None` at the end of
+    /// the recording.
     fn peek(&mut self) -> Option<(u64, &Line)> {
         while self.ahead.is_none() {
             if self.lines.is_none() {

@@ -22,8 +22,8 @@ const MAX_LINE_BYTES: u64 = 64 << 20;
 const MAX_WINDOW_LOG: u32 = 25;
 /// How many lines before a batch are read: more than the server's queues of events and log records hold.
 const MAX_WAITING: usize = 1 << 17;
-/// The latest time that a recording can have: the end of the year 9999, in milliseconds since the Unix epoch. Damaged data can
-/// have any, and clocks cannot express all of them.
+/// The latest time that a recording can have: the end of the year 9999, in milliseconds since the Unix epoch. Damaged
+/// data can have any, and clocks cannot express all of them.
 const MAX_TIME_MS: u64 = 253_402_300_799_999;
 
 /// How the line of a batch begins.
@@ -166,8 +166,8 @@ impl Recording {
         (begins, self.segments.iter().map(|segment| segment.ends).fold(begins, u64::max))
     }
 
-    /// Returns how many files end in the middle of a segment: the program that wrote them has crashed or still writes, or
-    /// the disk was full.
+    /// Returns how many files end in the middle of a segment: the program that wrote them has crashed or still writes,
+    /// or the disk was full.
     pub fn cut_files(&self) -> usize {
         self.cut_files
     }

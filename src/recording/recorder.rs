@@ -238,8 +238,8 @@ impl RecordWriter {
     }
 }
 
-/// Records a server on a thread of its own, because writing to a disk may batch. The server never waits for it: where events
-/// come faster than they are written, they are dropped, and the recording says how many.
+/// Records a server on a thread of its own, because writing to a disk may batch. The server never waits for it: where
+/// events come faster than they are written, they are dropped, and the recording says how many.
 #[derive(Debug)]
 pub struct Recorder {
     /// Dropping it stops the thread.

@@ -7,12 +7,12 @@ use zstd::{stream::write::Encoder as Compressor, zstd_safe::CParameter};
 use super::{batch::BatchLine, frames::Mark, header::FileHeader, pack::Packer, reader::time_of};
 use crate::{feed::Line, telemetry::Notable};
 
-/// The compression level. Of a server with 100 streams a second, level 9 leaves a third less than level 3 and takes 0.3 % of
-/// a core; higher levels take several times as long for a few percent.
+/// The compression level. Of a server with 100 streams a second, level 9 leaves a third less than level 3 and takes 0.3
+/// % of a core; higher levels take several times as long for a few percent.
 const LEVEL: i32 = 9;
 
-/// The shortest repetition that the compressor looks for. In columns of numbers shorter ones are chance: with 5, that of the
-/// level, a recording is 2 % larger.
+/// The shortest repetition that the compressor looks for. In columns of numbers shorter ones are chance: with 5, that
+/// of the level, a recording is 2 % larger.
 const MIN_MATCH: u32 = 6;
 
 /// A file that is being written.
@@ -66,8 +66,8 @@ impl fmt::Debug for FileWriter {
 }
 
 impl FileWriter {
-    /// Creates a file that does not exist yet, readable by its owner only: it names users and what they request. Begins its
-    /// first segment.
+    /// Creates a file that does not exist yet, readable by its owner only: it names users and what they request. Begins
+    /// its first segment.
     pub(super) fn create(path: &Path, header: &FileHeader, at: u64) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt as _;
         let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;

@@ -62,8 +62,8 @@ thread_local! {
 /// Decides when the current thread busy-polls before it sleeps.
 ///
 /// Busy-polling uses processor time that would otherwise be idle, as `halt_poll_ns` of KVM and adaptive mutexes do:
-/// every other thread that is ready on the processor runs first. It is proportional to the work, so that no process takes
-/// more than three times its own processor time; and a thread that has little work does not poll at all.
+/// every other thread that is ready on the processor runs first. It is proportional to the work, so that no process
+/// takes more than three times its own processor time; and a thread that has little work does not poll at all.
 ///
 /// Under CPU contention yielding is expensive: a thread that wakes up runs before one that computes, but one that has
 /// yielded waits for the other's time slice to end. HTTP requests beside two busy loops on two cores were served at a

@@ -9,8 +9,8 @@ const OPEN_MAX: u64 = 10_240;
 
 /// Raises the soft limit of open descriptors to the hard limit, and returns the limit that is in force now.
 ///
-/// The soft limit is 1,024 on most systems because of select(2), which cannot handle larger descriptors; this program uses
-/// epoll and kqueue. The hard limit is what the administrator permits, mostly 524,288 or more.
+/// The soft limit is 1,024 on most systems because of select(2), which cannot handle larger descriptors; this program
+/// uses epoll and kqueue. The hard limit is what the administrator permits, mostly 524,288 or more.
 ///
 /// # Errors
 /// setrlimit(2) failed, and the limit is what it was before.

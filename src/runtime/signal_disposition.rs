@@ -1,7 +1,7 @@
 //! What the kernel does with a signal of this process (sigaction(2)).
 //!
-//! One of the five modules with `unsafe`; the others are `tcp_info`, `reuse_port`, `retransmission` and `inherited` of `net`.
-//! The crates signal-hook and rustix neither read a disposition nor set one to "ignore".
+//! One of the five modules with `unsafe`; the others are `tcp_info`, `reuse_port`, `retransmission` and `inherited` of
+//! `net`. The crates signal-hook and rustix neither read a disposition nor set one to "ignore".
 
 use std::{mem, ptr};
 

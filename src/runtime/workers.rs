@@ -81,8 +81,8 @@ impl Workers {
 
 /// Owner of the worker threads. Dropping it ends the threads, with all tasks that still run on them.
 ///
-/// Blocking threads of the runtimes are not waited for: a name lookup (getaddrinfo(3)) cannot be cancelled, and takes 10 s
-/// for each name server that does not answer. They end with the process at the latest.
+/// Blocking threads of the runtimes are not waited for: a name lookup (getaddrinfo(3)) cannot be cancelled, and takes
+/// 10 s for each name server that does not answer. They end with the process at the latest.
 #[derive(Debug)]
 pub struct WorkerThreads {
     /// Handles of all workers, the first included.

@@ -23,8 +23,8 @@ const MIN_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause after a failed accept.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// How many connections are accepted before the tasks that were started for them run: those that close a connection at once
-/// hold its descriptor until then. tokio alone would let the loop accept 128.
+/// How many connections are accepted before the tasks that were started for them run: those that close a connection at
+/// once hold its descriptor until then. tokio alone would let the loop accept 128.
 const ACCEPTS_PER_TURN: u32 = 16;
 
 /// The maximum number of connections that [`close`] accepts from a listener's backlog before it closes the listener:
@@ -69,8 +69,8 @@ pub(super) async fn accept_loop(
                     () = &mut stop => return,
                 }
                 pause = (pause * 2).min(MAX_PAUSE);
-                // Without a free descriptor accept(2) fails although no connection waits. Tried again here, so that the failure
-                // also ends where no further connection arrives.
+                // Without a free descriptor accept(2) fails although no connection waits. Tried again here, so that the
+                // failure also ends where no further connection arrives.
                 match listener.try_accept() {
                     Ok((socket, addr)) => {
                         failing = None;

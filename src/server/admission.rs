@@ -11,21 +11,21 @@ use super::{
 use crate::ids::AddressBlock;
 
 /// Bounds the connections on the tunnel port whose peer has not proved yet that it knows the token: each costs a file
-/// descriptor, memory, and 30 to 45 µs of CPU time, whether it sends nothing or a wrong proof: one HMAC is not visible in
-/// that, and a connection has no more.
+/// descriptor, memory, and 30 to 45 µs of CPU time, whether it sends nothing or a wrong proof: one HMAC is not visible
+/// in that, and a connection has no more.
 ///
-/// Beside 20,000 connections that two programs held or opened again from 20,000 addresses, 14,000 a second, a proxy resumed
-/// its link in 11 to 73 ms and another one registered in 27 to 58 ms.
+/// Beside 20,000 connections that two programs held or opened again from 20,000 addresses, 14,000 a second, a proxy
+/// resumed its link in 11 to 73 ms and another one registered in 27 to 58 ms.
 ///
-/// Each new connection is admitted, and displaces one of the block that has most where a table is full. Connections move
-/// from the first table to one of the others once they have said what they want. A proxy that resumes or joins its link
-/// competes with unauthenticated connections for the moment until its HELLO is read only, which it sends with its
+/// Each new connection is admitted, and displaces one of the block that has most where a table is full. Connections
+/// move from the first table to one of the others once they have said what they want. A proxy that resumes or joins its
+/// link competes with unauthenticated connections for the moment until its HELLO is read only, which it sends with its
 /// first packet; after that, only with those who know the random id of a link as well, and before all with those who
 /// know its own.
 ///
-/// No cookie is needed beyond that. TCP has shown that the address is real. What else a proxy could present in HELLO, an
-/// eavesdropper on a channel without TLS could present, too, and so gets no further than to the slots of that one link;
-/// behind TLS he does not learn the id either.
+/// No cookie is needed beyond that. TCP has shown that the address is real. What else a proxy could present in HELLO,
+/// an eavesdropper on a channel without TLS could present, too, and so gets no further than to the slots of that one
+/// link; behind TLS he does not learn the id either.
 #[derive(Debug)]
 pub(super) struct Admission {
     /// Connections whose first message has not arrived yet: half of all slots.
@@ -88,8 +88,8 @@ impl PendingConnection {
         });
     }
 
-    /// Has the connection, whose first message has not arrived, count for a client in `block` instead: that of the proxy
-    /// behind a load balancer.
+    /// Has the connection, whose first message has not arrived, count for a client in `block` instead: that of the
+    /// proxy behind a load balancer.
     pub(super) fn set_block(&mut self, block: AddressBlock) {
         // Freed first: the connection could displace itself.
         self._slot = None;

@@ -52,8 +52,8 @@ pub(super) async fn admit_binary(
 }
 
 /// Runs HELLO, CHALLENGE and PROOF: verifies by HMAC that the proxy knows the token and, if it adds a channel to an
-/// existing link or resumes one, the secret of a valid resumption ticket. Then the connection is not `pending` any more:
-/// the limits of its link apply to it.
+/// existing link or resumes one, the secret of a valid resumption ticket. Then the connection is not `pending` any
+/// more: the limits of its link apply to it.
 async fn authenticate(
     core: &Core,
     mut pending: PendingConnection,
@@ -127,7 +127,8 @@ async fn join_link(
             (hello.link, proxy, counted_channel)
         }
     };
-    // Held until the resumption is complete or has failed: further ones at the same time need a descriptor of their own.
+    // Held until the resumption is complete or has failed: further ones at the same time need a descriptor of their
+    // own.
     let resumption = (mode == HelloMode::Resume).then(|| proxy.resumption.try_acquire());
     if matches!(resumption, Some(Err(_))) {
         descriptor = Some(reserve()?);
@@ -174,7 +175,8 @@ impl Core {
         self.admit_proxy_of(&grant).map_err(|refusal| not_permitted(RefusalCode::TooManyProxies, &refusal))
     }
 
-    /// Counts one more proxy of `grant`. A link whose stream numbers run out does not count beside the one that replaces it.
+    /// Counts one more proxy of `grant`. A link whose stream numbers run out does not count beside the one that
+    /// replaces it.
     pub(super) fn admit_proxy_of(&self, grant: &Arc<Grant>) -> Result<GrantUse, GrantRefusal> {
         grant.admit(Resource::Proxies, 0).or_else(|_| {
             let exempt = self.proxies_of(grant).iter().filter(|proxy| proxy.is_being_replaced()).count();

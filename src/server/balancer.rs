@@ -1,4 +1,5 @@
-//! Load balancers in front of the server: they name the address of each user or proxy in a header of the PROXY protocol.
+//! Load balancers in front of the server: they name the address of each user or proxy in a header of the PROXY
+//! protocol.
 //!
 //! From the addresses that the operator trusts a header is required, and from all others it is not interpreted, because
 //! its sender chooses the address in it. The address takes the place of the connection's own in everything that
@@ -19,8 +20,8 @@ use crate::{
     wire::{UserAddresses, proxy_protocol::ProxyHeader},
 };
 
-/// How long a connection that a load balancer has opened for itself may send nothing before it is served like a user's. Most
-/// health checks close it at once, which need not concern the proxies; some wait for the target to speak first.
+/// How long a connection that a load balancer has opened for itself may send nothing before it is served like a user's.
+/// Most health checks close it at once, which need not concern the proxies; some wait for the target to speak first.
 const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The load balancers in front of the server.
@@ -30,8 +31,9 @@ pub(super) struct Balancers {
     trusted: ArcSwap<NetworkSet>,
     /// How long a header may take.
     timeout: Duration,
-    /// The connections to public ports whose header is not complete: where the table is full, a new one displaces one of
-    /// the address that has most. Those to the tunnel port are in the tables of [`Admission`](super::admission::Admission).
+    /// The connections to public ports whose header is not complete: where the table is full, a new one displaces one
+    /// of the address that has most. Those to the tunnel port are in the tables of
+    /// [`Admission`](super::admission::Admission).
     pending_users: Arc<PendingTable<()>>,
 }
 
@@ -131,8 +133,8 @@ impl Balancers {
         }
     }
 
-    /// Reads the header of a proxy's connection from `addr` to the tunnel port. A health check that sends nothing else is no
-    /// proxy: those speak first.
+    /// Reads the header of a proxy's connection from `addr` to the tunnel port. A health check that sends nothing else
+    /// is no proxy: those speak first.
     ///
     /// # Errors
     /// [`BalancerError`]; the connection must be closed.
@@ -158,8 +160,8 @@ impl Balancers {
         }
     }
 
-    /// Reads the header of a connection from `addr`. If a load balancer has opened it for itself, waits for the first byte
-    /// behind the header, at most `max_silence`.
+    /// Reads the header of a connection from `addr`. If a load balancer has opened it for itself, waits for the first
+    /// byte behind the header, at most `max_silence`.
     ///
     /// # Errors
     /// [`BalancerError`]; the connection must be closed.

@@ -4,8 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{config::ProxyConfig, telemetry::ChannelStats};
 
-/// The maximum number of channels of one proxy: twice as many as it may be told to keep. Before it gives a channel up on
-/// which nothing is answered it connects a replacement, for each of them at the same time after an outage.
+/// The maximum number of channels of one proxy: twice as many as it may be told to keep. Before it gives a channel up
+/// on which nothing is answered it connects a replacement, for each of them at the same time after an outage.
 const MAX_CHANNELS: usize = 2 * ProxyConfig::MAX_CHANNELS as usize;
 
 /// The channel numbers of one proxy that are in use, from the handshake to the end of each channel.

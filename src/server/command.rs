@@ -11,8 +11,8 @@ use crate::{
 };
 
 impl Core {
-    /// Executes a command, and reports it as an event: who gave it, and what came of it. One of the cockpit that had no effect
-    /// is not reported; the cockpit shows why. Returns how many streams it affected.
+    /// Executes a command, and reports it as an event: who gave it, and what came of it. One of the cockpit that had no
+    /// effect is not reported; the cockpit shows why. Returns how many streams it affected.
     ///
     /// # Errors
     /// [`CommandError::NotFound`] if the command names an object that does not exist (any more),

@@ -69,12 +69,12 @@ pub(super) struct Core {
     pub(super) user_admission: Arc<UserAdmission>,
     /// Limits channels and open public ports, because each takes a descriptor.
     pub(super) descriptors: Arc<TunnelDescriptors>,
-    /// The open public ports by port number. A proxy joins a service, and a service without proxies is removed, under this
-    /// lock; no system call is made and no event emitted.
+    /// The open public ports by port number. A proxy joins a service, and a service without proxies is removed, under
+    /// this lock; no system call is made and no event emitted.
     pub(super) services: TableMutex<HashMap<u16, Arc<Service<RemoteProxy>>>>,
-    /// Held while one public port is opened and entered into `services`, or an unused one is removed and closed, so that a
-    /// proxy finds a port that is being opened or closed either open or free. Acquired before `services`. The only lock
-    /// under which a system call is made: nothing but another opening or closing waits for it.
+    /// Held while one public port is opened and entered into `services`, or an unused one is removed and closed, so
+    /// that a proxy finds a port that is being opened or closed either open or free. Acquired before `services`. The
+    /// only lock under which a system call is made: nothing but another opening or closing waits for it.
     pub(super) port_changes: Mutex<()>,
     /// Every proxy whose link has not ended, including those that are within their grace period.
     pub(super) proxies: DashMap<ProxyId, Arc<RemoteProxy>>,
@@ -156,13 +156,14 @@ impl Core {
         })
     }
 
-    /// Returns the configuration that applies now. It is not kept: what outlasts a statement takes the values that it needs.
+    /// Returns the configuration that applies now. It is not kept: what outlasts a statement takes the values that it
+    /// needs.
     pub(super) fn config(&self) -> Guard<Arc<ServerConfig>> {
         self.config.load()
     }
 
-    /// Replaces that part of the configuration which can change while the server runs, for everything that begins from now
-    /// on. Returns the configuration that applies then.
+    /// Replaces that part of the configuration which can change while the server runs, for everything that begins from
+    /// now on. Returns the configuration that applies then.
     pub(super) fn replace_config(&self, new: &ServerConfig) -> Arc<ServerConfig> {
         let mut config = self.config().with_changes_of(new);
         config.max_streams = config.max_streams.min(self.max_streams_at_start);
@@ -194,8 +195,8 @@ impl Core {
         self.streams.len() as u64
     }
 
-    /// Counts a wrong token from `addr`, reports where that blocks the address, and waits for as long as the refusal is to be
-    /// delayed.
+    /// Counts a wrong token from `addr`, reports where that blocks the address, and waits for as long as the refusal is
+    /// to be delayed.
     ///
     /// # Errors
     /// For how long the address is still blocked: nothing more is counted or delayed.
@@ -214,8 +215,8 @@ impl Core {
         Ok(())
     }
 
-    /// Reports that a connection to the tunnel port failed before it became a channel; `is_refusal` says that this server
-    /// refused it.
+    /// Reports that a connection to the tunnel port failed before it became a channel; `is_refusal` says that this
+    /// server refused it.
     pub(super) fn report_handshake_failure(&self, addr: SocketAddr, reason: &str, is_refusal: bool) {
         let reason = clean(reason, MAX_REASON_CHARS);
         self.telemetry.emit(EventKind::HandshakeFailed { addr, reason, is_refusal });

@@ -23,8 +23,8 @@ impl fmt::Debug for WallClock {
     }
 }
 
-/// The tokens with which proxies may connect: one that may do everything, and those of the entries, which may be replaced
-/// while the server runs. `Debug` prints none.
+/// The tokens with which proxies may connect: one that may do everything, and those of the entries, which may be
+/// replaced while the server runs. `Debug` prints none.
 #[derive(Clone)]
 pub struct Credentials {
     /// The token that may do everything, if there is one.
@@ -36,7 +36,8 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Creates the credentials of a server with `entries`, and with `token`, which may do everything, unless there is none.
+    /// Creates the credentials of a server with `entries`, and with `token`, which may do everything, unless there is
+    /// none.
     pub fn new(token: Option<Token>, entries: ProxyEntries) -> Self {
         Self { token, entries: watch::Sender::new(entries), clock: WallClock(Arc::new(epoch_ms)) }
     }
@@ -47,8 +48,8 @@ impl Credentials {
         Self { clock: WallClock(Arc::new(epoch_ms)), ..self }
     }
 
-    /// Replaces the entries of all servers that run with these credentials. Proxies whose token has no entry any more are
-    /// disconnected. Returns whether they are others.
+    /// Replaces the entries of all servers that run with these credentials. Proxies whose token has no entry any more
+    /// are disconnected. Returns whether they are others.
     pub fn replace_entries(&self, entries: ProxyEntries) -> bool {
         self.entries.send_if_modified(|current| {
             let is_other = *current != entries;

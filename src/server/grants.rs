@@ -33,8 +33,8 @@ pub(super) struct Grants {
     keys: Arc<[TokenKey]>,
 }
 
-/// What the proxies of one token may do, and how much of it they use. It remains the same object while the token does, so
-/// that what is in use stays counted when other limits apply.
+/// What the proxies of one token may do, and how much of it they use. It remains the same object while the token does,
+/// so that what is in use stays counted when other limits apply.
 #[derive(Debug)]
 pub(super) struct Grant {
     /// The key of the token; `None` for a server that has entries only.
@@ -141,8 +141,8 @@ impl Grants {
         none.replaced_by(entries, limit_count).0
     }
 
-    /// Returns the grants with other entries, and what has changed. An entry that has the name and the token of an earlier one
-    /// keeps its grant.
+    /// Returns the grants with other entries, and what has changed. An entry that has the name and the token of an
+    /// earlier one keeps its grant.
     pub(super) fn replaced_by(
         &self,
         entries: &ProxyEntries,
@@ -292,8 +292,8 @@ impl Grant {
         Ok(())
     }
 
-    /// Returns the ports to try if any free one is requested, of those that the server allows. They are not collected: a proxy may
-    /// ask a thousand times, and of thousands of ports the first one is usually free.
+    /// Returns the ports to try if any free one is requested, of those that the server allows. They are not collected:
+    /// a proxy may ask a thousand times, and of thousands of ports the first one is usually free.
     pub(super) fn candidates(&self, allowed: PortRange, start: u16) -> impl Iterator<Item = u16> + use<> {
         let entry = self.entry.load();
         let ranges =
@@ -302,7 +302,8 @@ impl Grant {
         ports.filter(move |&port| allowed.contains(port))
     }
 
-    /// Counts one more of `resource`. `exempt` of those that are in use do not count, because they are about to be replaced.
+    /// Counts one more of `resource`. `exempt` of those that are in use do not count, because they are about to be
+    /// replaced.
     ///
     /// # Errors
     /// The maximum is in use.

@@ -72,16 +72,16 @@ pub struct LiveConfig(Arc<Core>);
 
 impl LiveConfig {
     /// Replaces that part of the configuration which can change while the server runs
-    /// ([`with_changes_of`](ServerConfig::with_changes_of)), for everything that begins from now on. Returns the configuration that
-    /// applies then; the maximum of streams is at most that of the start.
+    /// ([`with_changes_of`](ServerConfig::with_changes_of)), for everything that begins from now on. Returns the
+    /// configuration that applies then; the maximum of streams is at most that of the start.
     pub fn replace(&self, new: &ServerConfig) -> Arc<ServerConfig> {
         self.0.replace_config(new)
     }
 }
 
 impl Server {
-    /// Opens the tunnel port. `credentials` may be a [`Token`](crate::wire::handshake::Token), which may do everything. Returns
-    /// the server and the sending end of its command queue.
+    /// Opens the tunnel port. `credentials` may be a [`Token`](crate::wire::handshake::Token), which may do everything.
+    /// Returns the server and the sending end of its command queue.
     ///
     /// # Errors
     /// [`BindError`] if the tunnel port cannot be opened, or no public port ever could be.
@@ -169,8 +169,8 @@ impl Server {
     }
 }
 
-/// Checks that the machine has the address of the public ports, and that the process may open one of them where all need
-/// privileges. Without that, every proxy would be refused.
+/// Checks that the machine has the address of the public ports, and that the process may open one of them where all
+/// need privileges. Without that, every proxy would be refused.
 fn check_public_ports(config: &ServerConfig) -> Result<(), BindError> {
     let last = config.allowed_ports.last();
     // The port itself may be in use, which is no obstacle to the others.

@@ -9,9 +9,10 @@
 //!  public port ─ accept ─ user connection ─ pick ──► Service (pool of proxies)
 //! ```
 //!
-//! Files depend on each other in one direction only: plain state (`proxy`, `registrations`, `service`, `users`, `operator_handle`) at
-//! the bottom, `core` on top of it, and the tasks that act on the core above that. The state of weight, drain, pause,
-//! priority and policy lives here; telemetry receives copies for display and is never read for a decision.
+//! Files depend on each other in one direction only: plain state (`proxy`, `registrations`, `service`, `users`,
+//! `operator_handle`) at the bottom, `core` on top of it, and the tasks that act on the core above that. The state of
+//! weight, drain, pause, priority and policy lives here; telemetry receives copies for display and is never read for a
+//! decision.
 //!
 //! Lock order: the list of services of a proxy → the table of services → the member list of a pool; the channel table
 //! of a proxy, or the settings of an operator's handle → the locks of the link. The locks of users, tickets,

@@ -18,8 +18,8 @@ use crate::ids::AddressBlock;
 #[cfg(test)]
 mod tests;
 
-/// A bounded table of unauthenticated connections. Each belongs to an owner `O`, a link for example, and to the block of
-/// its client's address.
+/// A bounded table of unauthenticated connections. Each belongs to an owner `O`, a link for example, and to the block
+/// of its client's address.
 ///
 /// When the table is full, a new connection displaces another: of the owner with the most connections, of that owner's
 /// block with the most, one at random. Refusing the new connection instead would let a peer that has filled the table

@@ -62,8 +62,8 @@ pub(super) struct RemoteProxy {
     has_operator_weight: AtomicBool,
     /// Whether the operator drains the proxy: it receives no new streams, and its open streams continue.
     is_draining: AtomicBool,
-    /// Whether the proxy has a channel. Its services keep it without one, for the grace period, but no stream can be opened
-    /// to it then.
+    /// Whether the proxy has a channel. Its services keep it without one, for the grace period, but no stream can be
+    /// opened to it then.
     is_attached: AtomicBool,
     /// Whether the proxy has registered with the successor of this draining server, and answered its GOAWAY. It still
     /// serves streams here while there are users.
@@ -128,8 +128,8 @@ pub(super) struct ChannelSlot {
     pub(super) proxy: Arc<RemoteProxy>,
     /// The id of the channel: the proxy's id and the number of the channel.
     pub(super) id: ChannelId,
-    /// The reserved descriptor of the channel; `None` for the one that began or resumed the link, which has its own. One
-    /// that resumes it beside another unfinished resumption has a reserved one.
+    /// The reserved descriptor of the channel; `None` for the one that began or resumed the link, which has its own.
+    /// One that resumes it beside another unfinished resumption has a reserved one.
     pub(super) descriptor: Option<TunnelDescriptor>,
     /// Counts the channel among those of the proxy's token.
     pub(super) _counted: GrantUse,
@@ -217,8 +217,8 @@ impl RemoteProxy {
         Some(ChannelSlot { proxy: self.clone(), id, descriptor: None, _counted: counted })
     }
 
-    /// Returns how many channels one more replaces, so that they do not count beside it: all if it resumes the link, also those
-    /// of resumptions that were not completed; otherwise those on which the proxy does not answer any more.
+    /// Returns how many channels one more replaces, so that they do not count beside it: all if it resumes the link,
+    /// also those of resumptions that were not completed; otherwise those on which the proxy does not answer any more.
     pub(super) fn replaceable_channels(&self, is_resuming: bool) -> usize {
         if is_resuming { self.channels.lock().len() } else { self.link.unresponsive_channels() }
     }
@@ -353,8 +353,8 @@ impl RemoteProxy {
         self.check_capacity(&registrations)
     }
 
-    /// Begins a search for a free port, which counts among the services of the proxy, unless the request with this number is
-    /// repeated.
+    /// Begins a search for a free port, which counts among the services of the proxy, unless the request with this
+    /// number is repeated.
     ///
     /// # Errors
     /// [`ServiceRejection`] says why it may not register for one more.
@@ -371,8 +371,8 @@ impl RemoteProxy {
         Ok(AnyPortRequest::New(PortSearch { proxy: self.clone(), number }))
     }
 
-    /// Adds `service` to the services of the proxy. It takes the place of the `search` that has found its port. Returns whether it
-    /// is a new one.
+    /// Adds `service` to the services of the proxy. It takes the place of the `search` that has found its port. Returns
+    /// whether it is a new one.
     ///
     /// # Errors
     /// [`ServiceRejection`]; the caller removes the proxy from the service again.
@@ -396,8 +396,8 @@ impl RemoteProxy {
         Ok(!is_known)
     }
 
-    /// Takes the proxy out of the service of a public port, which gets no new streams through it, and reports that. Without
-    /// effect if it does not serve the port.
+    /// Takes the proxy out of the service of a public port, which gets no new streams through it, and reports that.
+    /// Without effect if it does not serve the port.
     pub(super) fn remove_service(self: &Arc<Self>, port: u16) {
         let removed = self.services.lock().remove(port);
         let Some(service) = removed else { return };

@@ -49,9 +49,9 @@ impl RemoteProxyEvents {
         self.proxy.get()?.upgrade()
     }
 
-    /// Handles GOAWAY or EXIT. With the code for it, the proxy has opened another link that replaces this one. While this
-    /// server drains, any other means that the proxy has registered with the successor: it keeps serving streams here.
-    /// Otherwise the proxy shuts down and receives no new streams.
+    /// Handles GOAWAY or EXIT. With the code for it, the proxy has opened another link that replaces this one. While
+    /// this server drains, any other means that the proxy has registered with the successor: it keeps serving streams
+    /// here. Otherwise the proxy shuts down and receives no new streams.
     fn handle_go_away(&self, proxy: &RemoteProxy, code: Option<ResetCode>) {
         if code == Some(ResetCode::LinkReplaced) {
             proxy.mark_replaced();

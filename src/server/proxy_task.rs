@@ -68,8 +68,8 @@ pub(super) fn start_proxy(
     proxy
 }
 
-/// Returns the name of a proxy on the screen. That of its entry, which its token proves, comes first; `announced`, which it may
-/// choose, tells several proxies of an entry apart.
+/// Returns the name of a proxy on the screen. That of its entry, which its token proves, comes first; `announced`,
+/// which it may choose, tells several proxies of an entry apart.
 fn display_name(announced: &str, id: ProxyId, entry: &str) -> String {
     let announced = clean(announced.trim(), MAX_NAME_CHARS);
     match (entry, &announced[..]) {

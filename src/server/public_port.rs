@@ -65,8 +65,8 @@ pub(super) async fn run(core: Arc<Core>, service: Arc<Service<RemoteProxy>>, lis
     }
 }
 
-/// Removes the service and closes its port if it has neither a proxy nor a user that waits for one; `also_with_users` if it
-/// has no proxy. Returns whether it did.
+/// Removes the service and closes its port if it has neither a proxy nor a user that waits for one; `also_with_users`
+/// if it has no proxy. Returns whether it did.
 fn close_if_unused(
     core: &Core,
     service: &Service<RemoteProxy>,
@@ -87,14 +87,14 @@ fn close_if_unused(
     true
 }
 
-/// Starts a task that serves one user connection, on the next worker thread; or refuses the connection, which closing it
-/// resets.
+/// Starts a task that serves one user connection, on the next worker thread; or refuses the connection, which closing
+/// it resets.
 fn admit_user(core: &Arc<Core>, service: &Arc<Service<RemoteProxy>>, socket: StdStream, addr: SocketAddr) {
     if core.balancers.is_trusted(addr) {
         return admit_balanced_user(core, service, socket, addr);
     }
-    // Admitted here and not in the task: once the accept loop has ended, the drain waits for all that were admitted. And
-    // the sockets of a flood would wait for their tasks, beyond the limit of descriptors.
+    // Admitted here and not in the task: once the accept loop has ended, the drain waits for all that were admitted.
+    // And the sockets of a flood would wait for their tasks, beyond the limit of descriptors.
     let admitted = match core.user_admission.admit(service, addr.ip(), Instant::now()) {
         Ok(admitted) => admitted,
         Err(refusal) => {
@@ -112,8 +112,8 @@ fn admit_user(core: &Arc<Core>, service: &Arc<Service<RemoteProxy>>, socket: Std
     });
 }
 
-/// Starts a task that reads from a connection of the load balancer at `addr` who the user is, and serves the connection like
-/// one from there. Until then it counts for the server and the service, but for no user.
+/// Starts a task that reads from a connection of the load balancer at `addr` who the user is, and serves the connection
+/// like one from there. Until then it counts for the server and the service, but for no user.
 fn admit_balanced_user(
     core: &Arc<Core>,
     service: &Arc<Service<RemoteProxy>>,

@@ -79,12 +79,13 @@ impl RegistrationRefusal {
     }
 }
 
-/// How many ports a search for a free one tries before other tasks of its thread run: bind(2) takes a few microseconds, and a
-/// range full of ports of other programs has up to 64,512.
+/// How many ports a search for a free one tries before other tasks of its thread run: bind(2) takes a few microseconds,
+/// and a range full of ports of other programs has up to 64,512.
 const PORTS_PER_TURN: usize = 64;
 
-/// Registers the proxy of `member` for the service in `request`, which opens the public port if it is not open yet. From its first
-/// registration on, the link survives the loss of all channels for the grace period. Returns the service.
+/// Registers the proxy of `member` for the service in `request`, which opens the public port if it is not open yet.
+/// From its first registration on, the link survives the loss of all channels for the grace period. Returns the
+/// service.
 ///
 /// # Errors
 /// [`RegistrationRefusal`]; the proxy keeps its earlier registrations.
@@ -103,8 +104,9 @@ pub(super) fn register(
     complete(core, proxy, join_service(core, &request.service, member)?, None)
 }
 
-/// Registers the proxy of `member` for a service on any free port, as [`register`] does for the one that is requested. The search yields
-/// after every [`PORTS_PER_TURN`] ports, and ends when the proxy does. `search` counts it among the services of the proxy.
+/// Registers the proxy of `member` for a service on any free port, as [`register`] does for the one that is requested.
+/// The search yields after every [`PORTS_PER_TURN`] ports, and ends when the proxy does. `search` counts it among the
+/// services of the proxy.
 pub(super) async fn register_any_port(
     core: &Arc<Core>,
     search: PortSearch,
@@ -120,8 +122,8 @@ pub(super) async fn register_any_port(
     complete(core, proxy, service, Some(&search))
 }
 
-/// Adds `service`, which `proxy` has joined, to the services of the proxy; its port was found by `search`, if by one. Returns the
-/// service.
+/// Adds `service`, which `proxy` has joined, to the services of the proxy; its port was found by `search`, if by one.
+/// Returns the service.
 fn complete(
     core: &Core,
     proxy: &Arc<RemoteProxy>,
@@ -175,8 +177,8 @@ fn join_service(
 
 /// Adds `member` to the pool of the service with this port if it is open; `None` if it is not.
 ///
-/// Both happen under the lock of the table of services: a service without proxies may close at any time. The users that wait
-/// for a proxy are woken after that.
+/// Both happen under the lock of the table of services: a service without proxies may close at any time. The users that
+/// wait for a proxy are woken after that.
 fn join_open_service(
     core: &Core,
     requested: &ServiceKey,
@@ -306,8 +308,8 @@ async fn find_port<T>(
 /// Opens the port if no process listens on it.
 fn open_if_free(core: &Core, port: u16) -> Option<Listener> {
     let addr = SocketAddr::new(core.config().bind, port);
-    // Binding with `SO_REUSEPORT` also succeeds on a port that another process shares. A free port is one that can be bound
-    // without it.
+    // Binding with `SO_REUSEPORT` also succeeds on a port that another process shares. A free port is one that can be
+    // bound without it.
     let unshared = Listener::bind_with_reset_on_close(addr, false).ok()?;
     if !core.config().reuse_port {
         return Some(unshared);

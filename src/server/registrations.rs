@@ -1,5 +1,5 @@
-//! What one proxy has registered for, and the requests for any port that it may repeat. Plain state, which the proxy holds
-//! behind its lock.
+//! What one proxy has registered for, and the requests for any port that it may repeat. Plain state, which the proxy
+//! holds behind its lock.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,8 +13,8 @@ mod tests;
 pub(super) struct Registrations<P> {
     /// The services by public port.
     services: HashMap<u16, Registered<P>>,
-    /// The number of searches for a free port that have not ended. Each counts as a service, so that a proxy cannot have any
-    /// number of searches at the same time.
+    /// The number of searches for a free port that have not ended. Each counts as a service, so that a proxy cannot
+    /// have any number of searches at the same time.
     searches: usize,
     /// The numbered requests for any port that were granted, or for which a search has not ended.
     any_port_requests: HashMap<u32, AnyPort>,

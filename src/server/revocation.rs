@@ -67,8 +67,8 @@ impl Core {
             .collect()
     }
 
-    /// Disconnects the proxies of a grant that has ended: they get no new stream and cannot resume from now on, and their open
-    /// streams have the drain timeout to end.
+    /// Disconnects the proxies of a grant that has ended: they get no new stream and cannot resume from now on, and
+    /// their open streams have the drain timeout to end.
     fn end_proxies_of(self: &Arc<Self>, grant: &Arc<Grant>, has_expired: bool) {
         let proxies = self.proxies_of(grant);
         if !proxies.is_empty() {

@@ -14,8 +14,8 @@ use super::{core::Core, proxy::RemoteProxy, public_port::HALF_OPEN_TIMEOUT};
 use crate::{telemetry::EventKind, wire::ResetCode};
 
 /// How long aborted streams may take to clean up before the server closes its links. Together with
-/// [`LINK_CLEANUP_TIMEOUT`], the default drain timeout and what the program does after it, it is less than the 10 s after
-/// which `docker stop` kills.
+/// [`LINK_CLEANUP_TIMEOUT`], the default drain timeout and what the program does after it, it is less than the 10 s
+/// after which `docker stop` kills.
 const STREAM_CLEANUP_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// How long closed links and all other tasks may take to end before the server returns without them.
@@ -108,7 +108,8 @@ impl Core {
     }
 
     /// Aborts all user connections, closes all links and waits for the tasks to end, for at most
-    /// [`STREAM_CLEANUP_TIMEOUT`] and [`LINK_CLEANUP_TIMEOUT`]. Returns the counts of tasks, permits and users that are left.
+    /// [`STREAM_CLEANUP_TIMEOUT`] and [`LINK_CLEANUP_TIMEOUT`]. Returns the counts of tasks, permits and users that are
+    /// left.
     pub(super) async fn terminate(&self, aborted_streams: u64) -> ShutdownReport {
         self.abort.cancel();
         let deadline = Instant::now() + STREAM_CLEANUP_TIMEOUT + LINK_CLEANUP_TIMEOUT;

@@ -3,16 +3,16 @@
 #[cfg(test)]
 mod tests;
 
-/// The random id by which a proxy names its link when it adds a channel or resumes. Nobody else knows it, except who reads
-/// a channel that is not encrypted.
+/// The random id by which a proxy names its link when it adds a channel or resumes. Nobody else knows it, except who
+/// reads a channel that is not encrypted.
 pub(super) type LinkId = [u8; 16];
 
 /// A resumption ticket as the server stores it: with this secret, in addition to the token, a proxy adds a channel to
 /// its link or resumes the link after the loss of all channels.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct IssuedTicket {
-    /// The number of the ticket within its link: increases by one with every resumption, and begins again at 0 after 2^32
-    /// of them. It only tells the two tickets apart that may be valid at the same time.
+    /// The number of the ticket within its link: increases by one with every resumption, and begins again at 0 after
+    /// 2^32 of them. It only tells the two tickets apart that may be valid at the same time.
     pub(super) epoch: u32,
     /// The random secret that the proxy must prove by HMAC.
     pub(super) secret: [u8; 32],

@@ -32,8 +32,8 @@ pub(super) enum MaxChannelsAndPorts {
     Address(AddressBlock, usize),
 }
 
-/// Reserves the descriptors of channels and public ports. Beside the total, each address has its maximum: the proxies of one
-/// host, or one holder of the token with many links, do not keep all others out.
+/// Reserves the descriptors of channels and public ports. Beside the total, each address has its maximum: the proxies
+/// of one host, or one holder of the token with many links, do not keep all others out.
 #[derive(Debug)]
 pub(super) struct TunnelDescriptors {
     /// The most descriptors in total.

@@ -56,8 +56,8 @@ async fn admit_connection(
         let displaced = pending.displaced().clone();
         tokio::select! {
             // A deadline for each message, so that a silent connection is soon closed, and one for the whole handshake.
-            // With one for each read, a peer that sends a byte per second would count against the limit of unauthenticated
-            // connections for ever.
+            // With one for each read, a peer that sends a byte per second would count against the limit of
+            // unauthenticated connections for ever.
             handshake = tokio::time::timeout(timeout, handshake(&core, pending, negotiation, addr)) => match handshake {
                 Ok(Ok(channel)) => channel,
                 // The block was reported when it began; its attempts must not fill the log.
@@ -68,8 +68,9 @@ async fn admit_connection(
                 Ok(Err(error @ NegotiationError::Unused)) if is_relayed => {
                     return tracing::debug!("connection from {addr}: {error}");
                 }
-                // A proxy that was refused its port still dials its other channels, and one that reconnects after a restart
-                // of the server asks for its old link first. Neither is what the operator looks for among the refusals.
+                // A proxy that was refused its port still dials its other channels, and one that reconnects after a
+                // restart of the server asks for its old link first. Neither is what the operator looks for among the
+                // refusals.
                 Ok(Err(NegotiationError::Refused(error))) if error.is_unknown_link() => {
                     core.telemetry.count_failed_handshake();
                     return tracing::debug!("connection from {addr}: {error}");
@@ -96,8 +97,8 @@ async fn admit_connection(
     core.tasks.spawn_on(worker, format!("channel {id}"), async move { channel.run(&owned, addr).await });
 }
 
-/// Detects TLS and the format of a proxy's connection (binary or text) from its first bytes, and runs the handshakes of TLS
-/// and of that format. A proxy of the binary format without TLS is refused where the server has TLS.
+/// Detects TLS and the format of a proxy's connection (binary or text) from its first bytes, and runs the handshakes of
+/// TLS and of that format. A proxy of the binary format without TLS is refused where the server has TLS.
 async fn handshake(
     core: &Arc<Core>,
     pending: PendingConnection,
@@ -122,15 +123,17 @@ async fn handshake(
 
 /// Refuses a proxy of the binary format that came without TLS: a man in the middle might have had it do so.
 async fn refuse_without_tls(mut negotiation: Negotiation) -> Result<AdmittedChannel, NegotiationError> {
-    // Read first: closing the connection while HELLO is unread would reset it, and the proxy might never get the reason.
+    // Read first: closing the connection while HELLO is unread would reset it, and the proxy might never get the
+    // reason.
     negotiation.recv_frame().await?;
     let error = HandshakeError::TlsRequired;
     negotiation.send_last_frame(&error.refusal()).await?;
     Err(error.into())
 }
 
-/// Returns the address of the proxy that has connected from `addr`: that in the header, where a load balancer is in front.
-/// From then on the connection counts for that address. Returns `None`, and has reported why, if there is no valid header.
+/// Returns the address of the proxy that has connected from `addr`: that in the header, where a load balancer is in
+/// front. From then on the connection counts for that address. Returns `None`, and has reported why, if there is no
+/// valid header.
 async fn proxy_address(
     core: &Core,
     pending: &mut PendingConnection,

@@ -1,8 +1,8 @@
-//! Admission of user connections: from which networks, how many may be open in total, for one service and from one client address, and how many
-//! may arrive in a second.
+//! Admission of user connections: from which networks, how many may be open in total, for one service and from one
+//! client address, and how many may arrive in a second.
 //!
-//! It is decided by the accept loop, before anything is allocated for a connection: one that is refused costs its descriptor
-//! for no longer than closing takes, so that the maxima bound the descriptors of users.
+//! It is decided by the accept loop, before anything is allocated for a connection: one that is refused costs its
+//! descriptor for no longer than closing takes, so that the maxima bound the descriptors of users.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -29,12 +29,12 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// The time over which the rate of new connections of one address is measured: so many connections as it may open in this
-/// time, it may open at once.
+/// The time over which the rate of new connections of one address is measured: so many connections as it may open in
+/// this time, it may open at once.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// All permits of the semaphore: more than there can be connections, and as many as a semaphore can hold on a 32-bit machine, so
-/// that `acquire_many` can ask for all of them.
+/// All permits of the semaphore: more than there can be connections, and as many as a semaphore can hold on a 32-bit
+/// machine, so that `acquire_many` can ask for all of them.
 const ALL_PERMITS: u32 = u32::MAX >> 3;
 
 /// What limits the user connections of a server.
@@ -63,9 +63,10 @@ pub(super) struct UserAdmission {
     named_bans: Mutex<BTreeSet<Network>>,
     /// Counts the open connections: one permit of [`ALL_PERMITS`] for each. A shutdown waits until all are back.
     permits: Arc<Semaphore>,
-    /// What each client address uses. An address has an entry while it has connections; with a rate limit also until its
-    /// rate has recovered, at most [`RATE_INTERVAL`] after its last new connection, and the next removal, which is once a
-    /// second. So there are no more entries than connections that are open or were admitted in the last two seconds.
+    /// What each client address uses. An address has an entry while it has connections; with a rate limit also until
+    /// its rate has recovered, at most [`RATE_INTERVAL`] after its last new connection, and the next removal, which is
+    /// once a second. So there are no more entries than connections that are open or were admitted in the last two
+    /// seconds.
     addresses: Mutex<HashMap<AddressBlock, AddressUse, foldhash::fast::RandomState>>,
 }
 
@@ -74,8 +75,8 @@ pub(super) struct UserAdmission {
 struct AddressUse {
     /// Its open connections.
     streams: usize,
-    /// When all of its connections would have arrived if they came at the permitted rate: the theoretical arrival time of
-    /// the generic cell rate algorithm (ITU-T I.371), a token bucket of one value. In the past if it is slower.
+    /// When all of its connections would have arrived if they came at the permitted rate: the theoretical arrival time
+    /// of the generic cell rate algorithm (ITU-T I.371), a token bucket of one value. In the past if it is slower.
     arrived_until: Instant,
 }
 
@@ -226,7 +227,8 @@ impl UserAdmission {
         self.change_bans(|bans| _ = bans.insert(network))
     }
 
-    /// Admits the users of a network again that was banned. Returns all that are still banned; `None` if this one was not.
+    /// Admits the users of a network again that was banned. Returns all that are still banned; `None` if this one was
+    /// not.
     pub(super) fn unban(&self, network: Network) -> Option<Vec<Network>> {
         let mut was_banned = false;
         let bans = self.change_bans(|bans| was_banned = bans.remove(&network));
@@ -260,7 +262,8 @@ impl UserAdmission {
         let limits = self.limits.load();
         let total = UserRefusal::Total(limits.max_streams);
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| total)?;
-        // Of connections that are admitted at the same time, each counts all others: rather one too few than one too many.
+        // Of connections that are admitted at the same time, each counts all others: rather one too few than one too
+        // many.
         if self.admitted() > limits.max_streams {
             return Err(total);
         }
@@ -288,7 +291,8 @@ impl UserAdmission {
     /// Admits a connection from `ip` to `service` that arrived at `now`.
     ///
     /// # Errors
-    /// The limit that is reached, or the networks that do not contain the address. A refused connection counts for none.
+    /// The limit that is reached, or the networks that do not contain the address. A refused connection counts for
+    /// none.
     pub(super) fn admit<P: Candidate>(
         self: &Arc<Self>,
         service: &Arc<Service<P>>,
@@ -331,8 +335,8 @@ impl UserAdmission {
         }
     }
 
-    /// Waits until every admitted connection has ended. None is admitted meanwhile, because the semaphore is fair; after it,
-    /// connections are admitted again.
+    /// Waits until every admitted connection has ended. None is admitted meanwhile, because the semaphore is fair;
+    /// after it, connections are admitted again.
     pub(super) async fn wait_all_ended(&self) {
         // Acquiring fails only on a closed semaphore, and this one is never closed.
         _ = self.permits.acquire_many(ALL_PERMITS).await;

@@ -35,8 +35,8 @@ use crate::{
 /// received any of its bytes.
 const MAX_REDISPATCHES: usize = 3;
 
-/// How many proxies one attempt to open a stream tries, beside those that failed. Each search skips those that were tried,
-/// so with all of them the time would grow with the cube of the number of proxies that take no stream.
+/// How many proxies one attempt to open a stream tries, beside those that failed. Each search skips those that were
+/// tried, so with all of them the time would grow with the cube of the number of proxies that take no stream.
 const MAX_PROXIES_PER_ATTEMPT: usize = 16;
 
 /// How often a connection that waits for a proxy tries all of them again within the wait timeout, at equal intervals:
@@ -146,7 +146,8 @@ enum AssignError {
 enum NoStream {
     /// No proxy is connected that may serve the connection, or one of them takes no stream for a reason that may pass.
     NotNow,
-    /// Every connected proxy that may serve the connection has its maximum of streams; which one, if it is that of a token.
+    /// Every connected proxy that may serve the connection has its maximum of streams; which one, if it is that of a
+    /// token.
     ProxiesFull(Option<GrantRefusal>),
 }
 
@@ -217,8 +218,8 @@ impl UserConnection<'_> {
         }
     }
 
-    /// Reports that the connection is refused because no proxy takes it; `reason` names the option. Returns `end`, the reason
-    /// of the connection's end.
+    /// Reports that the connection is refused because no proxy takes it; `reason` names the option. Returns `end`, the
+    /// reason of the connection's end.
     fn report_rejected(&self, core: &Core, reason: String, end: EndReason) -> EndReason {
         core.report_rejected_user(&self.service.key, self.addr, reason);
         end
@@ -297,10 +298,11 @@ impl UserConnection<'_> {
         }
     }
 
-    /// Opens a stream to the proxy that the service's policy selects, except to `failed_proxies`. If none is connected, or
-    /// none takes a stream for a reason that may pass, waits for one until the wait timeout; but not where all have their
-    /// maximum of streams, since a flood would hold the descriptors of users that nothing promises to serve, and not after a
-    /// proxy has refused the connection or has not answered, so that the user learns of that failure at once.
+    /// Opens a stream to the proxy that the service's policy selects, except to `failed_proxies`. If none is connected,
+    /// or none takes a stream for a reason that may pass, waits for one until the wait timeout; but not where all have
+    /// their maximum of streams, since a flood would hold the descriptors of users that nothing promises to serve, and
+    /// not after a proxy has refused the connection or has not answered, so that the user learns of that failure at
+    /// once.
     async fn assign(
         &self,
         core: &Core,
@@ -344,7 +346,8 @@ impl UserConnection<'_> {
         }
     }
 
-    /// Tries available proxies, up to [`MAX_PROXIES_PER_ATTEMPT`] and each once, in the order of the service's policy, except
+    /// Tries available proxies, up to [`MAX_PROXIES_PER_ATTEMPT`] and each once, in the order of the service's policy,
+    /// except
     /// `failed_proxies`. Returns the first stream that could be opened; a proxy that has its maximum of streams, or is about
     /// to close, opens none.
     fn open_stream(&self, core: &Core, failed_proxies: &[Arc<RemoteProxy>]) -> Result<Assignment, NoStream> {
@@ -395,8 +398,8 @@ impl UserConnection<'_> {
     }
 }
 
-/// Completes when one of the two timeouts has expired, with the code that the proxy receives: it has not answered OPEN, or the
-/// stream is idle.
+/// Completes when one of the two timeouts has expired, with the code that the proxy receives: it has not answered OPEN,
+/// or the stream is idle.
 async fn timed_out(
     control: &StreamControl,
     open_timeout: Duration,

@@ -22,9 +22,9 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// The maximum number of users in the table. User ids have 24 bits: with 2^20 in use, one of 16 is taken, so that a free one is
-/// found after few attempts. More than the 1,000,000 connections that `--max-streams` allows at most: one of a full table has
-/// no connection, and makes room.
+/// The maximum number of users in the table. User ids have 24 bits: with 2^20 in use, one of 16 is taken, so that a
+/// free one is found after few attempts. More than the 1,000,000 connections that `--max-streams` allows at most: one
+/// of a full table has no connection, and makes room.
 const MAX_USERS: usize = 1 << 20;
 
 /// One client address on one service.
@@ -34,8 +34,8 @@ pub(super) struct User {
     id: UserChannelId,
     /// The telemetry guard of the user; its drop reports that the user has left.
     guard: UserGuard,
-    /// The number of the user's last stream. Streams are numbered from 1 for each user; after 2^32 of them, which a load
-    /// balancer in front of a port opens in days, the numbers of ended ones are used again.
+    /// The number of the user's last stream. Streams are numbered from 1 for each user; after 2^32 of them, which a
+    /// load balancer in front of a port opens in days, the numbers of ended ones are used again.
     last_stream: AtomicU32,
     /// The rate limit of all streams of this user together.
     limit: Arc<RateLimit>,
@@ -63,8 +63,8 @@ pub(super) struct Users {
 struct UserTable {
     /// The users by service port and client address.
     by_addr: HashMap<UserAddr, UserEntry>,
-    /// Users whose last connection had ended at the given time, the first one in front. Those that have connected again are
-    /// passed over, so that neither the removal nor a full table searches all users.
+    /// Users whose last connection had ended at the given time, the first one in front. Those that have connected again
+    /// are passed over, so that neither the removal nor a full table searches all users.
     idle: VecDeque<(UserAddr, Instant)>,
     /// The users that have left, whose ids no other user gets.
     departed: DepartedUsers,
@@ -88,7 +88,8 @@ struct UserEntry {
 }
 
 /// Keeps a user in the table for the lifetime of one of its connections. After the last one, the user stays for the
-/// retention time, so that a client with one connection after the other does not come and go; its id is kept for longer.
+/// retention time, so that a client with one connection after the other does not come and go; its id is kept for
+/// longer.
 #[derive(Debug)]
 pub(super) struct UserLease {
     /// The table of users. Weak, so that a lease that outlives the server does not keep it.
@@ -104,9 +105,9 @@ pub(super) struct UserLease {
 }
 
 impl UserTable {
-    /// Returns the id of a user that is not in the table, and the number of its last stream: those that it had before, or
-    /// the id that is derived from its address. Where another user has that one, present or departed, the next one is
-    /// derived, so that no id names two users. `None` if all ids are taken, which `MAX_USERS` prevents.
+    /// Returns the id of a user that is not in the table, and the number of its last stream: those that it had before,
+    /// or the id that is derived from its address. Where another user has that one, present or departed, the next one
+    /// is derived, so that no id names two users. `None` if all ids are taken, which `MAX_USERS` prevents.
     fn assign_id(&mut self, addr: UserAddr, key: &UserIdKey) -> Option<DepartedUser> {
         if let Some(departed) = self.departed.take(&addr) {
             return Some(departed);
@@ -118,9 +119,9 @@ impl UserTable {
         Some(DepartedUser { id, last_stream: 0 })
     }
 
-    /// Removes the user that has had no connection for the longest time, if its last one ended at `before` or earlier, or in
-    /// any case without that. Its id is kept. Returns the entry, whose guard must be dropped after the table was unlocked,
-    /// because that emits an event.
+    /// Removes the user that has had no connection for the longest time, if its last one ended at `before` or earlier,
+    /// or in any case without that. Its id is kept. Returns the entry, whose guard must be dropped after the table was
+    /// unlocked, because that emits an event.
     fn remove_first_idle(&mut self, before: Option<Instant>) -> Option<UserEntry> {
         // A user that has connected since it was queued goes to the end of the queue, at most once.
         for _ in 0..2 * self.idle.len() {
@@ -190,7 +191,8 @@ impl Drop for UserLease {
 }
 
 impl Users {
-    /// Creates an empty table whose user ids are derived from `id_key`. Cancelling `abort` aborts the streams of all users.
+    /// Creates an empty table whose user ids are derived from `id_key`. Cancelling `abort` aborts the streams of all
+    /// users.
     pub(super) fn new(
         telemetry: Arc<Telemetry>,
         abort: CancellationToken,
@@ -207,9 +209,10 @@ impl Users {
         })
     }
 
-    /// Admits a connection from `ip` to a service: adds the user if it is new, and assigns the next stream id, except those
-    /// that are open. In a full table a new user displaces the one that has had no connection for the longest time, so that
-    /// no client keeps others out with the addresses of users that have left. Returns `None` if [`MAX_USERS`] are connected.
+    /// Admits a connection from `ip` to a service: adds the user if it is new, and assigns the next stream id, except
+    /// those that are open. In a full table a new user displaces the one that has had no connection for the longest
+    /// time, so that no client keeps others out with the addresses of users that have left. Returns `None` if
+    /// [`MAX_USERS`] are connected.
     pub(super) fn admit(
         self: &Arc<Self>,
         service: &Arc<ServiceStats>,
@@ -246,8 +249,8 @@ impl Users {
         entry.connections += 1;
         entry.idle_since = None;
         let (user, cancel) = (entry.user.clone(), entry.cancel.clone());
-        // An event must not be emitted under the lock, for which all new connections wait. Of two connections that a new
-        // user opens at the same time, the second may therefore be reported before the user is.
+        // An event must not be emitted under the lock, for which all new connections wait. Of two connections that a
+        // new user opens at the same time, the second may therefore be reported before the user is.
         drop(table);
         if is_new {
             user.guard.report_joined();

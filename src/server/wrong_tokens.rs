@@ -1,9 +1,10 @@
 //! Addresses that send wrong tokens: their refusals are delayed, then they are blocked for a while.
 //!
 //! A token of 128 bits cannot be found by trying. This keeps attempts from filling the log, and makes them visible.
-//! It must not become a weapon: a client that shares an address with a proxy, behind a NAT, must not be able to keep that proxy
-//! out. Therefore a right token is never delayed or refused, also from a blocked address: each one is compared with all entries
-//! first. An address from which a proxy is connected, or was within the last hour, is only delayed.
+//! It must not become a weapon: a client that shares an address with a proxy, behind a NAT, must not be able to keep
+//! that proxy out. Therefore a right token is never delayed or refused, also from a blocked address: each one is
+//! compared with all entries first. An address from which a proxy is connected, or was within the last hour, is only
+//! delayed.
 
 #[cfg(test)]
 mod tests;
@@ -36,8 +37,9 @@ pub(super) const BLOCK_TIME: Duration = Duration::from_secs(10 * 60);
 /// How long an address is not blocked after its last proxy has disconnected: longer than a machine takes to restart.
 const KNOWN_TIME: Duration = Duration::from_secs(60 * 60);
 
-/// The most addresses of each kind that are remembered. Where there are more, those with the fewest wrong tokens, and the
-/// oldest of them, are forgotten: a botnet cannot displace an address that is blocked before it has sent as many itself.
+/// The most addresses of each kind that are remembered. Where there are more, those with the fewest wrong tokens, and
+/// the oldest of them, are forgotten: a botnet cannot displace an address that is blocked before it has sent as many
+/// itself.
 const MAX_ADDRESSES: usize = 4096;
 
 /// Counts wrong tokens by address.
@@ -102,7 +104,8 @@ impl Failures {
 }
 
 impl WrongTokens {
-    /// Returns for how long wrong tokens from `address` are still refused without being counted; `None`: they are counted.
+    /// Returns for how long wrong tokens from `address` are still refused without being counted; `None`: they are
+    /// counted.
     pub(super) fn blocked_for(&self, address: AddressBlock, now: Instant) -> Option<Duration> {
         let addresses = self.addresses.lock();
         let failures =
@@ -138,8 +141,8 @@ impl WrongTokens {
         self.addresses.lock().failed.clear();
     }
 
-    /// Remembers that a proxy has connected from `address` with a right token, until the result is dropped and for an hour
-    /// after that.
+    /// Remembers that a proxy has connected from `address` with a right token, until the result is dropped and for an
+    /// hour after that.
     pub(super) fn proxy_connected(self: &Arc<Self>, address: AddressBlock, now: Instant) -> ConnectedAddress {
         let mut addresses = self.addresses.lock();
         if addresses.known.len() >= MAX_ADDRESSES && !addresses.known.contains_key(&address) {

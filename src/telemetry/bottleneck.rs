@@ -104,9 +104,9 @@ pub struct StreamDetails {
     pub upload_in_flight: u64,
     /// The present bottleneck of the download; `None` if there is nothing to carry.
     ///
-    /// The server sees only what arrives. While nothing is buffered here and the proxy has credit left, the bottleneck is
-    /// the target, which sends no more or has not answered the user's last bytes; or it is the channel, where its RTT
-    /// is far above its minimum because queues are full.
+    /// The server sees only what arrives. While nothing is buffered here and the proxy has credit left, the bottleneck
+    /// is the target, which sends no more or has not answered the user's last bytes; or it is the channel, where its
+    /// RTT is far above its minimum because queues are full.
     pub download_bottleneck: Option<Bottleneck>,
     /// The present bottleneck of the upload; `None` if there is nothing to carry.
     pub upload_bottleneck: Option<Bottleneck>,

@@ -1,7 +1,7 @@
 //! The wall clock: the one place that reads it for events and log records. And the date of a time.
 //!
-//! The wall clock may be set at any time, so it is only shown, and compared with the dates on which tokens expire, which are
-//! those of a calendar. Intervals and deadlines use the monotonic clock.
+//! The wall clock may be set at any time, so it is only shown, and compared with the dates on which tokens expire,
+//! which are those of a calendar. Intervals and deadlines use the monotonic clock.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

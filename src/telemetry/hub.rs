@@ -71,8 +71,8 @@ pub struct Telemetry {
     pub(super) failing_listeners: FailingListeners,
     /// Where the use of the memory budget is read; unset until a server or a proxy has one.
     pub(super) memory: OnceLock<Arc<dyn MemorySource>>,
-    /// The counters of the services whose guard lives. `services` has those that can be seen: a port may be opened again while
-    /// streams of its earlier service continue.
+    /// The counters of the services whose guard lives. `services` has those that can be seen: a port may be opened
+    /// again while streams of its earlier service continue.
     pub(super) live_services: Registry<ServiceStats>,
     /// What is counted by service, also while its port is closed.
     pub(super) service_series: SeriesTable<ServiceCounters>,
@@ -80,8 +80,8 @@ pub struct Telemetry {
     pub(super) proxy_series: SeriesTable<ProxyCounters>,
     /// Whether the log gets structured fields.
     logs_fields: AtomicBool,
-    /// Whether the hub is that of a proxy: what is in `proxies` are its links to servers then, and events about its traffic
-    /// are not logged, because the proxy logs it in its own words.
+    /// Whether the hub is that of a proxy: what is in `proxies` are its links to servers then, and events about its
+    /// traffic are not logged, because the proxy logs it in its own words.
     is_proxy: bool,
     /// Limit the events that users and peers can cause at any rate.
     pub(super) throttles: EventThrottles,
@@ -159,8 +159,8 @@ impl Telemetry {
     ///
     /// Must not be called while the lock of a [`TableMutex`](super::TableMutex) is held; debug builds check it.
     ///
-    /// Of each kind of event that users and peers can cause at any rate, a limited number is emitted in a second; the rest is
-    /// counted, and the log says how many were suppressed. Counters and snapshots are exact all the same.
+    /// Of each kind of event that users and peers can cause at any rate, a limited number is emitted in a second; the
+    /// rest is counted, and the log says how many were suppressed. Counters and snapshots are exact all the same.
     pub fn emit(&self, kind: EventKind) -> bool {
         let throttle = self.throttles.of(&kind);
         self.emit_throttled(throttle, kind)
@@ -182,9 +182,9 @@ impl Telemetry {
         true
     }
 
-    /// Counts and broadcasts the end of a stream whose opening was emitted: each has one end, so that the throttle of the
-    /// openings bounds the ends, too, and a row of the cockpit gets its reason and final totals. Ends that are no warnings are
-    /// logged at most so often in a second as the throttle of the ends admits.
+    /// Counts and broadcasts the end of a stream whose opening was emitted: each has one end, so that the throttle of
+    /// the openings bounds the ends, too, and a row of the cockpit gets its reason and final totals. Ends that are no
+    /// warnings are logged at most so often in a second as the throttle of the ends admits.
     pub(super) fn emit_announced_end(&self, ended: EventKind) {
         self.count(&ended);
         if !self.is_logged(&ended) {
@@ -196,8 +196,8 @@ impl Telemetry {
         self.log_and_broadcast(ended, admitted.is_some());
     }
 
-    /// Counts a connection to the tunnel port that failed the handshake and is no event: what it asked for has ended, as happens
-    /// after each restart and each refused registration.
+    /// Counts a connection to the tunnel port that failed the handshake and is no event: what it asked for has ended,
+    /// as happens after each restart and each refused registration.
     pub fn count_failed_handshake(&self) {
         self.handshakes_failed.fetch_add(1, Relaxed);
     }
@@ -277,8 +277,8 @@ impl Telemetry {
         self.failing_listeners.failing_for(time)
     }
 
-    /// Has lifecycle events logged with structured fields from now on, for a log that machines read. In a text they would
-    /// only repeat the message.
+    /// Has lifecycle events logged with structured fields from now on, for a log that machines read. In a text they
+    /// would only repeat the message.
     pub fn log_fields(&self) {
         self.logs_fields.store(true, Relaxed);
     }

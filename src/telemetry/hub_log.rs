@@ -4,8 +4,8 @@ use tracing::Level;
 
 use super::{EventKind, LIFECYCLE_TARGET, LogLevel};
 
-/// Logs an event with the target `lifecycle`; `with_fields` adds the kind of the event and, to the end of a stream, what
-/// is known about it but its content.
+/// Logs an event with the target `lifecycle`; `with_fields` adds the kind of the event and, to the end of a stream,
+/// what is known about it but its content.
 pub(super) fn log(kind: &EventKind, with_fields: bool) {
     // The level of a call has to be a constant.
     macro_rules! log_at {

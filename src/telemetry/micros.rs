@@ -1,5 +1,5 @@
-//! Serialized durations: whole microseconds, as a number. Finer digits mean nothing to a reader, and fractions of a second
-//! in decimal notation lose or invent some.
+//! Serialized durations: whole microseconds, as a number. Finer digits mean nothing to a reader, and fractions of a
+//! second in decimal notation lose or invent some.
 
 use std::time::Duration;
 

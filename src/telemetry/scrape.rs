@@ -76,8 +76,8 @@ pub struct ProxySeries {
     pub retransmitted_segments: u64,
     /// Bytes queued for their channels in this process.
     pub send_queue_bytes: u64,
-    /// The RTT of the last ping on the channel where it is smallest; `None` without a measured channel. The smallest, because
-    /// a queue of one channel says little about the path.
+    /// The RTT of the last ping on the channel where it is smallest; `None` without a measured channel. The smallest,
+    /// because a queue of one channel says little about the path.
     pub rtt: Option<Duration>,
 }
 

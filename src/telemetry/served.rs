@@ -251,8 +251,8 @@ struct MeteredStream {
 }
 
 impl ServedStream {
-    /// Counts a stream of `service` that the server has opened, in the metrics and in the counters that operators see; `None`
-    /// where it is counted in neither.
+    /// Counts a stream of `service` that the server has opened, in the metrics and in the counters that operators see;
+    /// `None` where it is counted in neither.
     pub fn open(
         metrics: Option<&Arc<ServedStats>>,
         shown: Option<&Arc<StreamStats>>,
@@ -339,8 +339,8 @@ struct MeteredChannel {
 }
 
 impl ServedChannel {
-    /// Counts the channel with this number in the link to `addr`, in the metrics and in the counters that operators see; `None`
-    /// where it is counted in neither.
+    /// Counts the channel with this number in the link to `addr`, in the metrics and in the counters that operators
+    /// see; `None` where it is counted in neither.
     pub fn open(
         metrics: Option<&Arc<ServedStats>>,
         shown: Option<ChannelGuard>,

@@ -58,11 +58,11 @@ pub struct Totals {
     pub streams_open: u64,
     /// Streams opened since the server started, the open ones included.
     pub streams_total: u64,
-    /// Streams that [failed](super::EndReason::is_failure): neither their user nor the operator ended them, and they did not
-    /// finish.
+    /// Streams that [failed](super::EndReason::is_failure): neither their user nor the operator ended them, and they
+    /// did not finish.
     pub streams_failed: u64,
-    /// Streams that ended, as the user or the operator wanted, before a byte had passed in either direction: health checks
-    /// and port scans. The log has them at the level debug only.
+    /// Streams that ended, as the user or the operator wanted, before a byte had passed in either direction: health
+    /// checks and port scans. The log has them at the level debug only.
     pub streams_empty: u64,
     /// Streams that were reset because the target of their proxy leads back to the service; also among the failed ones.
     pub forwarding_loops: u64,

@@ -1,9 +1,10 @@
 //! Mutexes of tables that every connection needs: nothing that takes time may happen while one is locked.
 //!
-//! While a thread holds the lock of such a table, all worker threads that need it wait, and with them every stream that they
-//! serve. So under it no code may emit an event (which is formatted for the log), write a log line, make a system call, wake
-//! a task or call a link; what follows from a change is collected, and executed after unlocking. Debug builds, and so all
-//! tests, check this where it is likely to be violated: [`Telemetry::emit`](super::Telemetry::emit), the functions of
+//! While a thread holds the lock of such a table, all worker threads that need it wait, and with them every stream that
+//! they serve. So under it no code may emit an event (which is formatted for the log), write a log line, make a system
+//! call, wake a task or call a link; what follows from a change is collected, and executed after unlocking. Debug
+//! builds, and so all tests, check this where it is likely to be violated: [`Telemetry::emit`](super::Telemetry::emit),
+//! the functions of
 //! `link` that make system calls or wake tasks, and opening a port call [`assert_no_table_locked`]. In a release build a
 //! [`TableMutex`] is a `parking_lot::Mutex` and nothing else.
 //!
@@ -57,8 +58,8 @@ impl<T> DerefMut for TableGuard<'_, T> {
     }
 }
 
-/// Panics in debug builds if the current thread holds the lock of a table. Called by functions that emit an event, make a
-/// system call or wake a task.
+/// Panics in debug builds if the current thread holds the lock of a table. Called by functions that emit an event, make
+/// a system call or wake a task.
 #[track_caller]
 pub fn assert_no_table_locked() {
     held::assert_none();

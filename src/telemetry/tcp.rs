@@ -51,8 +51,8 @@ pub struct ChannelHealth {
     pub send_queue_bytes: u64,
     /// The largest DATA payload that the multiplexer puts in one frame now, in bytes; 0 in the text format.
     pub chunk_size: u32,
-    /// Whether the socket has accepted no data, or the peer answered no ping, for at least 3 s. The channel then gets no
-    /// new streams.
+    /// Whether the socket has accepted no data, or the peer answered no ping, for at least 3 s. The channel then gets
+    /// no new streams.
     pub is_stalled: bool,
 }
 

@@ -22,8 +22,8 @@ impl TlsError {
         matches!(self.0, Error::InvalidCertificate(_))
     }
 
-    /// Returns whether only an operator can remove the reason: another key, another issuer, another name. What the clock
-    /// may cure is not: a machine without a battery starts in 1970, and learns the time later.
+    /// Returns whether only an operator can remove the reason: another key, another issuer, another name. What the
+    /// clock may cure is not: a machine without a battery starts in 1970, and learns the time later.
     pub fn is_permanent(&self) -> bool {
         let is_about_time = |error: &CertificateError| {
             matches!(
@@ -106,8 +106,9 @@ fn describe_certificate(error: &CertificateError, f: &mut fmt::Formatter<'_>) ->
     }
 }
 
-/// Returns the names in a certificate, without what rustls writes around them: `DnsName("tunnel.test")`. The server is not
-/// authenticated: nothing that it writes reaches a terminal unless it can be part of a name, and only a few names do.
+/// Returns the names in a certificate, without what rustls writes around them: `DnsName("tunnel.test")`. The server is
+/// not authenticated: nothing that it writes reaches a terminal unless it can be part of a name, and only a few names
+/// do.
 fn bare_names(presented: &[String]) -> String {
     let bare = |name: &String| -> String {
         let name = name.split_once('(').map_or(&**name, |(_, name)| name.trim_end_matches(')'));

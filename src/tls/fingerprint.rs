@@ -13,9 +13,9 @@ use sha2::{Digest as _, Sha256};
 /// How the text of a fingerprint begins.
 const PREFIX: &str = "sha256:";
 
-/// The SHA-256 of a certificate's `SubjectPublicKeyInfo` (RFC 5280, section 4.1) in DER: that of `curl --pinnedpubkey`, of
-/// HPKP and of DANE (`3 1 1`). It covers the key alone, so that a certificate may be renewed without a change for those who
-/// pinned it.
+/// The SHA-256 of a certificate's `SubjectPublicKeyInfo` (RFC 5280, section 4.1) in DER: that of `curl --pinnedpubkey`,
+/// of HPKP and of DANE (`3 1 1`). It covers the key alone, so that a certificate may be renewed without a change for
+/// those who pinned it.
 ///
 /// The text is `sha256:` with 43 characters of base64url, which need no quotes in a shell and in a URL.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,8 +55,8 @@ impl fmt::Debug for Fingerprint {
 impl FromStr for Fingerprint {
     type Err = FingerprintError;
 
-    /// Parses what [`Display`](fmt::Display) writes, the form of curl (`sha256//` and base64), and hexadecimal digits with or
-    /// without colons, as openssl prints them.
+    /// Parses what [`Display`](fmt::Display) writes, the form of curl (`sha256//` and base64), and hexadecimal digits
+    /// with or without colons, as openssl prints them.
     fn from_str(text: &str) -> Result<Self, FingerprintError> {
         let text = text.trim();
         let body = match text.get(..PREFIX.len()) {

@@ -80,8 +80,8 @@ impl IdentityError {
 }
 
 impl Identity {
-    /// Generates a key (ECDSA P-256, which all TLS clients support) and a self-signed certificate for it. Returns both as
-    /// PEM, in one text, so that no file system can mix those of two servers.
+    /// Generates a key (ECDSA P-256, which all TLS clients support) and a self-signed certificate for it. Returns both
+    /// as PEM, in one text, so that no file system can mix those of two servers.
     ///
     /// It is valid at any time, so that a wrong clock does no harm: who trusts it has pinned the key.
     ///
@@ -132,8 +132,8 @@ impl Identity {
         Ok(Self { chain, key, fingerprint, not_before, not_after, names })
     }
 
-    /// Returns whether the authorities that this machine trusts have issued the certificate for `name`. Proxies on other
-    /// machines probably trust them, too.
+    /// Returns whether the authorities that this machine trusts have issued the certificate for `name`. Proxies on
+    /// other machines probably trust them, too.
     pub fn is_trusted_by_system(&self, name: &str) -> bool {
         let (Ok(name), Ok(verifier)) = (ServerName::try_from(name), SystemVerifier::new(provider())) else {
             return false;
@@ -151,8 +151,8 @@ impl Identity {
         &self.names
     }
 
-    /// Returns why proxies that verify the certificate do not accept it at this time of this machine's clock, or will not
-    /// in a week; `None` if nothing is wrong with it.
+    /// Returns why proxies that verify the certificate do not accept it at this time of this machine's clock, or will
+    /// not in a week; `None` if nothing is wrong with it.
     pub fn validity_problem(&self) -> Option<String> {
         let (now, week) = (ASN1Time::now(), 7 * 24 * 60 * 60);
         let soon = now.timestamp().saturating_add(week);

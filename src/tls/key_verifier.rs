@@ -11,9 +11,9 @@ use rustls::{
 
 use super::fingerprint::Fingerprint;
 
-/// Accepts a server that has the private key of its certificate, if that key is one of the expected ones. Names, validity
-/// and issuer of the certificate are not looked at: they say who has the key, which is known, and a wrong clock does no
-/// harm.
+/// Accepts a server that has the private key of its certificate, if that key is one of the expected ones. Names,
+/// validity and issuer of the certificate are not looked at: they say who has the key, which is known, and a wrong
+/// clock does no harm.
 #[derive(Debug)]
 pub(super) struct KeyVerifier {
     /// The fingerprints of the accepted keys; empty for any key.

@@ -1,7 +1,7 @@
 //! TLS settings of channels: which certificate the server presents, and which ones a proxy accepts.
 //!
-//! TLS 1.3 only, without early data (0-RTT), which an attacker could replay, and without session resumption: channels live
-//! long, and each full handshake verifies the certificate anew.
+//! TLS 1.3 only, without early data (0-RTT), which an attacker could replay, and without session resumption: channels
+//! live long, and each full handshake verifies the certificate anew.
 //!
 //! The handshake of the tunnel binds the TLS session into its proofs
 //! ([`Transcript::exporter`](crate::wire::handshake::Transcript::exporter)), so that a man in the middle with another
@@ -76,16 +76,16 @@ impl ServerTls {
 /// session, show that the server knows the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerVerification {
-    /// Not at all: a man in the middle is detected by the proofs, after he has seen one with which he can test guesses of
-    /// the token.
+    /// Not at all: a man in the middle is detected by the proofs, after he has seen one with which he can test guesses
+    /// of the token.
     Token,
     /// By the key: its fingerprint has to be one of these. Several allow for a change of the key.
     Fingerprints(Vec<Fingerprint>),
     /// By the authorities of this text in PEM, and by the host name.
     Authorities(String),
     /// By the authorities that this machine trusts, and by the host name. rustls-platform-verifier asks the keychain of
-    /// macOS, which rustls-native-certs does not: certificates that an organisation has added or distrusted count there,
-    /// too. Elsewhere it reads the store of the system, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+    /// macOS, which rustls-native-certs does not: certificates that an organisation has added or distrusted count
+    /// there, too. Elsewhere it reads the store of the system, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
     System,
 }
 

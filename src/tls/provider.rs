@@ -10,8 +10,9 @@ use rustls::crypto::{
     },
 };
 
-/// Returns the cryptographic provider with the cipher suites of TLS 1.3. The server follows the order of the proxy, which
-/// often has the slower processor: AES-128-GCM first where instructions for AES exist, ChaCha20-Poly1305 elsewhere.
+/// Returns the cryptographic provider with the cipher suites of TLS 1.3. The server follows the order of the proxy,
+/// which often has the slower processor: AES-128-GCM first where instructions for AES exist, ChaCha20-Poly1305
+/// elsewhere.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     let mut provider = default_provider();
     provider.cipher_suites =

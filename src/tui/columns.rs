@@ -212,7 +212,8 @@ impl StreamColumn {
         self.spec().setting
     }
 
-    /// Returns the column of this name in the setting `columns`. As everywhere, `up` and `down` are rates; `up-rate` and
+    /// Returns the column of this name in the setting `columns`. As everywhere, `up` and `down` are rates; `up-rate`
+    /// and
     /// `down-rate` are accepted too.
     pub(crate) fn named(name: &str) -> Option<Self> {
         let name = name.strip_suffix("-rate").unwrap_or(name);

@@ -1,5 +1,5 @@
-//! The command line: translates a typed line into an [`Intent`]. Every binding can be run by its name; some commands take
-//! an argument. Nothing is performed here.
+//! The command line: translates a typed line into an [`Intent`]. Every binding can be run by its name; some commands
+//! take an argument. Nothing is performed here.
 
 use super::{
     intent::{Intent, PriorityChange},
@@ -37,8 +37,8 @@ const ARGUMENTS: [(&str, &[&str]); 16] = [
     ("next", &Notable::NAMES),
 ];
 
-/// Commands with an argument that change the server, or play a recording: they exist only where the keymap has a binding of the
-/// same name.
+/// Commands with an argument that change the server, or play a recording: they exist only where the keymap has a
+/// binding of the same name.
 const REQUIRE_BINDING: [&str; 10] =
     ["priority", "limit", "weight", "policy", "unblock", "ban", "unban", "seek", "speed", "next"];
 
@@ -181,7 +181,8 @@ pub(crate) const MIN_SPEED: f64 = 0.1;
 /// See [`MIN_SPEED`].
 pub(crate) const MAX_SPEED: f64 = 1000.0;
 
-/// Parses where a replay goes: a time of the day (`14:05`, `14:05:30`), a distance (`+10m`, `-30s`, `+2h`), `start` or `end`.
+/// Parses where a replay goes: a time of the day (`14:05`, `14:05:30`), a distance (`+10m`, `-30s`, `+2h`), `start` or
+/// `end`.
 fn parse_seek(text: &str) -> Result<PlaybackCommand, String> {
     let number = |text: &str| text.parse::<u32>().ok().map(u64::from);
     let found = match text {

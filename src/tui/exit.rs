@@ -11,8 +11,8 @@ pub enum Exit {
     Detached,
     /// The operator asked to drain, and the host has no [`Options::on_drain`](super::Options::on_drain) to call.
     Drain,
-    /// A second SIGINT or SIGTERM arrived, where two between which the cockpit did not look count as one: the drain ends, and
-    /// open streams are aborted as after [`Quit`](Self::Quit).
+    /// A second SIGINT or SIGTERM arrived, where two between which the cockpit did not look count as one: the drain
+    /// ends, and open streams are aborted as after [`Quit`](Self::Quit).
     Now,
     /// The host set [`Options::stop`](super::Options::stop).
     Stopped,

@@ -154,8 +154,8 @@ pub(crate) fn fit_middle(name: &str, width: usize) -> String {
     fit(&truncate_middle(name, width), width)
 }
 
-/// Breaks text between its words into lines of at most `width` characters. A longer word is broken too: what the operator
-/// has to copy, such as a token, must be complete on the screen.
+/// Breaks text between its words into lines of at most `width` characters. A longer word is broken too: what the
+/// operator has to copy, such as a token, must be complete on the screen.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let whole_or_parts = |word: &str| -> Vec<String> {
@@ -174,8 +174,8 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Breaks text into lines of at most `width` cells, between its words where that is possible: a word that is wider than a line
-/// is broken too, so that nothing is lost. At least one line.
+/// Breaks text into lines of at most `width` cells, between its words where that is possible: a word that is wider than
+/// a line is broken too, so that nothing is lost. At least one line.
 pub(crate) fn wrap_all(text: &str, width: usize) -> Vec<String> {
     let width = width.max(2);
     let mut lines = vec![String::new()];
@@ -209,7 +209,8 @@ pub(crate) fn wrap_all(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Returns public ports, `:80 :443`, in at most `width` cells; of more than fit, the first ones and the number of the others,
+/// Returns public ports, `:80 :443`, in at most `width` cells; of more than fit, the first ones and the number of the
+/// others,
 /// `:80 :443 +10`, or the number of all, `12`. A single port is returned whatever its width.
 pub(crate) fn ports(ports: &[u16], width: usize) -> String {
     let names: Vec<_> = ports.iter().map(|port| format!(":{port}")).take(width).collect();

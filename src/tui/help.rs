@@ -1,5 +1,5 @@
-//! The text of the help: key bindings, columns, states and figures, filtered by what is searched for. The view draws it;
-//! the update uses its length to limit scrolling.
+//! The text of the help: key bindings, columns, states and figures, filtered by what is searched for. The view draws
+//! it; the update uses its length to limit scrolling.
 
 use ratatui::{
     layout::Size,

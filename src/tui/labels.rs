@@ -20,8 +20,8 @@ pub enum Subject {
     /// The tunnel server.
     #[default]
     Server,
-    /// A proxy: in the place of proxies it has its links to servers. What only a server knows is left out: contents, priorities,
-    /// policies, weights, and how a stream flows.
+    /// A proxy: in the place of proxies it has its links to servers. What only a server knows is left out: contents,
+    /// priorities, policies, weights, and how a stream flows.
     Proxy,
 }
 
@@ -38,7 +38,8 @@ pub struct Labels {
     pub listen: String,
     /// The command that joins another machine as a proxy of this server; shown while no proxy is connected.
     pub join: Option<String>,
-    /// The part of [`join`](Self::join) that is a secret. It is shown while no proxy is connected, and else only on demand.
+    /// The part of [`join`](Self::join) that is a secret. It is shown while no proxy is connected, and else only on
+    /// demand.
     pub secret: Option<String>,
     /// A command that opens a stream, such as `curl -O http://127.0.0.1:8080/big.iso`, where the host knows one.
     /// Shown while there is no stream, and beside [`join`](Self::join).
@@ -62,8 +63,8 @@ impl Labels {
         self.subject == Subject::Proxy
     }
 
-    /// Puts the fingerprint of another key into the join command, whichever it had before; not into one that has none, because
-    /// proxies verify the server otherwise.
+    /// Puts the fingerprint of another key into the join command, whichever it had before; not into one that has none,
+    /// because proxies verify the server otherwise.
     pub(crate) fn set_fingerprint(&mut self, fingerprint: &str) {
         let Some(join) = &mut self.join else { return };
         if let Some(at) = join.find(FINGERPRINT_OPTION) {

@@ -1,9 +1,9 @@
 //! The log of the cockpit's process: one `tracing` layer that feeds both the log ring and tui-logger.
 //!
 //! tui-logger is used for the log screen's target and level selector (`TuiLoggerTargetWidget`) and for the unfiltered
-//! list (`TuiLoggerWidget`), which share its widget state. Searching the text of records, the log lines of one stream and
-//! the export read the [`LogRing`]: tui-logger counts a line also for a record that its formatter leaves out, and where
-//! that is the newest one, its widget panics in a debug build and miscounts in a release build.
+//! list (`TuiLoggerWidget`), which share its widget state. Searching the text of records, the log lines of one stream
+//! and the export read the [`LogRing`]: tui-logger counts a line also for a record that its formatter leaves out, and
+//! where that is the newest one, its widget panics in a debug build and miscounts in a release build.
 
 use tracing::{Event, Subscriber, span};
 use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};

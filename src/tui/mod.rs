@@ -75,8 +75,8 @@ pub fn run(options: Options) -> Result<Exit, Error> {
     tui_logger::set_default_level(tui_logger::LevelFilter::Trace);
     tui_logger::set_hot_buffer_depth(LogRing::CAPACITY);
     tui_logger::move_events();
-    // The theme chooses the colours. Under NO_COLOR crossterm would drop whole attribute changes, and with them the reversal
-    // of the selected row.
+    // The theme chooses the colours. Under NO_COLOR crossterm would drop whole attribute changes, and with them the
+    // reversal of the selected row.
     crossterm::style::force_color_output(true);
     let tty = Tty::open()?;
     let hook = PanicHook::install(tty.clone());

@@ -1,4 +1,5 @@
-//! Messages that enter the reducer, and effects that leave it: the only two connections between the model and the outside.
+//! Messages that enter the reducer, and effects that leave it: the only two connections between the model and the
+//! outside.
 
 use std::time::Instant;
 

@@ -1,5 +1,6 @@
-//! The event loop of the cockpit: waits for input, samples and replies, turns them into messages for the reducer, performs
-//! the effects that it returns, and paints. This is the only part of the cockpit that does I/O or reads a clock.
+//! The event loop of the cockpit: waits for input, samples and replies, turns them into messages for the reducer,
+//! performs the effects that it returns, and paints. This is the only part of the cockpit that does I/O or reads a
+//! clock.
 
 use std::{
     collections::VecDeque,
@@ -281,7 +282,8 @@ impl Runtime {
         let cost = thread_cpu_time().saturating_sub(began);
         self.sample_cost = (self.sample_cost * (COST_MEAN_SAMPLES - 1) + cost) / COST_MEAN_SAMPLES;
         self.model.sample_interval = sample_interval(self.sample_cost, refresh);
-        // Counted from when this sample was due, so that delays do not add up; a sample that was missed is not made up for.
+        // Counted from when this sample was due, so that delays do not add up; a sample that was missed is not made up
+        // for.
         self.next_sample =
             (self.next_sample + self.model.sample_interval).max(now + self.model.sample_interval / 2);
         self.queue_is_full = false;

@@ -1,5 +1,5 @@
-//! The operator's settings. [`RawSettings`] are as written in a file or on the command line; resolving them validates every
-//! value once, before the terminal is taken over, and yields the types that the cockpit works with.
+//! The operator's settings. [`RawSettings`] are as written in a file or on the command line; resolving them validates
+//! every value once, before the terminal is taken over, and yields the types that the cockpit works with.
 
 use std::time::Duration;
 

@@ -184,9 +184,9 @@ impl Theme {
         })
     }
 
-    /// Returns the theme `none`: no colours; weight and reversal alone distinguish states. It is a theme of its own instead of
-    /// crossterm's handling of `NO_COLOR`, which also drops resets of attributes, so that the selection would
-    /// disappear.
+    /// Returns the theme `none`: no colours; weight and reversal alone distinguish states. It is a theme of its own
+    /// instead of crossterm's handling of `NO_COLOR`, which also drops resets of attributes, so that the selection
+    /// would disappear.
     pub(crate) fn plain() -> Self {
         let plain = Style::new();
         let bold = plain.add_modifier(Modifier::BOLD);

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// Why the server refused a registration, or closes the channel: the name before the first colon of the data of an ERROR
-/// message without a stream key, such as `PORT_IN_USE: port 8080 is in use on the server`.
+/// Why the server refused a registration, or closes the channel: the name before the first colon of the data of an
+/// ERROR message without a stream key, such as `PORT_IN_USE: port 8080 is in use on the server`.
 ///
 /// A proxy decides by the code alone whether its registration was answered, and whether asking again can help. By the
 /// sentence it could not: a channel that is closed because of corruption in transit reports that with ERROR, too.
@@ -38,8 +38,8 @@ pub enum ErrorCode {
     /// The server has its maximum of channels and public ports. Text format only: the binary format refuses it in the
     /// handshake.
     ServerFull,
-    /// The entry of the token does not permit the connection: it has expired, or the maximum of proxies is connected. Text
-    /// format only: the binary format refuses it in the handshake.
+    /// The entry of the token does not permit the connection: it has expired, or the maximum of proxies is connected.
+    /// Text format only: the binary format refuses it in the handshake.
     NotPermitted,
     /// The address is blocked for a while, because it has sent too many wrong tokens. Text format only, too.
     AddressBlocked,
@@ -113,8 +113,8 @@ impl ErrorCode {
         !matches!(self, Self::ProtocolViolation | Self::Corruption)
     }
 
-    /// Returns whether only an operator can remove the reason, by another configuration of the server or of the proxy. The
-    /// other reasons may pass by themselves: a port becomes free when another process or proxy ends.
+    /// Returns whether only an operator can remove the reason, by another configuration of the server or of the proxy.
+    /// The other reasons may pass by themselves: a port becomes free when another process or proxy ends.
     pub fn is_permanent(self) -> bool {
         match self {
             Self::PortNotAllowed

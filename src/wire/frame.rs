@@ -49,8 +49,8 @@ pub enum Frame {
         stream: u32,
         /// The offset of the payload's first byte in this direction of the stream.
         offset: u64,
-        /// The END flag: the sender sends nothing more in this direction. Counts as one byte of the offset space, so that
-        /// the end is acknowledged too.
+        /// The END flag: the sender sends nothing more in this direction. Counts as one byte of the offset space, so
+        /// that the end is acknowledged too.
         fin: bool,
         /// The payload bytes.
         payload: Bytes,
@@ -65,15 +65,16 @@ pub enum Frame {
         /// How many bytes beyond `consumed` the receiver accepts.
         window: u32,
     },
-    /// Ends the stream abruptly in both directions, after the data that `final_size` names, or at once if that is 0. The
-    /// receiver confirms a reset after data with a RESET of the same code whose final size is 0.
+    /// Ends the stream abruptly in both directions, after the data that `final_size` names, or at once if that is 0.
+    /// The receiver confirms a reset after data with a RESET of the same code whose final size is 0.
     Reset {
         /// The number of the stream within the link.
         stream: u32,
         /// Why.
         code: ResetCode,
-        /// How many bytes, where the END counts as one, the receiver delivers before it ends the stream. 0 if it discards
-        /// what it has: then the operator, a shutdown or an error ends the stream, or nothing is left to deliver.
+        /// How many bytes, where the END counts as one, the receiver delivers before it ends the stream. 0 if it
+        /// discards what it has: then the operator, a shutdown or an error ends the stream, or nothing is left to
+        /// deliver.
         final_size: u64,
     },
     /// Server to proxy: changes the scheduling priority of the stream.
@@ -94,8 +95,8 @@ pub enum Frame {
         token: u64,
     },
     /// The sender accepts no new streams and closes the link when the open ones have ended. With
-    /// [`ResetCode::LinkReplaced`], the server asks for another link and accepts streams until there is one, and the proxy
-    /// says that there is one, or that it needs none.
+    /// [`ResetCode::LinkReplaced`], the server asks for another link and accepts streams until there is one, and the
+    /// proxy says that there is one, or that it needs none.
     GoAway {
         /// Why.
         code: ResetCode,
@@ -135,8 +136,8 @@ pub struct Hello {
     pub features: u32,
     /// The proxy's random nonce, which the server's proof covers.
     pub nonce: [u8; 16],
-    /// The id of the link to join or resume. For a new link, that of the one that it replaces, of which the server keeps the
-    /// operator's settings; zero if it replaces none.
+    /// The id of the link to join or resume. For a new link, that of the one that it replaces, of which the server
+    /// keeps the operator's settings; zero if it replaces none.
     pub link: [u8; 16],
     /// The number of the resumption ticket whose secret the proxy proves; 0 for a new link.
     pub epoch: u32,

@@ -54,11 +54,11 @@ pub enum TunnelAction {
     Granted(u32),
     /// The request with this number was refused; the data is that of [`Error`](Self::Error).
     Refused(u32),
-    /// Without a key: a request was granted (`|0|RESPONSE|`). For a stream: bytes of the target, which is how the three-field
-    /// format sends a download.
+    /// Without a key: a request was granted (`|0|RESPONSE|`). For a stream: bytes of the target, which is how the
+    /// three-field format sends a download.
     Response,
-    /// A request was refused, the channel is being closed, or a stream failed. Without a key the data begins with the name
-    /// of an [`ErrorCode`]; the rest is the reason for people.
+    /// A request was refused, the channel is being closed, or a stream failed. Without a key the data begins with the
+    /// name of an [`ErrorCode`]; the rest is the reason for people.
     Error,
     /// Asks for a [`Pong`](Self::Pong) with the same data.
     Ping,
@@ -69,8 +69,8 @@ pub enum TunnelAction {
     Exit,
     /// Bytes of a stream; opens the stream if it is not open yet.
     Forward,
-    /// Opens a stream (server to proxy) or accepts it (proxy to server); the data is empty or the transfer's total size in
-    /// bytes.
+    /// Opens a stream (server to proxy) or accepts it (proxy to server); the data is empty or the transfer's total size
+    /// in bytes.
     StreamStart,
     /// Bytes of a stream.
     StreamData,
@@ -168,16 +168,16 @@ const NETWORKS: &str = "networks";
 ///
 /// Trailing arguments may be omitted, and any but the port may be empty before another argument:
 /// `ADDPROXY:8080:::3` is port 8080, the default group, no target port, and weight 3. `ADDPROXY:8080::::networks` admits only
-/// the users that the data of the message names, [`UserNetworks`](crate::ids::UserNetworks): a server that does not know
-/// that argument refuses the registration, instead of admitting all users.
+/// the users that the data of the message names, [`UserNetworks`](crate::ids::UserNetworks): a server that does not
+/// know that argument refuses the registration, instead of admitting all users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddProxy {
     /// The requested public port (0: any free port) and the group of proxies that share it.
     pub service: ServiceKey,
     /// The port that the proxy connects to for each stream, for display only.
     pub target_port: Option<u16>,
-    /// The proxy's load-balancing weight, 1 to [`MAX_WEIGHT`], for all services that it serves. `None` keeps the current
-    /// weight, initially 1.
+    /// The proxy's load-balancing weight, 1 to [`MAX_WEIGHT`], for all services that it serves. `None` keeps the
+    /// current weight, initially 1.
     pub weight: Option<u32>,
     /// Whether the data of the message contains the networks of the users that the proxy admits.
     pub has_networks: bool,

@@ -1,10 +1,10 @@
 //! Messages between server and proxy: the text format, the binary format and the binary format's handshake.
 //!
-//! Everything here is sans-IO: no socket, task or clock. Both formats are accepted on one listener; a connection's first
-//! byte tells them apart, because [`binary::PREFACE`] begins with a byte that cannot begin UTF-8 text.
+//! Everything here is sans-IO: no socket, task or clock. Both formats are accepted on one listener; a connection's
+//! first byte tells them apart, because [`binary::PREFACE`] begins with a byte that cannot begin UTF-8 text.
 //!
-//! Decisions are made on codes ([`ResetCode`], [`RefusalCode`], [`ErrorCode`]), never on sentences; the text for people is made where a
-//! code is shown.
+//! Decisions are made on codes ([`ResetCode`], [`RefusalCode`], [`ErrorCode`]), never on sentences; the text for people
+//! is made where a code is shown.
 
 mod error_code;
 mod frame;

@@ -6,8 +6,8 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub enum RefusalCode {
-    /// The proxy's HMAC does not verify: another token or another resume secret. The refusal does not say which, because
-    /// that would help an attacker who guesses.
+    /// The proxy's HMAC does not verify: another token or another resume secret. The refusal does not say which,
+    /// because that would help an attacker who guesses.
     WrongToken = 1,
     /// The peer speaks another protocol version.
     UnsupportedVersion = 2,

@@ -34,8 +34,9 @@ pub enum ResetCode {
     ProxyTimeout = 13,
     /// The proxy's target leads back to a public port that the proxy serves: every stream would open another one.
     ForwardingLoop = 14,
-    /// GOAWAY only. From the server: the link's stream numbers are about to run out, and the proxy should open another link,
-    /// while it still serves this one. From the proxy: it has, or needs none, because the server is not one of its any more.
+    /// GOAWAY only. From the server: the link's stream numbers are about to run out, and the proxy should open another
+    /// link, while it still serves this one. From the proxy: it has, or needs none, because the server is not one of
+    /// its any more.
     LinkReplaced = 15,
     /// The stream carried no byte in either direction for the idle timeout.
     IdleTimeout = 16,
@@ -45,9 +46,9 @@ pub enum ResetCode {
 
 /// The reasons of protocol version 1: the English sentences that its text format has in place of a code's name.
 ///
-/// The text format has no handshake in which a version could be negotiated, so a text peer of version 1 is recognised by
-/// nothing else. Without this table a text proxy that is shutting down would be taken for a failed target. The sentences
-/// are those of version 1 and do not follow the messages of this version, which are free to change.
+/// The text format has no handshake in which a version could be negotiated, so a text peer of version 1 is recognised
+/// by nothing else. Without this table a text proxy that is shutting down would be taken for a failed target. The
+/// sentences are those of version 1 and do not follow the messages of this version, which are free to change.
 const VERSION_1_REASONS: [(&str, ResetCode); 12] = [
     ("killed by the operator", ResetCode::Killed),
     ("the user's connection failed", ResetCode::UserIoError),
@@ -102,9 +103,9 @@ impl ResetCode {
         self.is_connect_failure() || matches!(self, Self::LimitExceeded | Self::NotServed)
     }
 
-    /// Returns whether a reset with this code follows the data: the local socket of the side that sends it has failed, or
-    /// the link has ended, and all bytes that were received before are delivered first, as TCP does. Every other code
-    /// discards them, because the stream has to end at once (operator, shutdown, protocol error).
+    /// Returns whether a reset with this code follows the data: the local socket of the side that sends it has failed,
+    /// or the link has ended, and all bytes that were received before are delivered first, as TCP does. Every other
+    /// code discards them, because the stream has to end at once (operator, shutdown, protocol error).
     pub fn follows_data(self) -> bool {
         matches!(self, Self::UserIoError | Self::TargetIoError | Self::ChannelLost)
     }

@@ -16,8 +16,8 @@ struct Names {
 
 /// Returns each group of files that import each other directly or over other files, as one line.
 ///
-/// A path that leads to an item which a `mod.rs` re-exports counts as an import of the file that defines the item. A file and
-/// its submodules count as one direction only: that a submodule uses what its parent defines is no cycle.
+/// A path that leads to an item which a `mod.rs` re-exports counts as an import of the file that defines the item. A
+/// file and its submodules count as one direction only: that a submodule uses what its parent defines is no cycle.
 pub fn cycles(sources: &BTreeMap<String, String>) -> Vec<String> {
     let files: BTreeMap<Vec<String>, &str> =
         sources.keys().filter(|file| file.contains('/')).map(|file| (module_of(file), &file[..])).collect();
@@ -54,7 +54,8 @@ impl Names {
     }
 }
 
-/// Returns the module that defines the item at `path`. Follows re-exports; the limit of their number ends circular ones.
+/// Returns the module that defines the item at `path`. Follows re-exports; the limit of their number ends circular
+/// ones.
 fn resolve<'a>(
     path: &[String],
     files: &'a BTreeMap<Vec<String>, &str>,

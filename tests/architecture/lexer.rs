@@ -98,8 +98,8 @@ pub fn tokens(source: &str) -> Vec<Token> {
     out
 }
 
-/// Removes the items under `#[cfg(test)]`. Returns the other tokens, and the names of the removed modules that are declared
-/// without a body and therefore have their own files.
+/// Removes the items under `#[cfg(test)]`. Returns the other tokens, and the names of the removed modules that are
+/// declared without a body and therefore have their own files.
 pub fn without_tests(tokens: &[Token]) -> (Vec<Token>, BTreeSet<String>) {
     let attribute: Vec<Token> = self::tokens("#[cfg(test)]");
     let (mut kept, mut files) = (Vec::new(), BTreeSet::new());

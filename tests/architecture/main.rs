@@ -1,5 +1,5 @@
-//! The module structure of `src/`, checked on its source: which module may name which, no cycles between files, no I/O, clock
-//! or task in the modules that are free of them, the wall clock and the terminal only where they belong.
+//! The module structure of `src/`, checked on its source: which module may name which, no cycles between files, no I/O,
+//! clock or task in the modules that are free of them, the wall clock and the terminal only where they belong.
 //!
 //! A new arrow is added to [`ARROWS`], with the reason in the commit.
 
@@ -115,8 +115,8 @@ fn every_allowed_arrow_is_used() {
     }
 }
 
-/// The wall clock can be set backward or forward at any time. Timeouts and measured durations use the monotonic clock; the
-/// time of day is only a timestamp of events and is only read for display.
+/// The wall clock can be set backward or forward at any time. Timeouts and measured durations use the monotonic clock;
+/// the time of day is only a timestamp of events and is only read for display.
 #[test]
 fn only_timestamps_and_the_screen_read_the_wall_clock() {
     let names = |source: &str| without_tests(&tokens(source)).0.iter().any(|token| token.is("SystemTime"));
@@ -129,8 +129,8 @@ fn only_timestamps_and_the_screen_read_the_wall_clock() {
     assert!(!on_screen.is_empty());
 }
 
-/// Telemetry only observes: a module that serves traffic takes no snapshot and reads no total. (The values that it copies
-/// there for display, such as a weight or a pause, have getters that only `telemetry` sees.)
+/// Telemetry only observes: a module that serves traffic takes no snapshot and reads no total. (The values that it
+/// copies there for display, such as a weight or a pause, have getters that only `telemetry` sees.)
 #[test]
 fn no_decision_reads_telemetry() {
     let mut wrong = Vec::new();
@@ -151,8 +151,8 @@ fn no_decision_reads_telemetry() {
     assert!(wrong.is_empty(), "these read telemetry: {wrong:?}");
 }
 
-/// The cockpit is a loop of pure steps: input becomes an intent, the reducer changes the model, the view draws it. The reducer
-/// does not know how anything is drawn, and neither the view nor the model knows the reducer.
+/// The cockpit is a loop of pure steps: input becomes an intent, the reducer changes the model, the view draws it. The
+/// reducer does not know how anything is drawn, and neither the view nor the model knows the reducer.
 #[test]
 fn the_reducer_and_the_view_do_not_name_each_other() {
     const FORBIDDEN: [(&str, &[&str]); 3] = [

@@ -2,7 +2,8 @@
 
 use crate::lexer::Token::{self, Punctuation, Word};
 
-/// Returns every path in `tokens`. A group in braces yields one path for each member. Paths that start with `crate`, `self` or
+/// Returns every path in `tokens`. A group in braces yields one path for each member. Paths that start with `crate`,
+/// `self` or
 /// `super` become absolute paths that start with `crate`. `module` is the module path of the file.
 pub fn paths(tokens: &[Token], module: &[String]) -> Vec<Vec<String>> {
     let mut found = Vec::new();
@@ -42,8 +43,8 @@ pub fn paths(tokens: &[Token], module: &[String]) -> Vec<Vec<String>> {
     found
 }
 
-/// Reads the path or the group of paths that starts at token `i`, after the words of `before`. Returns the index of the token
-/// behind it.
+/// Reads the path or the group of paths that starts at token `i`, after the words of `before`. Returns the index of the
+/// token behind it.
 fn path_tree(tokens: &[Token], mut i: usize, before: &[String], found: &mut Vec<Vec<String>>) -> usize {
     let mut path = before.to_vec();
     loop {
@@ -81,8 +82,8 @@ fn path_tree(tokens: &[Token], mut i: usize, before: &[String], found: &mut Vec<
     i
 }
 
-/// Converts a path that starts with `crate`, `self` or `super` into one that starts with `crate`. `here` is the module that
-/// contains it. Other paths stay as they are.
+/// Converts a path that starts with `crate`, `self` or `super` into one that starts with `crate`. `here` is the module
+/// that contains it. Other paths stay as they are.
 fn absolute(path: Vec<String>, here: &[String]) -> Vec<String> {
     let mut root = match &path[0][..] {
         "crate" => vec![],

@@ -1,6 +1,6 @@
-//! Random faults with real processes and curl: connections of proxies are reset, truncated, delayed, stalled and corrupted, and
-//! proxies are killed and stopped. Every transfer is complete or fails with an error that the user sees; nothing hangs, and no
-//! resource is left in use.
+//! Random faults with real processes and curl: connections of proxies are reset, truncated, delayed, stalled and
+//! corrupted, and proxies are killed and stopped. Every transfer is complete or fails with an error that the user sees;
+//! nothing hangs, and no resource is left in use.
 //!
 //! A run takes twenty seconds. `UNDERPASS_CHAOS=600 cargo test --test chaos` takes ten minutes, and
 //! `UNDERPASS_SEED=7` repeats the faults of a seed, but not their timing.
@@ -35,7 +35,8 @@ use world::{World, losses};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// File that the raw service sends on each connection. It sends no length, so that only the FIN tells that the file is complete.
+/// File that the raw service sends on each connection. It sends no length, so that only the FIN tells that the file is
+/// complete.
 const RAW: DemoFile = DemoFile { seed: 77, size: 3_000_000 };
 
 /// Reads a number from an environment variable.

@@ -1,5 +1,5 @@
-//! Soak test: half an hour of mixed traffic during which a channel is lost each second. Memory, descriptors and threads of server
-//! and proxies do not grow.
+//! Soak test: half an hour of mixed traffic during which a channel is lost each second. Memory, descriptors and threads
+//! of server and proxies do not grow.
 
 use std::{
     collections::{BTreeSet, VecDeque},

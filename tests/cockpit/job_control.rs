@@ -98,8 +98,8 @@ fn bg_continues_the_server_without_the_cockpit_and_fg_brings_it_back() {
     assert_eq!(terminal.exit().0, 7);
 }
 
-/// A process that is stopped with SIGSTOP cannot restore the terminal. Continued in the background, it must not try to at
-/// its end: the kernel would stop it (SIGTTOU) with its ports open.
+/// A process that is stopped with SIGSTOP cannot restore the terminal. Continued in the background, it must not try to
+/// at its end: the kernel would stop it (SIGTTOU) with its ports open.
 #[test]
 fn a_server_that_was_stopped_and_continued_in_the_background_ends_at_sigterm() {
     let _exclusive = exclusive();
@@ -171,7 +171,8 @@ impl Drop for Ended {
     }
 }
 
-/// Waits until the server with this control socket is shown by an attached cockpit, detaches from it, and ends the server.
+/// Waits until the server with this control socket is shown by an attached cockpit, detaches from it, and ends the
+/// server.
 fn assert_attached_and_ended(server: &Ended, addr: SocketAddr) {
     assert_serves(addr);
     let attached = Terminal::underpass(&["attach", server.0.to_str().unwrap()], (120, 36), &[]);

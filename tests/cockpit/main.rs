@@ -38,8 +38,8 @@ pub fn exclusive() -> MutexGuard<'static, ()> {
     EXCLUSIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns the limit for what the tunnel promises to do within a second: that second with `UNDERPASS_TIMING=1`, as `.ci/run`
-/// measures it with no other test beside, and ten seconds without.
+/// Returns the limit for what the tunnel promises to do within a second: that second with `UNDERPASS_TIMING=1`, as
+/// `.ci/run` measures it with no other test beside, and ten seconds without.
 pub fn promised_second() -> Duration {
     Duration::from_secs(if std::env::var_os("UNDERPASS_TIMING").is_some() { 1 } else { 10 })
 }

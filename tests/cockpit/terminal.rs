@@ -82,7 +82,8 @@ impl Terminal {
         command.env("LANG", "C.UTF-8");
         command.env_remove("NO_COLOR");
         command.env_remove("UNDERPASS_TOKEN");
-        // The tests must not use the key bindings, the state directory and the control sockets of the user who runs them.
+        // The tests must not use the key bindings, the state directory and the control sockets of the user who runs
+        // them.
         command.env("XDG_CONFIG_HOME", "/nonexistent");
         command.env("STATE_DIRECTORY", concat!(env!("CARGO_TARGET_TMPDIR"), "/state"));
         command.env("UNDERPASS_CONTROL", "off");
@@ -165,8 +166,8 @@ impl Terminal {
         self.wait(what, |seen| look(seen.parser.as_ref()?.screen()))
     }
 
-    /// Presses a key, and once more every five seconds, until `look` returns a value for the screen, and returns it: a key is
-    /// refused just after the selection has moved by itself.
+    /// Presses a key, and once more every five seconds, until `look` returns a value for the screen, and returns it: a
+    /// key is refused just after the selection has moved by itself.
     pub fn press_until<T>(
         &self,
         keys: &str,
@@ -265,7 +266,8 @@ impl Terminal {
 }
 
 impl Seen {
-    /// Returns how much of the log the emulator may process: a terminal shows no part of an unfinished synchronized update.
+    /// Returns how much of the log the emulator may process: a terminal shows no part of an unfinished synchronized
+    /// update.
     fn complete_length(&self) -> usize {
         // The start sequence may be split over two reads.
         let from = self.shown.saturating_sub(BEGIN.len() - 1);

@@ -36,7 +36,8 @@ fn the_token_is_on_the_screen_while_no_proxy_is_connected_and_then_on_demand() {
     let token = fs::read_to_string(state.join("token")).unwrap();
     let token = token.trim();
     terminal.until_shows(token);
-    // On this screen nothing but the window shows the command. One key after the other: a burst of keys acts on nothing.
+    // On this screen nothing but the window shows the command. One key after the other: a burst of keys acts on
+    // nothing.
     terminal.press("4");
     terminal.until_shows("source");
     terminal.press("a");

@@ -1,4 +1,5 @@
-//! The wire of version 0.1 (protocol version 2): handshake, every frame, with and without checksums, and the text format.
+//! The wire of version 0.1 (protocol version 2): handshake, every frame, with and without checksums, and the text
+//! format.
 
 use bytes::{Bytes, BytesMut};
 use underpass::{

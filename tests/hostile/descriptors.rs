@@ -33,16 +33,17 @@ const BINARY: &str = env!("CARGO_BIN_EXE_underpass");
 /// How many idle connections the hostile users open.
 const CROWD: usize = 2000;
 
-/// Sets the soft limit of a process, which has the hard limit of this one: it opens no descriptor of this number or above.
+/// Sets the soft limit of a process, which has the hard limit of this one: it opens no descriptor of this number or
+/// above.
 fn limit_descriptors(process: &Process, soft: u64) {
     let pid = Pid::from_raw(i32::try_from(process.pid()).unwrap());
     let limit = Rlimit { current: Some(soft), ..getrlimit(Resource::Nofile) };
     prlimit(pid, Resource::Nofile, limit).unwrap();
 }
 
-/// Starts a server with a hard limit of 1,024 descriptors, and two proxies of one service, of which the channels of one go
-/// through a relay. Opens [`CROWD`] idle connections from the addresses that `ip` returns for their numbers. Meanwhile an
-/// open stream continues, its proxy resumes, and a proxy of another service registers and is served.
+/// Starts a server with a hard limit of 1,024 descriptors, and two proxies of one service, of which the channels of one
+/// go through a relay. Opens [`CROWD`] idle connections from the addresses that `ip` returns for their numbers.
+/// Meanwhile an open stream continues, its proxy resumes, and a proxy of another service registers and is served.
 async fn endures_a_crowd(ip: impl Fn(usize) -> [u8; 4], option: &str) {
     _ = underpass::runtime::raise_descriptor_limit();
     let mut process = program(&format!("ulimit -n 1024 && exec '{BINARY}' {SERVER}"));
@@ -142,8 +143,8 @@ async fn a_proxy_keeps_descriptors_for_its_channels() {
     tunnel.end().await;
 }
 
-/// A proxy without a descriptor for the target says so: it is not the target that cannot be reached. Another proxy serves
-/// the user.
+/// A proxy without a descriptor for the target says so: it is not the target that cannot be reached. Another proxy
+/// serves the user.
 #[tokio::test]
 async fn a_proxy_without_a_descriptor_does_not_blame_the_target() {
     let mut tunnel = Tunnel::start().await;

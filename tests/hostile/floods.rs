@@ -115,8 +115,8 @@ const MANY: usize = 50_000;
 /// Number of frames without effect that closes every channel.
 const TOO_MANY: usize = 600_000;
 
-/// Number of requests that a channel survives. At most 256 replies may be queued: a thousand requests closed the channel when
-/// the server was faster than the reader in this test.
+/// Number of requests that a channel survives. At most 256 replies may be queued: a thousand requests closed the
+/// channel when the server was faster than the reader in this test.
 const REQUESTS: usize = 200;
 /// Number of requests that closes every channel.
 const TOO_MANY_REQUESTS: usize = 10_000;
@@ -185,8 +185,8 @@ async fn floods_of_small_frames_are_cheap_and_end_their_channel() {
     }
 }
 
-/// Floods by a proxy that reads no replies: PONGs are not queued, the number of other replies is limited, and finally the server
-/// closes the channel.
+/// Floods by a proxy that reads no replies: PONGs are not queued, the number of other replies is limited, and finally
+/// the server closes the channel.
 #[tokio::test]
 async fn floods_by_a_proxy_that_reads_no_replies_are_bounded() {
     let program = Program::start().await;
@@ -202,8 +202,8 @@ async fn floods_by_a_proxy_that_reads_no_replies_are_bounded() {
     }
 }
 
-/// The rapid-reset attack on HTTP/2 servers (CVE-2023-44487): each stream is reset as soon as it is open. Here every stream needs
-/// a user's connection, and its reset releases everything that the stream held.
+/// The rapid-reset attack on HTTP/2 servers (CVE-2023-44487): each stream is reset as soon as it is open. Here every
+/// stream needs a user's connection, and its reset releases everything that the stream held.
 #[tokio::test]
 async fn rapid_resets_of_new_streams_are_harmless() {
     const USERS: usize = 3000;

@@ -207,8 +207,8 @@ fn key_of(events: &[EventKind], user: SocketAddr) -> StreamKey {
     events.iter().rev().find_map(opened).unwrap()
 }
 
-/// Both ends of a stream without a byte in either direction are reset; one that a byte crosses now and then stays, and so
-/// does one that the operator has paused.
+/// Both ends of a stream without a byte in either direction are reset; one that a byte crosses now and then stays, and
+/// so does one that the operator has paused.
 #[tokio::test]
 async fn an_idle_stream_is_ended_at_both_ends() {
     const IDLE: Duration = Duration::from_secs(2);
@@ -248,8 +248,8 @@ async fn an_idle_stream_is_ended_at_both_ends() {
     tunnel.end().await;
 }
 
-/// When the descriptors for channels and ports are in use, further proxies are refused, those that there are resume, and
-/// their users are served.
+/// When the descriptors for channels and ports are in use, further proxies are refused, those that there are resume,
+/// and their users are served.
 #[tokio::test]
 async fn proxies_beyond_the_descriptors_are_refused_and_the_others_resume() {
     // Two proxies with two channels and a port each, and one channel more.
@@ -326,8 +326,8 @@ async fn the_proxies_from_one_address_have_their_maximum_of_channels() {
     server.end().await;
 }
 
-/// Each link has one descriptor for its resumption. Parallel ones, which a proxy need never complete, would take as many
-/// as the link may have channels.
+/// Each link has one descriptor for its resumption. Parallel ones, which a proxy need never complete, would take as
+/// many as the link may have channels.
 #[tokio::test]
 async fn parallel_resumptions_of_a_link_take_descriptors_of_their_own() {
     let server = Server::with(|config| {

@@ -1,6 +1,7 @@
 //! Targets that lead back to a public port of the same server, so that each stream is the cause of another one.
 //!
-//! Such a loop took all descriptors of the server and of the proxy within a second, and continued after its user had left.
+//! Such a loop took all descriptors of the server and of the proxy within a second, and continued after its user had
+//! left.
 
 use std::net::SocketAddr;
 
@@ -73,7 +74,8 @@ async fn a_proxy_whose_target_is_its_own_public_port_refuses_its_streams() {
     server.end().await;
 }
 
-/// A service may lead to another one of the same proxy, whose target leads back: the proxy sees each connection of the loop.
+/// A service may lead to another one of the same proxy, whose target leads back: the proxy sees each connection of the
+/// loop.
 #[tokio::test]
 async fn a_loop_through_two_services_of_one_proxy_is_refused_and_a_chain_is_not() {
     let mut server = Server::start().await;
@@ -103,8 +105,8 @@ async fn a_loop_through_two_services_of_one_proxy_is_refused_and_a_chain_is_not(
     server.end().await;
 }
 
-/// No proxy of a longer loop sees both ends of a connection. The connection beyond the server's limit is reset, and that
-/// ends the streams of the chain, from the last one to the user's.
+/// No proxy of a longer loop sees both ends of a connection. The connection beyond the server's limit is reset, and
+/// that ends the streams of the chain, from the last one to the user's.
 #[tokio::test]
 async fn a_loop_through_two_proxies_ends_at_the_limit_of_the_server() {
     for format in [ProxyFormat::Binary, ProxyFormat::Text] {

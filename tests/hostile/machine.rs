@@ -72,7 +72,8 @@ async fn a_full_log_disk_does_not_affect_traffic() {
     assert_eq!(process.exit_within(15 * SECOND).await.code(), Some(0), "{}", process.output());
 }
 
-/// Nothing reads the log, and its pipe is full. Streams continue, new users are served, and the end waits for a second at most.
+/// Nothing reads the log, and its pipe is full. Streams continue, new users are served, and the end waits for a second
+/// at most.
 #[tokio::test]
 async fn an_unread_log_does_not_affect_traffic() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -102,8 +103,8 @@ async fn an_unread_log_does_not_affect_traffic() {
     drop(unread);
 }
 
-/// The wall clock jumps by a year each second. Only the log's timestamps use it: keepalives, timeouts and the linger time of users
-/// use the monotonic clock.
+/// The wall clock jumps by a year each second. Only the log's timestamps use it: keepalives, timeouts and the linger
+/// time of users use the monotonic clock.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn wall_clock_jumps_affect_the_log_only() {
@@ -132,8 +133,8 @@ async fn wall_clock_jumps_affect_the_log_only() {
     assert_eq!(process.exit_within(15 * SECOND).await.code(), Some(0), "{}", process.output());
 }
 
-/// The server receives two SIGTERMs while users connect, transfer and disconnect. It exits at once and in order, and no user with
-/// an incomplete transfer sees a clean end.
+/// The server receives two SIGTERMs while users connect, transfer and disconnect. It exits at once and in order, and no
+/// user with an incomplete transfer sees a clean end.
 #[tokio::test]
 async fn two_sigterms_under_load_end_the_server_in_order() {
     let binary = env!("CARGO_BIN_EXE_underpass");

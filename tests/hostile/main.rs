@@ -1,5 +1,5 @@
-//! Attacks and faults: unauthenticated connections, proxies that violate the protocol, floods, and a machine that has run out
-//! of a resource. Each case ends with a new user that is served, and each server with no resource left in use.
+//! Attacks and faults: unauthenticated connections, proxies that violate the protocol, floods, and a machine that has
+//! run out of a resource. Each case ends with a new user that is served, and each server with no resource left in use.
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
@@ -104,7 +104,8 @@ impl Server {
         }
     }
 
-    /// Connects a hostile proxy and one of its users. Returns both, the OPEN of that user's stream and the public address.
+    /// Connects a hostile proxy and one of its users. Returns both, the OPEN of that user's stream and the public
+    /// address.
     async fn hostile(&self) -> (BinaryChannel, TcpStream, Open, SocketAddr) {
         let (mut channel, _, public) = BinaryChannel::serving(self.tunnel.addr, &self.tunnel.token, 0).await;
         let user = TcpStream::connect(public).await.unwrap();

@@ -10,8 +10,8 @@ use crate::support::{
     target::{self, LOOPBACK, request, try_request},
 };
 
-/// Users that request a file and read nothing, and then users that send to a target that reads nothing: server and proxy stay
-/// within the budget and serve others meanwhile. A user beyond those that the budget admits is refused.
+/// Users that request a file and read nothing, and then users that send to a target that reads nothing: server and
+/// proxy stay within the budget and serve others meanwhile. A user beyond those that the budget admits is refused.
 #[tokio::test]
 async fn stalled_users_stay_within_the_budget_and_others_are_served() {
     const STALLED: usize = 300;

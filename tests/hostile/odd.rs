@@ -89,8 +89,8 @@ async fn legal_but_odd_frames_change_nothing() {
     server.end().await;
 }
 
-/// The proxy grants 4 GiB of credit and acknowledges nothing. The server keeps unacknowledged bytes for retransmission, and its
-/// own limit bounds them.
+/// The proxy grants 4 GiB of credit and acknowledges nothing. The server keeps unacknowledged bytes for retransmission,
+/// and its own limit bounds them.
 #[tokio::test]
 async fn unlimited_credit_does_not_grow_the_retransmission_buffer_beyond_a_window() {
     let server = Server::start().await;
@@ -191,7 +191,8 @@ async fn a_proxy_without_credit_blocks_its_own_stream_only() {
     server.end().await;
 }
 
-/// A user that reads nothing blocks its own download: the proxy gets no credit beyond a window, and other streams get theirs.
+/// A user that reads nothing blocks its own download: the proxy gets no credit beyond a window, and other streams get
+/// theirs.
 #[tokio::test]
 async fn a_user_that_does_not_read_blocks_its_own_stream_only() {
     let mut server = Server::start().await;

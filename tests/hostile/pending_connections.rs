@@ -212,8 +212,8 @@ async fn try_connect_from(ip: [u8; 4], to: SocketAddr) -> io::Result<TcpStream> 
     socket.connect(to).await
 }
 
-/// Returns the number of connections of a flood, and of the server's slots for pending connections: 400 beside 64 slots,
-/// or what `UNDERPASS_PENDING` says beside the default number of slots.
+/// Returns the number of connections of a flood, and of the server's slots for pending connections: 400 beside 64
+/// slots, or what `UNDERPASS_PENDING` says beside the default number of slots.
 fn flood_size() -> (usize, usize) {
     std::env::var("UNDERPASS_PENDING")
         .map_or((400, 64), |count| (count.parse().unwrap(), ServerConfig::default().max_pending_handshakes))

@@ -123,7 +123,8 @@ async fn the_secret_of_another_link_is_refused() {
     server.end().await;
 }
 
-/// A resumption ticket is valid once, with the token, for its own link. Attempts with other tickets do not affect that link.
+/// A resumption ticket is valid once, with the token, for its own link. Attempts with other tickets do not affect that
+/// link.
 #[tokio::test]
 async fn a_link_resumes_with_its_latest_ticket_only() {
     let server = Server::with(|config| config.grace_period = LONG).await;

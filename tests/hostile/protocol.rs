@@ -195,8 +195,8 @@ async fn every_protocol_violation_closes_its_channel_with_the_reason() {
     server.end().await;
 }
 
-/// A feature is in force only if both sides support it. With checksums, a frame without one, with a wrong one, or with a corrupted
-/// length closes the channel.
+/// A feature is in force only if both sides support it. With checksums, a frame without one, with a wrong one, or with
+/// a corrupted length closes the channel.
 #[tokio::test]
 async fn a_wrong_checksum_closes_the_channel() {
     let server = Server::start().await;

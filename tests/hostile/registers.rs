@@ -120,8 +120,8 @@ async fn every_registration_is_accepted_refused_or_closes_its_channel() {
     server.end().await;
 }
 
-/// A proxy may register a limited number of ports; the others remain for other proxies. It may repeat a registration, which
-/// adds none.
+/// A proxy may register a limited number of ports; the others remain for other proxies. It may repeat a registration,
+/// which adds none.
 #[tokio::test]
 async fn the_ports_of_a_proxy_are_limited() {
     let server = Server::start().await;

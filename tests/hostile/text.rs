@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-/// Connects a text proxy and one of its users, who has received half of a response. Returns both and the opening line of the
-/// stream.
+/// Connects a text proxy and one of its users, who has received half of a response. Returns both and the opening line
+/// of the stream.
 async fn hostile(server: &Server, fields: FieldCount) -> (TextChannel, TcpStream, Said) {
     let mut channel = TextChannel::connect(server.tunnel.addr, fields).await;
     channel.send("", 0, "AUTH", server.tunnel.token.reveal().as_bytes()).await;

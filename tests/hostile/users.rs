@@ -41,7 +41,8 @@ async fn upload(user: &mut TcpStream, size: usize) -> usize {
     sent
 }
 
-/// A proxy that has read a user's data and answers nothing: the server keeps no copy of what it has sent to a text proxy.
+/// A proxy that has read a user's data and answers nothing: the server keeps no copy of what it has sent to a text
+/// proxy.
 #[tokio::test]
 async fn an_upload_to_a_silent_text_proxy_is_not_retained() {
     const SIZE: usize = 48 << 20;
@@ -68,8 +69,8 @@ async fn an_upload_to_a_silent_text_proxy_is_not_retained() {
     assert!(after < before + 24 * 1024, "{before} KiB before an upload of {} KiB, {after} after", SIZE >> 10);
 }
 
-/// The server keeps a user's data until the proxy accepts its stream, and a proxy that grants credit before does not make
-/// it keep more than the first window.
+/// The server keeps a user's data until the proxy accepts its stream, and a proxy that grants credit before does not
+/// make it keep more than the first window.
 #[tokio::test]
 async fn credit_before_acceptance_does_not_extend_the_first_window() {
     let server = Server::start().await;
@@ -150,8 +151,8 @@ async fn a_user_beyond_the_limit_is_refused_and_the_next_is_served() {
     server.end().await;
 }
 
-/// Users beyond the limit are refused at once, however many arrive. The limit is small, because each accepted user needs two
-/// descriptors at each end.
+/// Users beyond the limit are refused at once, however many arrive. The limit is small, because each accepted user
+/// needs two descriptors at each end.
 #[tokio::test]
 async fn a_crowd_from_one_address_is_refused_and_released() {
     const ROOM: usize = 1000;
@@ -230,8 +231,8 @@ async fn proxies_that_register_and_leave_are_released() {
     server.end().await;
 }
 
-/// Users that are refused as fast as they connect: the log has a limited number of lines, which say how many are missing, and
-/// users from elsewhere are served.
+/// Users that are refused as fast as they connect: the log has a limited number of lines, which say how many are
+/// missing, and users from elsewhere are served.
 #[tokio::test]
 async fn a_flood_of_refused_users_leaves_a_short_log_that_counts_all() {
     const FLOOD: u64 = 3000;

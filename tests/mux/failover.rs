@@ -148,8 +148,8 @@ fn a_retired_channel_disturbs_no_stream() {
     assert_eq!(link.seen.clean_ends, 1);
 }
 
-/// Regression test: all channels of a path are dead after a change of address, and an idle one has not been missed yet. Streams
-/// continued on it instead of on the channel that was connected to replace the first, for most of a second.
+/// Regression test: all channels of a path are dead after a change of address, and an idle one has not been missed yet.
+/// Streams continued on it instead of on the channel that was connected to replace the first, for most of a second.
 #[test]
 fn streams_continue_on_the_channel_that_replaces_a_dead_one() {
     let now = Instant::now();

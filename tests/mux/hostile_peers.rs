@@ -136,8 +136,8 @@ fn buffered_data_is_bounded_for_all_links_together() {
     assert_eq!(budget.used(), 0);
 }
 
-/// A proxy cannot refuse what a server sends before OPEN_OK. Uploads do not wait for it while they are few; on all streams
-/// that wait for it together, no more is sent than a proxy sets apart. Then the credit of OPEN_OK counts.
+/// A proxy cannot refuse what a server sends before OPEN_OK. Uploads do not wait for it while they are few; on all
+/// streams that wait for it together, no more is sent than a proxy sets apart. Then the credit of OPEN_OK counts.
 #[test]
 fn early_data_of_all_streams_together_is_bounded() {
     const EARLY: usize = 4 << 20;
@@ -181,8 +181,8 @@ fn early_data_of_all_streams_together_is_bounded() {
     assert_eq!(write_all(&mut server, stream), 256 << 10, "what was accepted or refused counts no more");
 }
 
-/// A server that sends early data without bound, or an older one, cannot make a proxy exceed its budget: streams for whose
-/// data no memory is left are reset.
+/// A server that sends early data without bound, or an older one, cannot make a proxy exceed its budget: streams for
+/// whose data no memory is left are reset.
 #[test]
 fn early_data_beyond_the_budget_resets_its_stream() {
     let now = Instant::now();
@@ -206,8 +206,8 @@ fn early_data_beyond_the_budget_resets_its_stream() {
     assert_eq!(budget.used(), 0);
 }
 
-/// Until the proxy accepts a stream, all of its data is kept for another proxy. Credit that comes before does not let it
-/// exceed the first window; consumed data is acceptance.
+/// Until the proxy accepts a stream, all of its data is kept for another proxy. Credit that comes before does not let
+/// it exceed the first window; consumed data is acceptance.
 #[test]
 fn credit_before_acceptance_is_ignored_and_consumption_is_acceptance() {
     let now = Instant::now();

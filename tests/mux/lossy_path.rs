@@ -97,7 +97,8 @@ impl LossyPath {
         self.connections[connection].unsent.push_back((bytes, frame));
     }
 
-    /// Sends segments of all connections in turn that the bottleneck takes in the next `step`, and retransmits lost ones.
+    /// Sends segments of all connections in turn that the bottleneck takes in the next `step`, and retransmits lost
+    /// ones.
     pub(crate) fn transmit(&mut self, now: Instant, step: Duration) {
         for index in 0..self.connections.len() {
             self.retransmit(index, now);

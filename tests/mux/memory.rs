@@ -15,8 +15,8 @@ const FILE: usize = 1_000_000;
 /// What lies between what a user has read and what is known of it: the acknowledgement of the last write.
 const ACK_LAG: u64 = 8 * 1024;
 
-/// What the kernels between the receiver and a reader that reads nothing take: where the memory of the receiver is filling
-/// (`UNPROVEN_UNSENT_BYTES`), and before that.
+/// What the kernels between the receiver and a reader that reads nothing take: where the memory of the receiver is
+/// filling (`UNPROVEN_UNSENT_BYTES`), and before that.
 const TAKEN_WHILE_FILLING: usize = 110_000;
 const TAKEN: usize = 350_000;
 
@@ -96,7 +96,8 @@ impl Pair {
         }
     }
 
-    /// Sends all that is possible on a new stream to a reader that reads nothing. The receive window of its kernel opens by
+    /// Sends all that is possible on a new stream to a reader that reads nothing. The receive window of its kernel
+    /// opens by
     /// `opened` bytes meanwhile.
     fn stall(&mut self, from: usize, to: usize, opened: u64) {
         let stream = self.open();
@@ -137,8 +138,9 @@ impl Pair {
     }
 }
 
-/// Regression test: what kernels had acknowledged of targets that read nothing counted as progress of their readers. Senders to
-/// them took what was kept for streams that make progress, and a download beside them had 8 KiB per round trip to its end.
+/// Regression test: what kernels had acknowledged of targets that read nothing counted as progress of their readers.
+/// Senders to them took what was kept for streams that make progress, and a download beside them had 8 KiB per round
+/// trip to its end.
 #[test]
 fn a_download_beside_streams_that_stall_needs_few_more_round_trips() {
     const STREAMS: usize = 1300;

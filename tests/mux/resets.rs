@@ -34,8 +34,8 @@ fn exchange(link: &mut SimulatedLink, rounds: usize) {
     }
 }
 
-/// The channel that carries the data and the RESET is lost, and everything is retransmitted on the other one: in both directions,
-/// with and without an END before the reset.
+/// The channel that carries the data and the RESET is lost, and everything is retransmitted on the other one: in both
+/// directions, with and without an END before the reset.
 #[test]
 fn data_before_a_reset_survives_the_loss_of_its_channel() {
     for side in SIDES {
@@ -101,7 +101,8 @@ fn read(proxy: &mut Mux) -> (Vec<u8>, Option<DataEnd>) {
     (out.into_iter().flatten().collect(), end)
 }
 
-/// Multipath striping: the RESET arrives on one channel while data is in flight on another. Its length says what is missing.
+/// Multipath striping: the RESET arrives on one channel while data is in flight on another. Its length says what is
+/// missing.
 #[test]
 fn a_reset_that_overtakes_its_data_waits_for_it() {
     let now = Instant::now();
@@ -184,8 +185,8 @@ fn resets_that_cross_confirm_each_other() {
     assert_eq!((link.seen.resets, link.seen.clean_ends), (1, 0));
 }
 
-/// Regression test: all that is left to send before the RESET is a retransmission, which the peer acknowledges before it is sent.
-/// There is no last chunk then that the RESET could follow, and it stayed queued.
+/// Regression test: all that is left to send before the RESET is a retransmission, which the peer acknowledges before
+/// it is sent. There is no last chunk then that the RESET could follow, and it stayed queued.
 #[test]
 fn a_reset_is_sent_although_the_lost_data_before_it_turns_out_to_have_arrived() {
     let (mut link, stream) = (established(), 0);

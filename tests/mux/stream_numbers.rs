@@ -67,8 +67,8 @@ fn each_further_channel_repeats_the_request() {
     assert!(!std::iter::from_fn(|| server.poll_transmit(3, now)).any(|frame| is_request(&frame)));
 }
 
-/// Regression test: the proxy answered on the channels that it had. If that was none, or they were lost, the server used
-/// both links from then on.
+/// Regression test: the proxy answered on the channels that it had. If that was none, or they were lost, the server
+/// used both links from then on.
 #[test]
 fn each_further_channel_repeats_the_answer() {
     let now = Instant::now();

@@ -217,8 +217,8 @@ async fn fastest_download(public: SocketAddr) -> Duration {
     fastest
 }
 
-/// Users that request a file and read nothing, and users that send to a target that reads nothing: nearly as many as the
-/// memory budget admits. Both programs stay within it, and a new user is served as if they were not there.
+/// Users that request a file and read nothing, and users that send to a target that reads nothing: nearly as many as
+/// the memory budget admits. Both programs stay within it, and a new user is served as if they were not there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stalled_users_stay_within_the_memory_budget_and_leave_others_their_speed() {
     const BUDGET_MIB: u64 = 32;

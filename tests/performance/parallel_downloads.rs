@@ -18,8 +18,8 @@ const FILE: DemoFile = DemoFile { seed: 3, size: 20_000_000 };
 /// Number of attempts, because other load on the machine can spoil one.
 const ATTEMPTS: usize = 4;
 
-/// Runs `count` downloads in parallel over as many proxies, each with its own rate-limited target. Returns the time until all
-/// are complete.
+/// Runs `count` downloads in parallel over as many proxies, each with its own rate-limited target. Returns the time
+/// until all are complete.
 async fn downloads(count: usize) -> Duration {
     let mut tunnel = Tunnel::start().await;
     let mut origins: Vec<OriginTarget> = Vec::new();

@@ -1,30 +1,34 @@
-//! Fault simulation of the whole tunnel: a server, its proxies and their users run in one process, and every channel goes
-//! through a relay. A script generated from a seed resets, closes, truncates, stalls, delays, corrupts and refuses
-//! connections, crashes proxies, restarts the server, lets the operator kill and pause streams, lets users and targets reset,
-//! and blocks threads. Every transfer is complete or fails visibly at both ends, and at the end no resource is left in use.
+//! Fault simulation of the whole tunnel: a server, its proxies and their users run in one process, and every channel
+//! goes through a relay. A script generated from a seed resets, closes, truncates, stalls, delays, corrupts and refuses
+//! connections, crashes proxies, restarts the server, lets the operator kill and pause streams, lets users and targets
+//! reset, and blocks threads. Every transfer is complete or fails visibly at both ends, and at the end no resource is
+//! left in use.
 //!
 //! One seed in three is gentle: none of its faults may end a stream, so that every transfer has to be complete.
 //!
 //! `UNDERPASS_SEED=7 cargo test --test simulation` repeats one seed: the same participants and the same faults, each after the
-//! same number of transferred bytes. The kernel's scheduling is not repeated, so that a failure may need several attempts.
+//! same number of transferred bytes. The kernel's scheduling is not repeated, so that a failure may need several
+//! attempts.
 //! `UNDERPASS_SEEDS=20000` runs more than the usual 500 seeds.
 //!
 //! # Why not turmoil
 //!
-//! Its sockets lack what the tunnel is built on. `turmoil::net::TcpStream` (0.7) and that of `turmoil-net` (0.1) have neither
+//! Its sockets lack what the tunnel is built on. `turmoil::net::TcpStream` (0.7) and that of `turmoil-net` (0.1) have
+//! neither
 //! `try_io`, `try_write_vectored` nor `try_read_buf`, which the channel driver and the stream pump use; neither exposes a
-//! descriptor, which socket2 needs for SO_LINGER, TCP_USER_TIMEOUT, keepalive, half-close and TCP_INFO; neither can be created
-//! with `from_std`, which moves a connection to another worker thread. One of them also requires all hosts to run on the
-//! thread of its simulation. With turmoil, the product would need a layer above its sockets for the test alone, and that layer
-//! would hide what is left to simulate: the logic below it has no socket and no clock and is simulated in virtual time
-//! (`tests/mux`), while an RST that overtakes data, a FIN after missing data and kernel buffers exist with real sockets only.
+//! descriptor, which socket2 needs for SO_LINGER, TCP_USER_TIMEOUT, keepalive, half-close and TCP_INFO; neither can be
+//! created with `from_std`, which moves a connection to another worker thread. One of them also requires all hosts to
+//! run on the thread of its simulation. With turmoil, the product would need a layer above its sockets for the test
+//! alone, and that layer would hide what is left to simulate: the logic below it has no socket and no clock and is
+//! simulated in virtual time (`tests/mux`), while an RST that overtakes data, a FIN after missing data and kernel
+//! buffers exist with real sockets only.
 //!
 //! # Clocks
 //!
-//! Timeouts use the monotonic clock. `architecture::only_timestamps_and_the_screen_read_the_wall_clock` checks that the wall
-//! clock is only displayed, and `hostile::machine::wall_clock_jumps_affect_the_log_only` changes it. A jump of the monotonic
-//! clock means that a process wakes up late with many timers due at once: here a thread is blocked, and `tests/chaos` stops
-//! whole processes.
+//! Timeouts use the monotonic clock. `architecture::only_timestamps_and_the_screen_read_the_wall_clock` checks that the
+//! wall clock is only displayed, and `hostile::machine::wall_clock_jumps_affect_the_log_only` changes it. A jump of the
+//! monotonic clock means that a process wakes up late with many timers due at once: here a thread is blocked, and
+//! `tests/chaos` stops whole processes.
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 

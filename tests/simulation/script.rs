@@ -163,8 +163,8 @@ impl Script {
         }
     }
 
-    /// Returns a loopback address that no other running seed uses. A late user could otherwise reach the service of another seed
-    /// on the port that it knew.
+    /// Returns a loopback address that no other running seed uses. A late user could otherwise reach the service of
+    /// another seed on the port that it knew.
     pub fn address(&self) -> Ipv4Addr {
         let [.., a, b, c] = self.seed.to_be_bytes();
         Ipv4Addr::new(127, 64 + a % 64, b, c)

@@ -10,8 +10,8 @@ use crate::script::Act;
 #[derive(Debug, Default)]
 pub struct Tally(BTreeMap<String, u64>);
 
-/// Events of the servers that show that the faults took effect; that a script contains a fault proves nothing. A permanently
-/// dead connection is nearly always detected by the proxy first, which then replaces or closes it.
+/// Events of the servers that show that the faults took effect; that a script contains a fault proves nothing. A
+/// permanently dead connection is nearly always detected by the proxy first, which then replaces or closes it.
 const EXPECTED_EVENTS: [&str; 16] = [
     "channel Reset",
     "channel Closed",

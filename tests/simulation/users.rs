@@ -27,8 +27,8 @@ pub enum Transfer {
     Exchange(Exchange),
 }
 
-/// The user sends a file and half-closes; the target sends another file, in parallel or afterwards, and closes. No length is
-/// transmitted: only the FIN tells that a file is complete.
+/// The user sends a file and half-closes; the target sends another file, in parallel or afterwards, and closes. No
+/// length is transmitted: only the FIN tells that a file is complete.
 #[derive(Debug, Clone, Copy)]
 pub struct Exchange {
     pub up: DemoFile,

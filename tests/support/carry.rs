@@ -1,5 +1,5 @@
-//! Transfers chunks from one mux to another in memory with the buffer pools of the channel drivers: every step of a chunk through
-//! two processes, without the system calls.
+//! Transfers chunks from one mux to another in memory with the buffer pools of the channel drivers: every step of a
+//! chunk through two processes, without the system calls.
 
 use std::{
     collections::VecDeque,

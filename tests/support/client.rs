@@ -19,8 +19,8 @@ use underpass::cli::demo::{DemoFile, GetResponse, Sha256Sum, TrafficCounters, Tr
 
 static INSTALLED: LazyLock<Mutex<BTreeMap<String, bool>>> = LazyLock::new(Mutex::default);
 
-/// Returns whether `program` is installed. If it is not, prints once what is done instead. This does not use `eprintln!`,
-/// whose output is only shown for failing tests.
+/// Returns whether `program` is installed. If it is not, prints once what is done instead. This does not use
+/// `eprintln!`, whose output is only shown for failing tests.
 pub fn is_installed(program: &str, instead: &str) -> bool {
     let mut known = INSTALLED.lock().unwrap();
     *known.entry(program.to_owned()).or_insert_with(|| {
@@ -141,8 +141,8 @@ pub fn upload(public: SocketAddr, file: DemoFile) -> super::Running<Result<(), T
     })
 }
 
-/// Waits until a download fails with a reset, within [`promised_second`](super::promised_second). A truncated body without a
-/// reset would be an error only for clients that know the length.
+/// Waits until a download fails with a reset, within [`promised_second`](super::promised_second). A truncated body
+/// without a reset would be an error only for clients that know the length.
 pub async fn is_reset(download: Download) {
     is_reset_within(super::promised_second(), download).await;
 }
@@ -159,8 +159,8 @@ pub async fn is_refused(public: SocketAddr) {
     assert_eq!(super::soon("a reset", refused).await.map_err(|e| e.kind()), Err(ErrorKind::ConnectionReset));
 }
 
-/// Asserts that a [`fetch`] failed with a reset. Curl's exit status is 56 then, or 7 if the RST arrived before curl first
-/// polled its connection.
+/// Asserts that a [`fetch`] failed with a reset. Curl's exit status is 56 then, or 7 if the RST arrived before curl
+/// first polled its connection.
 pub fn was_reset(error: &str) {
     let reset = ["exit status: 56", "exit status: 7 ", "reset"].iter().any(|word| error.contains(word));
     assert!(reset, "{error}");

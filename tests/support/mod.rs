@@ -1,5 +1,5 @@
-//! Helpers of the integration tests: targets to tunnel to, real clients, real processes, relays that cut connections, and the
-//! tunnel itself.
+//! Helpers of the integration tests: targets to tunnel to, real clients, real processes, relays that cut connections,
+//! and the tunnel itself.
 //!
 //! Dropping the guard of a helper stops it. Every wait has a timeout.
 
@@ -31,8 +31,8 @@ pub fn promised_second() -> Duration {
     Duration::from_secs(if std::env::var_os("UNDERPASS_TIMING").is_some() { 1 } else { 10 })
 }
 
-/// Returns the limit for what the tunnel promises to do at once, such as ending a killed stream whose sender and receiver are
-/// fast: 100 ms with `UNDERPASS_TIMING=1`, and otherwise as long as [`promised_second`].
+/// Returns the limit for what the tunnel promises to do at once, such as ending a killed stream whose sender and
+/// receiver are fast: 100 ms with `UNDERPASS_TIMING=1`, and otherwise as long as [`promised_second`].
 pub fn promised_moment() -> Duration {
     if std::env::var_os("UNDERPASS_TIMING").is_some() {
         Duration::from_millis(100)

@@ -145,8 +145,8 @@ impl Process {
         self.child.stdin.take().expect("standard input is taken once")
     }
 
-    /// Waits for a line that contains `text`, on stdout or stderr, and that was not returned before. Other lines can still be
-    /// returned later, because the order between the two outputs is undefined.
+    /// Waits for a line that contains `text`, on stdout or stderr, and that was not returned before. Other lines can
+    /// still be returned later, because the order between the two outputs is undefined.
     pub async fn line(&mut self, text: &str) -> String {
         self.line_within(super::LONG, text).await
     }

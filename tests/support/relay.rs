@@ -43,8 +43,8 @@ pub enum Wire {
     Cut,
     /// The proxy's end is reset and the server's end is dead.
     HalfOpen,
-    /// The proxy's end is reset and the server's end closed, like the connections of a relay that is killed while it has
-    /// unread bytes of the proxy.
+    /// The proxy's end is reset and the server's end closed, like the connections of a relay that is killed while it
+    /// has unread bytes of the proxy.
     Killed,
     /// Both ends are closed with a FIN, like the connections of a relay that stops.
     Closed,
@@ -175,8 +175,8 @@ impl Relay {
 /// Closes a connection with a FIN instead of an RST.
 async fn close(mut socket: TcpStream) {
     SockRef::from(&socket).set_linger(None).unwrap();
-    // Shuts the write direction down first, because closing a socket with unread bytes sends an RST. Bytes in the send buffer
-    // precede the FIN, which may therefore be late.
+    // Shuts the write direction down first, because closing a socket with unread bytes sends an RST. Bytes in the send
+    // buffer precede the FIN, which may therefore be late.
     _ = socket.shutdown().await;
     while socket.try_read(&mut [0; 64 * 1024]).is_ok_and(|n| n > 0) {}
 }

@@ -146,7 +146,8 @@ pub async fn idle() -> Target {
     sink().await
 }
 
-/// A target that sends as many bytes as the user [requests](request), and reads nothing more of a user that requests none.
+/// A target that sends as many bytes as the user [requests](request), and reads nothing more of a user that requests
+/// none.
 pub async fn on_request() -> Target {
     serve_with(|mut socket| async move {
         // The kernel's memory for the sockets of the machine is limited, and tests of stalled users are not about it.
@@ -166,8 +167,8 @@ pub async fn on_request() -> Target {
     .await
 }
 
-/// Connects a user to a target that sends [`on_request`], and requests `size` bytes. Dropping it resets the connection, which
-/// a target that reads nothing notices.
+/// Connects a user to a target that sends [`on_request`], and requests `size` bytes. Dropping it resets the connection,
+/// which a target that reads nothing notices.
 pub async fn request(public: SocketAddr, size: u64) -> TcpStream {
     try_request(public, size).await.unwrap()
 }
@@ -190,7 +191,8 @@ pub async fn deaf() -> Target {
     .await
 }
 
-/// Returns the address of a listener whose accept queue is full, so that connecting to it hangs. Dropping the sockets ends it.
+/// Returns the address of a listener whose accept queue is full, so that connecting to it hangs. Dropping the sockets
+/// ends it.
 pub fn full() -> (SocketAddr, Vec<socket2::Socket>) {
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     listener.bind(&LOOPBACK.into()).unwrap();
@@ -225,8 +227,8 @@ pub async fn send(file: DemoFile) -> Target {
     .await
 }
 
-/// Starts a target that reads until the FIN and answers with `LENGTH SHA256\n`, followed by the bytes themselves if they are at
-/// most `repeat`.
+/// Starts a target that reads until the FIN and answers with `LENGTH SHA256\n`, followed by the bytes themselves if
+/// they are at most `repeat`.
 pub async fn after_end(repeat: usize) -> Target {
     use sha2::{Digest, Sha256};
 
@@ -254,8 +256,8 @@ pub async fn after_end(repeat: usize) -> Target {
     .await
 }
 
-/// Starts a target that sends `bytes` bytes of a file, waits for a byte, and resets the connection. Without the wait the RST
-/// could overtake the bytes.
+/// Starts a target that sends `bytes` bytes of a file, waits for a byte, and resets the connection. Without the wait
+/// the RST could overtake the bytes.
 pub async fn send_then_reset(file: DemoFile, bytes: u64) -> Target {
     serve_with(move |mut socket| async move {
         let file = DemoFile { size: bytes, ..file };
@@ -309,8 +311,8 @@ impl OriginTarget {
     }
 }
 
-/// Returns a loopback address that refuses connections. Its port stays bound until the process exits, because the target of
-/// another test could get it otherwise.
+/// Returns a loopback address that refuses connections. Its port stays bound until the process exits, because the
+/// target of another test could get it otherwise.
 pub async fn refusing() -> SocketAddr {
     static TAKEN: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
     // Bound and not listening.

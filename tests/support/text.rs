@@ -1,5 +1,5 @@
-//! One end of a channel in the text format, implemented without the library's codec, so that an error of the codec cannot
-//! hide itself.
+//! One end of a channel in the text format, implemented without the library's codec, so that an error of the codec
+//! cannot hide itself.
 
 use std::net::SocketAddr;
 

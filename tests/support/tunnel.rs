@@ -267,8 +267,8 @@ impl Tunnel {
         (reason, down, up)
     }
 
-    /// Shuts everything down in order and asserts that nothing is left: all permits of users are released, no task, user,
-    /// stream, channel, proxy or service remains, and no task panicked.
+    /// Shuts everything down in order and asserts that nothing is left: all permits of users are released, no task,
+    /// user, stream, channel, proxy or service remains, and no task panicked.
     pub async fn end(mut self) {
         self.until("all streams have ended", |snapshot| snapshot.totals.streams_open == 0).await;
         let begin = Instant::now();
@@ -396,8 +396,8 @@ fn collect(telemetry: &Telemetry) -> (watch::Receiver<Vec<EventKind>>, JoinSet<(
     let (sender, receiver) = watch::channel(Vec::new());
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
-        // The loop ends if the receiver lags, and then tests that wait for an event fail: the events of a test fit into the
-        // channel.
+        // The loop ends if the receiver lags, and then tests that wait for an event fail: the events of a test fit into
+        // the channel.
         while let Ok(event) = events.recv().await {
             sender.send_modify(|all| all.push(event.kind));
         }
@@ -405,8 +405,8 @@ fn collect(telemetry: &Telemetry) -> (watch::Receiver<Vec<EventKind>>, JoinSet<(
     (receiver, tasks)
 }
 
-/// Messages of panics outside of the tests. The tunnel survives the panic of a task, so that a test that causes one could
-/// pass.
+/// Messages of panics outside of the tests. The tunnel survives the panic of a task, so that a test that causes one
+/// could pass.
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Installs a panic hook that records panics outside of the tests.

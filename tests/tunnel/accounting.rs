@@ -1,5 +1,5 @@
-//! After a thousand streams that ended in every possible way, all gauges are back to zero and all counters agree with what the
-//! users counted, to the byte.
+//! After a thousand streams that ended in every possible way, all gauges are back to zero and all counters agree with
+//! what the users counted, to the byte.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -77,8 +77,8 @@ const FILE: DemoFile = DemoFile { seed: 1, size: 77_777 };
 /// Bytes that the resetting target sends before its reset.
 const BEFORE_RESET: u64 = 5_000;
 
-/// Runs one user's connection. It is reset or killed only after all bytes have arrived, because bytes in flight at a reset may
-/// be counted or not.
+/// Runs one user's connection. It is reset or killed only after all bytes have arrived, because bytes in flight at a
+/// reset may be counted or not.
 async fn user(
     number: usize,
     end: End,
@@ -145,8 +145,8 @@ async fn user(
     (address, counted)
 }
 
-/// Returns a socket with a source address that no other socket of this test had. The kernel reuses the port of a reset connection
-/// at once, but this test identifies streams by the address.
+/// Returns a socket with a source address that no other socket of this test had. The kernel reuses the port of a reset
+/// connection at once, but this test identifies streams by the address.
 fn new_socket() -> TcpSocket {
     static USED: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
     // Used ports stay bound until an unused one is found.
@@ -286,7 +286,8 @@ async fn adds_up(
         // A stream that its user reset before it was assigned to a proxy counts for the service only.
         assert!(sum(|p| p.streams_total) <= service.streams_total);
         let shares: Vec<_> = proxies.iter().map(|proxy| proxy.streams_total).collect();
-        // Not to the stream: the other proxy takes the streams of one that does not read its channels, on a busy machine.
+        // Not to the stream: the other proxy takes the streams of one that does not read its channels, on a busy
+        // machine.
         assert!(shares[0].abs_diff(shares[1]) <= service.streams_total / 10, "{}: {shares:?}", service.key);
         println!("{}: {} down, {} up, shares {shares:?}", service.key, service.down, service.up);
     }

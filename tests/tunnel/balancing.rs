@@ -56,7 +56,8 @@ async fn first_byte(public: SocketAddr) -> Duration {
     took
 }
 
-/// Runs `users` users in parallel, each with consecutive requests. Returns the times to the first byte in ascending order.
+/// Runs `users` users in parallel, each with consecutive requests. Returns the times to the first byte in ascending
+/// order.
 async fn ask(public: SocketAddr, users: usize, requests: usize) -> Vec<Duration> {
     let mut asking = JoinSet::new();
     for _ in 0..users {
@@ -229,7 +230,8 @@ async fn users_wait_while_the_only_proxy_of_their_service_drains() {
     tunnel.end().await;
 }
 
-/// A proxy that neither accepts nor rejects a stream blocks it until the open timeout; streams that it accepted continue.
+/// A proxy that neither accepts nor rejects a stream blocks it until the open timeout; streams that it accepted
+/// continue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_open_that_is_never_answered_times_out() {
     // An accepted stream does not wait for another proxy for long, either, once its proxy has gone.

@@ -321,8 +321,8 @@ async fn a_hostile_number_of_channels_is_limited() {
     proxy.stop().await;
 }
 
-/// A server that alternates between two numbers would otherwise make the proxy connect, and run a handshake, thirty times
-/// a second and more.
+/// A server that alternates between two numbers would otherwise make the proxy connect, and run a handshake, thirty
+/// times a second and more.
 #[tokio::test]
 async fn a_server_that_keeps_changing_the_number_gets_few_connections() {
     let echo = target::echo().await;

@@ -1,5 +1,5 @@
-//! Configuration files as a user meets them: where they are found, what is said of mistakes, and what a running server takes
-//! over.
+//! Configuration files as a user meets them: where they are found, what is said of mistakes, and what a running server
+//! takes over.
 
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::PathBuf};
 

@@ -65,8 +65,8 @@ async fn a_dead_first_address_costs_a_quarter_of_a_second() {
 }
 
 /// Regression test: after a path had lost all packets for a while, the proxy waited for the kernel's next SYN, whose
-/// intervals double. The listener here ignores every SYN until its backlog is emptied after 3.3 s; the kernel repeats a SYN
-/// after 1, 3 and 7 s.
+/// intervals double. The listener here ignores every SYN until its backlog is emptied after 3.3 s; the kernel repeats a
+/// SYN after 1, 3 and 7 s.
 #[tokio::test]
 async fn a_path_that_recovers_is_used_at_once() {
     let tunnel = Tunnel::start().await;
@@ -177,8 +177,8 @@ async fn a_congestion_control_that_the_kernel_does_not_offer_is_refused_at_start
     }
 }
 
-/// When a path recovers, several attempts of one proxy reach the server at the same moment, and the proxy resets all but
-/// one. Six warnings in the server's log, for one channel, hid those that matter.
+/// When a path recovers, several attempts of one proxy reach the server at the same moment, and the proxy resets all
+/// but one. Six warnings in the server's log, for one channel, hid those that matter.
 #[tokio::test]
 async fn attempts_that_a_proxy_cancels_are_no_failed_handshakes() {
     let mut tunnel = Tunnel::start().await;

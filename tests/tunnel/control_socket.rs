@@ -1,5 +1,5 @@
-//! The control socket of the real program, spoken to by a raw client as `socat` is one: permissions, bounds, requests, the audit
-//! trail, and the examples of `assets/control-protocol.md`.
+//! The control socket of the real program, spoken to by a raw client as `socat` is one: permissions, bounds, requests,
+//! the audit trail, and the examples of `assets/control-protocol.md`.
 
 use std::{
     fs,

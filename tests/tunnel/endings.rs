@@ -1,9 +1,9 @@
-//! The ends of streams are those of a direct connection: what was received before a reset is delivered before the reset, and
-//! a reset is never shown as a clean end.
+//! The ends of streams are those of a direct connection: what was received before a reset is delivered before the
+//! reset, and a reset is never shown as a clean end.
 //!
-//! Each ending is a script of the user and one of the target. Both run over a direct connection and through the tunnel, in
-//! both formats and in many repetitions, and have to see the same bytes and the same end. `UNDERPASS_ENDINGS=200` repeats each
-//! as often as the documentation promises.
+//! Each ending is a script of the user and one of the target. Both run over a direct connection and through the tunnel,
+//! in both formats and in many repetitions, and have to see the same bytes and the same end. `UNDERPASS_ENDINGS=200`
+//! repeats each as often as the documentation promises.
 
 use std::{
     fmt::Write as _,
@@ -286,8 +286,8 @@ async fn every_ending_is_that_of_a_direct_connection() {
     tunnel.end().await;
 }
 
-/// Regression test: of 40 such answers 9 arrived whole, while a direct connection, rathole and bore delivered all. The server
-/// answers without reading the body, so that its kernel resets the connection.
+/// Regression test: of 40 such answers 9 arrived whole, while a direct connection, rathole and bore delivered all. The
+/// server answers without reading the body, so that its kernel resets the connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_error_page_of_a_server_that_does_not_read_the_request_arrives() {
     if !is_installed("python3", "the error page of its HTTP server is not tested") {
@@ -319,7 +319,8 @@ async fn the_error_page_of_a_server_that_does_not_read_the_request_arrives() {
     server.kill_9().await;
 }
 
-/// Opens a download that its user does not read, and whose target resets it when all buffers are full. Returns the user.
+/// Opens a download that its user does not read, and whose target resets it when all buffers are full. Returns the
+/// user.
 async fn reset_while_unread(tunnel: &mut Tunnel) -> TcpStream {
     let target = serve_with(|mut socket| async move {
         let full = async { while socket.write_all(&[7; 65_536]).await.is_ok() {} };
@@ -333,8 +334,8 @@ async fn reset_while_unread(tunnel: &mut Tunnel) -> TcpStream {
     user
 }
 
-/// A user that reads nothing does not keep a stream whose target is gone: as with a direct connection, it gets what its kernel
-/// has taken.
+/// A user that reads nothing does not keep a stream whose target is gone: as with a direct connection, it gets what its
+/// kernel has taken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_that_does_not_read_gets_the_reset_nevertheless() {
     let mut tunnel = Tunnel::start().await;
@@ -365,8 +366,8 @@ async fn a_kill_ends_a_stream_that_delivers_what_precedes_a_reset() {
     tunnel.end().await;
 }
 
-/// A proxy that sends data and goes away: the data was received, so it is delivered, and its end is no clean one. In the text
-/// format nothing resumes the link.
+/// A proxy that sends data and goes away: the data was received, so it is delivered, and its end is no clean one. In
+/// the text format nothing resumes the link.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_lost_proxy_has_sent_is_delivered_before_the_reset() {
     let tunnel = Tunnel::start().await;

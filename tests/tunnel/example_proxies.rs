@@ -1,5 +1,5 @@
-//! The example proxies of `assets/examples` against the real server, with curl if it is installed: some forty lines of Python
-//! without this library serve its users.
+//! The example proxies of `assets/examples` against the real server, with curl if it is installed: some forty lines of
+//! Python without this library serve its users.
 
 use std::{io, net::SocketAddr, time::Duration};
 

@@ -1,5 +1,5 @@
-//! The example proxies against a minimal server in this test: the lines that they send conform to the text format. Neither side
-//! uses the library's codec, so that an error of the codec cannot hide itself.
+//! The example proxies against a minimal server in this test: the lines that they send conform to the text format.
+//! Neither side uses the library's codec, so that an error of the codec cannot hide itself.
 
 use std::{net::SocketAddr, time::Duration};
 

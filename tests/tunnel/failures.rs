@@ -1,5 +1,5 @@
-//! Streams that end early, by a failure or by the operator: both ends see an error and never a clean end, and other streams are
-//! not affected.
+//! Streams that end early, by a failure or by the operator: both ends see an error and never a clean end, and other
+//! streams are not affected.
 
 use std::{
     io,
@@ -56,8 +56,8 @@ fn download_from(source: &'static str, public: SocketAddr, file: DemoFile) -> Do
     })
 }
 
-/// Starts two proxies of one service, each with its own rate-limited origin, an endless download over the first and a short one
-/// over the second.
+/// Starts two proxies of one service, each with its own rate-limited origin, an endless download over the first and a
+/// short one over the second.
 async fn two_downloads(
     format: ProxyFormat,
 ) -> (Tunnel, SocketAddr, [OriginTarget; 2], [(StreamSnapshot, Download); 2]) {
@@ -164,7 +164,8 @@ async fn a_stopped_proxy_loses_its_streams_and_others_continue() {
     }
 }
 
-/// Starts a target that sends a body without a length, so that only an RST shows the truncation, and resets when notified.
+/// Starts a target that sends a body without a length, so that only an RST shows the truncation, and resets when
+/// notified.
 async fn resets_when(notified: Arc<Notify>) -> Target {
     serve_with(move |mut socket| {
         let notified = notified.clone();

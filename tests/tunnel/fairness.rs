@@ -1,5 +1,5 @@
-//! Shares of a bottleneck and queueing behind other streams. The bounds are wide, because the machine may be busy; `assets/bench/peers`
-//! measures the figures.
+//! Shares of a bottleneck and queueing behind other streams. The bounds are wide, because the machine may be busy;
+//! `assets/bench/peers` measures the figures.
 
 use std::time::{Duration, Instant};
 

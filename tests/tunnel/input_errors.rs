@@ -1,5 +1,5 @@
-//! Wrong input from the command line, the environment and files: the program says what holds the wrong value and what to
-//! write instead, and exits at once.
+//! Wrong input from the command line, the environment and files: the program says what holds the wrong value and what
+//! to write instead, and exits at once.
 
 use std::{ffi::OsStr, net::TcpListener, os::unix::ffi::OsStrExt};
 

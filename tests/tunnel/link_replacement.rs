@@ -136,8 +136,8 @@ async fn a_link_whose_stream_numbers_run_out_is_replaced_without_a_failed_stream
     }
 }
 
-/// What the operator has set for a proxy holds for the link that replaces its link: an attacker need only open streams to
-/// make a proxy replace it.
+/// What the operator has set for a proxy holds for the link that replaces its link: an attacker need only open streams
+/// to make a proxy replace it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_replaces_another_has_the_settings_of_the_operator() {
     let mut tunnel = Tunnel::with(|config| config.last_stream_number = 16).await;
@@ -169,7 +169,8 @@ async fn a_link_that_replaces_another_has_the_settings_of_the_operator() {
     tunnel.end().await;
 }
 
-/// A link that is replaced is not about to end as one whose server leaves is: it resumes after the loss of its channels.
+/// A link that is replaced is not about to end as one whose server leaves is: it resumes after the loss of its
+/// channels.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replaced_link_with_a_download_resumes_after_the_loss_of_its_channels() {
     let mut tunnel = Tunnel::with(|config| config.last_stream_number = 80).await;

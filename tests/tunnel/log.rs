@@ -65,8 +65,8 @@ async fn a_session_takes_one_line_for_each_stream_and_two_for_its_proxy() {
     assert!(rest.iter().all(|line| line.starts_with("service ") || line.starts_with("drain")), "{output}");
 }
 
-/// A server listens on `::` by default. Its IPv4 users had addresses such as `::ffff:192.0.2.1`, in the log, on screen and
-/// in the OPEN that their proxy gets, and a limit for each address counted a host twice.
+/// A server listens on `::` by default. Its IPv4 users had addresses such as `::ffff:192.0.2.1`, in the log, on screen
+/// and in the OPEN that their proxy gets, and a limit for each address counted a host twice.
 #[tokio::test]
 async fn ipv4_users_of_an_ipv6_listener_are_known_by_their_ipv4_address() {
     let any = SocketAddr::from(([0_u16; 8], 0));

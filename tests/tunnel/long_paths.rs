@@ -38,8 +38,8 @@ async fn halfway(tunnel: &Tunnel, bytes: u64) {
     tunnel.until("some of it has come", |snapshot| carried(snapshot) >= bytes).await;
 }
 
-/// Regression test: the handshake takes two RTTs, and the server gave it five seconds. A channel whose pings are answered
-/// after 2.8 s was taken for dead after 2.5 s.
+/// Regression test: the handshake takes two RTTs, and the server gave it five seconds. A channel whose pings are
+/// answered after 2.8 s was taken for dead after 2.5 s.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_rtt_of_seconds_delays_and_breaks_nothing() {
     let origin = target::origin(RATE).await;
@@ -56,8 +56,8 @@ async fn an_rtt_of_seconds_delays_and_breaks_nothing() {
     tunnel.end().await;
 }
 
-/// The proxy's connections are black-holed for longer than the keepalive timeout, new ones too. Both TCP connections are
-/// kept, because they continue at once when the path is back; the streams are not told of anything.
+/// The proxy's connections are black-holed for longer than the keepalive timeout, new ones too. Both TCP connections
+/// are kept, because they continue at once when the path is back; the streams are not told of anything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupted_path_continues_with_the_same_channels() {
     for is_upload in [false, true] {
@@ -113,8 +113,8 @@ async fn a_silent_channel_is_replaced_before_it_times_out() {
     tunnel.end().await;
 }
 
-/// The host gets another address: its connections are dead in both directions without a FIN or an RST, and new ones come
-/// from the new address.
+/// The host gets another address: its connections are dead in both directions without a FIN or an RST, and new ones
+/// come from the new address.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_address_is_a_pause() {
     for is_upload in [false, true] {

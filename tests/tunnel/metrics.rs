@@ -102,8 +102,8 @@ async fn a_channel_reports_tcp_info() {
     tunnel.end().await;
 }
 
-/// For a proxy that reads nothing, the bytes queued in the server and in the kernel are counted, and the state of its channel is
-/// reported. So is the state of a channel that sent GOAWAY.
+/// For a proxy that reads nothing, the bytes queued in the server and in the kernel are counted, and the state of its
+/// channel is reported. So is the state of a channel that sent GOAWAY.
 #[tokio::test]
 async fn a_blocked_channel_reports_its_queues() {
     let tunnel = Tunnel::start().await;

@@ -99,8 +99,8 @@ async fn a_refused_port_prints_one_error() {
     }
 }
 
-/// Starts a server that keeps its token in `state`. Returns the arguments of the proxy command that it prints, without the
-/// port and the target.
+/// Starts a server that keeps its token in `state`. Returns the arguments of the proxy command that it prints, without
+/// the port and the target.
 async fn server_with_state(state: &str) -> (Process, Vec<String>) {
     let args = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--no-tui", "--state-dir", state];
     let mut server = Process::underpass(&args);
@@ -110,7 +110,8 @@ async fn server_with_state(state: &str) -> (Process, Vec<String>) {
     (server, words.map(str::to_owned).collect())
 }
 
-/// The log of a service has other readers than the operator, and all proxies would need another token after each restart.
+/// The log of a service has other readers than the operator, and all proxies would need another token after each
+/// restart.
 #[tokio::test]
 async fn a_generated_token_is_kept_in_a_file_and_not_in_the_log() {
     let state = format!("{}/kept-token", env!("CARGO_TARGET_TMPDIR"));
@@ -327,7 +328,8 @@ async fn sigterm_drains_a_proxy_that_gets_no_new_streams() {
         for _ in 0..4 {
             assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
         }
-        // Round robin would assign two users to the draining proxy. One may still be, before the server receives its GOAWAY.
+        // Round robin would assign two users to the draining proxy. One may still be, before the server receives its
+        // GOAWAY.
         assert!(other.traffic.bytes_written() >= 3000, "{}", other.traffic.bytes_written());
         assert!(!download.has_ended(), "it was too short to show anything");
         assert_eq!(download.end("the open download").await, Ok(Fetched::from(SHORT)));

@@ -37,8 +37,8 @@ async fn until(addr: SocketAddr, what: &str, wanted: impl Fn(&Exposition) -> boo
     soon(what, found).await
 }
 
-/// Starts a server and a proxy with metrics, whose name needs escapes. Returns their addresses for scrapers, and the public
-/// one.
+/// Starts a server and a proxy with metrics, whose name needs escapes. Returns their addresses for scrapers, and the
+/// public one.
 async fn start(target: SocketAddr) -> (Process, SocketAddr, Process, SocketAddr, SocketAddr) {
     let (mut server, addr) = Process::server(TOKEN, &["--metrics", "127.0.0.1:0"]).await;
     let server_metrics = metrics_of(&mut server).await;

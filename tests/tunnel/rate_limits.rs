@@ -111,8 +111,8 @@ async fn scheduling_delay(time: Duration) -> Duration {
     late
 }
 
-/// Asserts that the measured rate never exceeds `rate` by more than a tolerance, and that it reaches it on an idle machine. If the
-/// machine is busy, it measures again.
+/// Asserts that the measured rate never exceeds `rate` by more than a tolerance, and that it reaches it on an idle
+/// machine. If the machine is busy, it measures again.
 async fn assert_rate(rate: u64, slack: f64, mut measure: impl AsyncFnMut() -> f64) {
     for _ in 0..8 {
         let begin = Instant::now();

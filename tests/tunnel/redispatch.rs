@@ -1,5 +1,5 @@
-//! Redispatch: a user whose proxy cannot serve it is assigned to another proxy as long as no target may have received data of it.
-//! The user does not notice, and no request is made twice.
+//! Redispatch: a user whose proxy cannot serve it is assigned to another proxy as long as no target may have received
+//! data of it. The user does not notice, and no request is made twice.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -129,8 +129,8 @@ async fn a_user_is_refused_when_no_target_is_reachable() {
     tunnel.end().await;
 }
 
-/// A text proxy does not report whether its target accepted the connection before it failed, so that only silent users are
-/// redispatched.
+/// A text proxy does not report whether its target accepted the connection before it failed, so that only silent users
+/// are redispatched.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_user_is_redispatched_in_both_formats() {
     for format in FORMATS {
@@ -151,7 +151,8 @@ async fn a_silent_user_is_redispatched_in_both_formats() {
     }
 }
 
-/// Data sent to an unresponsive proxy may still reach its target, so that only users that sent nothing are redispatched.
+/// Data sent to an unresponsive proxy may still reach its target, so that only users that sent nothing are
+/// redispatched.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unresponsive_proxy_keeps_only_users_that_sent_data() {
     let (addr, _full) = target::full();
@@ -234,8 +235,8 @@ async fn silent_users_of_a_killed_proxy_are_redispatched() {
     }
 }
 
-/// A proxy that is out of descriptors, or has its maximum of streams, was reported as a violation of the protocol, and its
-/// users were not offered to others.
+/// A proxy that is out of descriptors, or has its maximum of streams, was reported as a violation of the protocol, and
+/// its users were not offered to others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_whose_proxy_has_no_room_is_redispatched() {
     let mut tunnel = Tunnel::start().await;

@@ -119,8 +119,8 @@ const PREFACE: &[u8] = b"UNDRP\r\n";
 /// The lengths of HELLO's header and of the fields before its nonce.
 const BEFORE_NONCE: usize = 8 + 11;
 
-/// Regression test: a checksum failure on the first ADDPROXY was answered with ERROR, which the proxy took for a refused
-/// registration, and it ended. The handshake has no checksums: there, corruption looks like a wrong token.
+/// Regression test: a checksum failure on the first ADDPROXY was answered with ERROR, which the proxy took for a
+/// refused registration, and it ended. The handshake has no checksums: there, corruption looks like a wrong token.
 #[tokio::test]
 async fn corruption_in_transit_does_not_end_a_proxy_that_has_not_served_yet() {
     let fault = |is_from_proxy, after, skipped| Fault { is_from_proxy, after, skipped };
@@ -217,7 +217,8 @@ async fn a_port_in_use_is_requested_again_until_it_is_free() {
     }
 }
 
-/// What only an operator can change ends the proxy after a second attempt, which shows that the answer was not corrupted.
+/// What only an operator can change ends the proxy after a second attempt, which shows that the answer was not
+/// corrupted.
 #[tokio::test]
 async fn a_final_refusal_ends_a_proxy_after_two_attempts() {
     for format in FORMATS {
@@ -245,8 +246,8 @@ async fn a_final_refusal_ends_a_proxy_after_two_attempts() {
     }
 }
 
-/// An operator who looks for what was refused finds the registration, and not the other channels that the proxy has dialled
-/// meanwhile.
+/// An operator who looks for what was refused finds the registration, and not the other channels that the proxy has
+/// dialled meanwhile.
 #[tokio::test]
 async fn a_refused_registration_is_one_refusal_in_the_log() {
     let (mut server, addr) = Process::server(TOKEN, &["--ports", "1024-65535"]).await;

@@ -62,8 +62,8 @@ async fn disconnected(
     (tunnel, relay, public, origin, download, refusal)
 }
 
-/// The proxy reconnects from another address each time, as after a change of its network. The channels are reset or closed in
-/// turn; both are detected at once.
+/// The proxy reconnects from another address each time, as after a change of its network. The channels are reset or
+/// closed in turn; both are detected at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_download_survives_the_loss_of_all_channels_ten_times() {
     let file = DemoFile { seed: 2, size: 60_000_000 };
@@ -89,8 +89,8 @@ async fn a_download_survives_the_loss_of_all_channels_ten_times() {
     tunnel.end().await;
 }
 
-/// Regression test: a proxy whose channels were all reset discarded its streams after a second and registered again, and their
-/// users waited for half a minute.
+/// Regression test: a proxy whose channels were all reset discarded its streams after a second and registered again,
+/// and their users waited for half a minute.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_download_survives_two_seconds_without_its_relay() {
     let file = DemoFile { seed: 4, size: 40_000_000 };

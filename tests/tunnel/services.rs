@@ -172,8 +172,8 @@ async fn port_0_requests_any_free_port() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_token_is_final_even_if_the_server_closes_at_once() {
-    // Repeated, because refusal and FIN arrive at the same time, and the FIN used to be handled first. Each server sees too
-    // few wrong tokens to block the address.
+    // Repeated, because refusal and FIN arrive at the same time, and the FIN used to be handled first. Each server sees
+    // too few wrong tokens to block the address.
     for format in FORMATS.into_iter().cycle().take(5 * FORMATS.len()) {
         let tunnel = Tunnel::start().await;
         for attempt in 1..=2 {
@@ -243,7 +243,8 @@ async fn the_rtt_of_every_channel_is_measured() {
     }
 }
 
-/// A port is opened while no lock is held that users or other proxies need, so two proxies may find the same port closed.
+/// A port is opened while no lock is held that users or other proxies need, so two proxies may find the same port
+/// closed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn proxies_that_register_at_the_same_time_share_a_port_or_get_one_each() {
     for reuse_port in [false, true] {

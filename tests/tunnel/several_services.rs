@@ -234,8 +234,8 @@ async fn is_admitted(public: SocketAddr) -> bool {
     }
 }
 
-/// What changed while there was no server is registered with the next link; a service that any port was requested for asks for
-/// the one that it had.
+/// What changed while there was no server is registered with the next link; a service that any port was requested for
+/// asks for the one that it had.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_link_registers_the_services_of_now() {
     let mut tunnel = Tunnel::start().await;
@@ -305,7 +305,8 @@ async fn ask(channel: &mut BinaryChannel, action: &str) -> (String, String) {
     }
 }
 
-/// An answer is lost with its channel, so that the proxy repeats the request: another port would be one that it knows nothing of.
+/// An answer is lost with its channel, so that the proxy repeats the request: another port would be one that it knows
+/// nothing of.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeated_request_for_any_port_is_granted_once() {
     let tunnel = Tunnel::with(|config| config.grace_period = Duration::ZERO).await;

@@ -1,5 +1,5 @@
-//! Transfers of a known size that end before it: the row, the log line and the counters say so, whoever cut them short, and
-//! what was complete, or has no known size, reads `finished`.
+//! Transfers of a known size that end before it: the row, the log line and the counters say so, whoever cut them short,
+//! and what was complete, or has no known size, reads `finished`.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -192,7 +192,8 @@ async fn a_download_that_was_ended_names_who_ended_it_and_how_far_it_had_come() 
     tunnel.end().await;
 }
 
-/// The trial of an operator: the web server was killed during downloads, and the kernel closed its connections in order.
+/// The trial of an operator: the web server was killed during downloads, and the kernel closed its connections in
+/// order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn downloads_whose_target_process_is_killed_are_short() {
     const DOWNLOADS: usize = 3;

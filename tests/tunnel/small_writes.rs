@@ -12,8 +12,8 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Regression: unacknowledged small chunks were charged for their bookkeeping, and acknowledgements were due only after a
-/// number of payload bytes. After about nine hundred keys sender and receiver waited for each other.
+/// Regression: unacknowledged small chunks were charged for their bookkeeping, and acknowledgements were due only after
+/// a number of payload bytes. After about nine hundred keys sender and receiver waited for each other.
 #[tokio::test]
 async fn an_interactive_session_never_stalls() {
     let echo = target::echo().await;

@@ -1,4 +1,5 @@
-//! A stdout or stderr that is closed, a full device or a pipe without a reader changes neither exit status nor behaviour.
+//! A stdout or stderr that is closed, a full device or a pipe without a reader changes neither exit status nor
+//! behaviour.
 
 use crate::support::process::{Process, STATE};
 

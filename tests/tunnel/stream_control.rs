@@ -19,8 +19,8 @@ use underpass::{
 
 const SIZE: u64 = 40_000_000;
 
-/// A paused download delivers no further byte, its target is stopped by TCP flow control, another stream continues, and after the
-/// resume every byte arrives under the same stream key.
+/// A paused download delivers no further byte, its target is stopped by TCP flow control, another stream continues, and
+/// after the resume every byte arrives under the same stream key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_download_loses_no_byte() {
     for format in FORMATS {
@@ -66,8 +66,8 @@ async fn a_paused_download_loses_no_byte() {
     }
 }
 
-/// A relay whose socket always had data to read, or to which data always came, looked for the end of its stream only when
-/// it had to wait.
+/// A relay whose socket always had data to read, or to which data always came, looked for the end of its stream only
+/// when it had to wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endless_download_to_a_fast_user_ends_at_once() {
     let file = DemoFile { seed: 8, size: 1 << 36 };

@@ -1,4 +1,5 @@
-//! What an attacker on the path of a channel over TLS can do: read, replay, change the certificate, ask for less protection.
+//! What an attacker on the path of a channel over TLS can do: read, replay, change the certificate, ask for less
+//! protection.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -62,8 +63,9 @@ async fn forward(from: &ChannelSocket, to: &ChannelSocket) {
     }
 }
 
-/// A man in the middle who terminates TLS with a certificate of his own. The proxy does not know the server's certificate.
-/// He relays the handshake of the tunnel unchanged, and both proofs cover a TLS session that the other side does not have.
+/// A man in the middle who terminates TLS with a certificate of his own. The proxy does not know the server's
+/// certificate. He relays the handshake of the tunnel unchanged, and both proofs cover a TLS session that the other
+/// side does not have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_man_in_the_middle_with_another_certificate_is_detected_by_the_server() {
     let tunnel = Tunnel::with_tls().await;
@@ -93,7 +95,8 @@ async fn a_man_in_the_middle_with_another_certificate_is_detected_by_the_server(
     tunnel.end().await;
 }
 
-/// The same man, who lets the server's proof pass: here he even has the server prove the token, over his own TLS session.
+/// The same man, who lets the server's proof pass: here he even has the server prove the token, over his own TLS
+/// session.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_man_in_the_middle_with_another_certificate_is_detected_by_the_proxy() {
     let tunnel = Tunnel::with_tls().await;

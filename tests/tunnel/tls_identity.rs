@@ -1,5 +1,5 @@
-//! How server and proxy recognise each other over TLS, as a user sees it: certificates, fingerprints, clear text, and what is
-//! said about each thing that is wrong.
+//! How server and proxy recognise each other over TLS, as a user sees it: certificates, fingerprints, clear text, and
+//! what is said about each thing that is wrong.
 
 use std::{
     fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::PathBuf, sync::LazyLock, time::Duration,

@@ -1,5 +1,5 @@
-//! Named proxies: each token permits what its entry says, and no more; entries change while the server runs; addresses that
-//! send wrong tokens are blocked.
+//! Named proxies: each token permits what its entry says, and no more; entries change while the server runs; addresses
+//! that send wrong tokens are blocked.
 
 use std::{
     net::IpAddr,

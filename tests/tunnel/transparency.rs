@@ -1,4 +1,5 @@
-//! Through the tunnel, user and target see exactly what a direct connection shows: the same bytes, half-closes, ends and resets.
+//! Through the tunnel, user and target see exactly what a direct connection shows: the same bytes, half-closes, ends
+//! and resets.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -98,8 +99,8 @@ async fn send_file(socket: &mut (impl AsyncWriteExt + Unpin), file: DemoFile) ->
     Ok(())
 }
 
-/// Runs each script directly and through the tunnel in each format, against targets of the same kind, and asserts that user and
-/// target see the same.
+/// Runs each script directly and through the tunnel in each format, against targets of the same kind, and asserts that
+/// user and target see the same.
 async fn assert_same<F: Future<Output = Target>>(target: impl Fn() -> F, scripts: &[&[Do]]) {
     for script in scripts {
         let direct = target().await;

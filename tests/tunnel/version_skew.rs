@@ -1,4 +1,5 @@
-//! Servers and proxies of different versions: what both have is used, and nothing is sent that one of them does not know.
+//! Servers and proxies of different versions: what both have is used, and nothing is sent that one of them does not
+//! know.
 
 use std::net::SocketAddr;
 

@@ -224,8 +224,8 @@ async fn a_download_of_the_old_server_completes() {
     assert!(old.output().contains("streams aborted: 0"), "{}", old.output());
 }
 
-/// A server without a successor waited 5 s for its proxies to move and another second for half-open connections, whatever
-/// its drain timeout was.
+/// A server without a successor waited 5 s for its proxies to move and another second for half-open connections,
+/// whatever its drain timeout was.
 #[tokio::test]
 async fn a_handover_ends_with_the_drain_timeout() {
     let target = target::echo().await;

@@ -1,5 +1,5 @@
-//! The real program over an emulated wide-area path: two network namespaces connected by `examples/wan`, kernel TCP at both ends,
-//! with loss, reordering, duplication, a small MTU, an outage and a change of address.
+//! The real program over an emulated wide-area path: two network namespaces connected by `examples/wan`, kernel TCP at
+//! both ends, with loss, reordering, duplication, a small MTU, an outage and a change of address.
 //!
 //! Namespaces and TUN devices need root. Where they are not permitted, these tests print so and pass.
 
@@ -107,9 +107,9 @@ async fn a_download_continues_after_an_outage() {
     assert!(resumed <= RTT * 2 + promised_second(), "{resumed:?} after the outage: {}", world.output());
 }
 
-/// Regression test: the kernel counts a segment that it could not send as sent at each attempt, and never corrects that.
-/// After the proxy's host had been without a route for a moment, data seemed to be unacknowledged for ever: the proxy took
-/// its idle channels for dead, and dialled, twice a second.
+/// Regression test: the kernel counts a segment that it could not send as sent at each attempt, and never corrects
+/// that. After the proxy's host had been without a route for a moment, data seemed to be unacknowledged for ever: the
+/// proxy took its idle channels for dead, and dialled, twice a second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_channel_is_quiet_after_its_host_could_not_send() {
     let file = DemoFile { seed: 5, size: 12_000_000 };

@@ -71,8 +71,8 @@ impl Arrivals {
 }
 
 impl World {
-    /// Starts all of it over a path that has `shape` in both directions. The target sends `file` to each user. Returns `None`,
-    /// and says so, where namespaces are not permitted.
+    /// Starts all of it over a path that has `shape` in both directions. The target sends `file` to each user. Returns
+    /// `None`, and says so, where namespaces are not permitted.
     pub(crate) async fn start(setup: &Setup, shape: &Shape, file: DemoFile) -> Option<Self> {
         let mut congestion = setup.congestion.clone();
         let mut rig = Rig::start(setup, shape.clone(), shape.clone());

@@ -30,9 +30,9 @@ const SYSTEM_DIRECTORY: &str = "/etc/underpass";
 /// The file that the arguments are completed from.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ConfigFileArgs {
-    /// Configuration file (TOML): each option is a key of the same name. Options of the command line win over environment
-    /// variables, and those over the file; --OPTION=false turns off what the file turns on [default: server.toml or
-    /// proxy.toml in $XDG_CONFIG_HOME/underpass (~/.config/underpass), else in /etc/underpass]
+    /// Configuration file (TOML): each option is a key of the same name. Options of the command line win over
+    /// environment variables, and those over the file; --OPTION=false turns off what the file turns on [default:
+    /// server.toml or proxy.toml in $XDG_CONFIG_HOME/underpass (~/.config/underpass), else in /etc/underpass]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -152,8 +152,8 @@ impl ConfigFileError {
 }
 
 impl ConfigFile {
-    /// Reads the file that the command line names, or the first one of `defaults` that exists. `is_secret` says which keys
-    /// are secret. Returns `None` if there is none.
+    /// Reads the file that the command line names, or the first one of `defaults` that exists. `is_secret` says which
+    /// keys are secret. Returns `None` if there is none.
     ///
     /// # Errors
     /// The named file does not exist, or the file cannot be used.

@@ -145,7 +145,8 @@ fn check_host(host: &str) -> Result<(), String> {
             return wrong(&"a part must not begin or end with '-'");
         }
     }
-    // A name whose last part is a number is taken for an IPv4 address by getaddrinfo(3), also a short form such as 127.1.
+    // A name whose last part is a number is taken for an IPv4 address by getaddrinfo(3), also a short form such as
+    // 127.1.
     let parts: Vec<_> = name.split('.').map(str::parse::<u64>).collect();
     match parts.as_slice() {
         [.., Ok(_)] if !is_ipv4(&parts) => {
@@ -155,8 +156,8 @@ fn check_host(host: &str) -> Result<(), String> {
     }
 }
 
-/// Returns whether these are the parts of an IPv4 address as inet_aton(3) takes it: up to four numbers of a byte each, of
-/// which the last one fills the rest of the address.
+/// Returns whether these are the parts of an IPv4 address as inet_aton(3) takes it: up to four numbers of a byte each,
+/// of which the last one fills the rest of the address.
 fn is_ipv4<E>(parts: &[Result<u64, E>]) -> bool {
     let Some((last, first)) = parts.split_last() else { return false };
     let is_byte = |part: &Result<u64, E>| part.as_ref().is_ok_and(|byte| *byte < 256);

@@ -1,5 +1,5 @@
-//! The layers that options come from: the command line wins over environment variables, those over the configuration file,
-//! and that over the defaults.
+//! The layers that options come from: the command line wins over environment variables, those over the configuration
+//! file, and that over the defaults.
 //!
 //! What environment and file say becomes words of the command line, so that one list of options and one parser for each
 //! value serve all three. A switch that is off has no word.
@@ -75,8 +75,9 @@ struct SetOption {
 pub(super) struct Layers(Vec<SetOption>);
 
 impl Layers {
-    /// Collects what the command line, environment and file set. `given` is what the command line gives, and `switched_off`
-    /// the switches that it turns off. Returns what is wrong with the file, too: unknown keys, and values of another type.
+    /// Collects what the command line, environment and file set. `given` is what the command line gives, and
+    /// `switched_off` the switches that it turns off. Returns what is wrong with the file, too: unknown keys, and
+    /// values of another type.
     pub(super) fn collect(
         command: &Command,
         (given, switched_off): (&ArgMatches, &[String]),

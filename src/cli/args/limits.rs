@@ -21,16 +21,16 @@ pub(super) struct LimitArgs {
     /// Maximum number of open user connections of one service [default: three quarters of --max-streams]
     #[arg(long, value_name = "N", value_parser = number(1..=1_000_000))]
     max_streams_per_service: Option<u32>,
-    /// Maximum number of streams that one proxy serves; where all proxies of a service have theirs, a new user is refused
-    /// at once [default: three quarters of --max-streams, at most 65536]
+    /// Maximum number of streams that one proxy serves; where all proxies of a service have theirs, a new user is
+    /// refused at once [default: three quarters of --max-streams, at most 65536]
     #[arg(long, value_name = "N", value_parser = number(1..=ServerConfig::MAX_STREAMS_PER_PROXY as u32))]
     max_streams_per_proxy: Option<u32>,
     /// Maximum number of channels and public ports of the proxies from one address (IPv6: one /64). Raise it where many
     /// proxies are behind one NAT [default: half of what the limit of file descriptors allows]
     #[arg(long, value_name = "N", value_parser = number(1..=1_000_000))]
     max_channels_per_address: Option<u32>,
-    /// Maximum number of new user connections per second from one address (IPv6: one /64), with as many at once; 0 for any
-    /// number
+    /// Maximum number of new user connections per second from one address (IPv6: one /64), with as many at once; 0 for
+    /// any number
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = number(0..=1_000_000))]
     max_connections_per_second: u32,
     /// Idle timeout: time after which a stream without a byte in either direction is ended, in seconds; 0 for never

@@ -169,9 +169,9 @@ pub(super) struct ServerArgs {
     /// Certificate and key of the server
     #[command(flatten)]
     pub(super) tls: ServerTlsArgs,
-    /// Directory of what outlasts a restart: the key from which user ids are derived, and the token and the TLS certificate
-    /// that the server generates if none are given [default: $STATE_DIRECTORY, for root /var/lib/underpass, else
-    /// ~/.local/state/underpass]
+    /// Directory of what outlasts a restart: the key from which user ids are derived, and the token and the TLS
+    /// certificate that the server generates if none are given [default: $STATE_DIRECTORY, for root /var/lib/underpass,
+    /// else ~/.local/state/underpass]
     #[arg(long, value_name = "DIR")]
     pub(super) state_dir: Option<PathBuf>,
     /// Load-balancing policy: how new streams are assigned to the proxies of a service
@@ -186,7 +186,8 @@ pub(super) struct ServerArgs {
     /// Time a user connection waits for a proxy while none is available, in seconds
     #[arg(long, value_name = "SECS", default_value = "5", value_parser = seconds)]
     wait: Duration,
-    /// Grace period: time streams are kept for a proxy that has lost all its channels, in seconds; 0 resets them at once
+    /// Grace period: time streams are kept for a proxy that has lost all its channels, in seconds; 0 resets them at
+    /// once
     #[arg(long, value_name = "SECS", default_value = "30", value_parser = seconds)]
     grace: Duration,
     /// Drain timeout: time open streams may continue after SIGTERM or Ctrl-C, in seconds; a second signal ends them
@@ -196,19 +197,19 @@ pub(super) struct ServerArgs {
     /// the old one with SIGTERM
     #[arg(long)]
     reuse_port: bool,
-    /// Address that proxies reconnect to when this server ends, and whose certificate they verify as they verified this one's
-    /// [default: the address they are connected to]
+    /// Address that proxies reconnect to when this server ends, and whose certificate they verify as they verified this
+    /// one's [default: the address they are connected to]
     #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
     successor: Option<String>,
-    /// First flow-control window of each stream, such as 512K or 256KiB; it grows to the bandwidth-delay product of the path,
-    /// and is smaller while memory is tight
+    /// First flow-control window of each stream, such as 512K or 256KiB; it grows to the bandwidth-delay product of the
+    /// path, and is smaller while memory is tight
     #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = window)]
     window: u32,
     /// The memory budget
     #[command(flatten)]
     memory: MemoryArgs,
-    /// Maximum size of one chunk of a stream, such as 8192, 8K (8,000) or 8KiB (8,192) [default: adapts to the rate of each
-    /// channel]
+    /// Maximum size of one chunk of a stream, such as 8192, 8K (8,000) or 8KiB (8,192) [default: adapts to the rate of
+    /// each channel]
     #[arg(long, value_name = "SIZE", value_parser = chunk)]
     chunk: Option<usize>,
     /// Multipath striping: whether one stream may use several channels of its proxy at once
@@ -252,9 +253,9 @@ pub(super) struct ProxyArgs {
     /// The configuration file
     #[command(flatten)]
     file: ConfigFileArgs,
-    /// Address of the server's tunnel port. Repeat it to serve the users of several servers, each with its own links. With `#` and
-    /// a fingerprint, as in example.org:7000#sha256:…, connections to any other key are refused (several are separated by
-    /// commas)
+    /// Address of the server's tunnel port. Repeat it to serve the users of several servers, each with its own links.
+    /// With `#` and a fingerprint, as in example.org:7000#sha256:…, connections to any other key are refused (several
+    /// are separated by commas)
     #[arg(long, value_name = "HOST:PORT[#FINGERPRINT]", value_parser = server, required = true)]
     pub(super) server: Vec<ServerArg>,
     /// The services
@@ -263,8 +264,8 @@ pub(super) struct ProxyArgs {
     /// Name of this proxy on the servers' screens [default: the host name of this machine]
     #[arg(long, value_name = "NAME", value_parser = display_name)]
     name: Option<String>,
-    /// Channels (TCP connections) to keep to the server: a number, or `auto` for 2 and up to 8 where packet loss slows a
-    /// single connection down; behind a carrier-grade NAT, where each is a port mapping, set 1 or 2
+    /// Channels (TCP connections) to keep to the server: a number, or `auto` for 2 and up to 8 where packet loss slows
+    /// a single connection down; behind a carrier-grade NAT, where each is a port mapping, set 1 or 2
     #[arg(long, value_name = "auto|N", default_value = "auto", value_parser = channels)]
     channels: ChannelCount,
     /// Load-balancing weight of this proxy, for policies that use weights [default: 1]
@@ -281,8 +282,8 @@ pub(super) struct ProxyArgs {
     /// Drain timeout: time open streams may continue after SIGTERM or Ctrl-C, in seconds; a second signal ends them
     #[arg(long, value_name = "SECS", default_value = "8", value_parser = seconds)]
     drain: Duration,
-    /// Maximum size of one chunk of a stream, such as 8192, 8K (8,000) or 8KiB (8,192) [default: adapts to the rate of each
-    /// channel]
+    /// Maximum size of one chunk of a stream, such as 8192, 8K (8,000) or 8KiB (8,192) [default: adapts to the rate of
+    /// each channel]
     #[arg(long, value_name = "SIZE", value_parser = chunk)]
     chunk: Option<usize>,
     /// Multipath striping: whether one stream may use several channels at once
@@ -317,7 +318,8 @@ pub(super) struct ProxyArgs {
 /// The arguments of `underpass token`.
 #[derive(Debug, Args)]
 pub(super) struct NewTokenArgs {
-    /// Print the hash of the token that --token-file, --token or UNDERPASS_TOKEN gives, else of the one on standard input
+    /// Print the hash of the token that --token-file, --token or UNDERPASS_TOKEN gives, else of the one on standard
+    /// input
     #[arg(long)]
     pub(super) hash: bool,
     /// The token to hash
@@ -336,11 +338,11 @@ pub(super) struct ConfigArgs {
 /// The subcommands of `underpass config`.
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Check configuration files and the files that they name. Every mistake is printed with file, line and key; exit status
-    /// 2 if there is any
+    /// Check configuration files and the files that they name. Every mistake is printed with file, line and key; exit
+    /// status 2 if there is any
     Check(CheckArgs),
-    /// Print all options of `underpass server` or `underpass proxy` with where each value is from: default, line of the file,
-    /// environment variable, or command line. Secrets are masked
+    /// Print all options of `underpass server` or `underpass proxy` with where each value is from: default, line of the
+    /// file, environment variable, or command line. Secrets are masked
     Show(ShowArgs),
 }
 

@@ -7,8 +7,8 @@ use crate::ids::{Network, NetworkError, NetworkSet, UserNetworks};
 /// Which users are admitted.
 #[derive(Debug, Args)]
 pub(super) struct NetworkArgs {
-    /// Admit users of this network, such as 10.0.0.0/8 or 2001:db8::/32, or of this address, and no others; repeat it for
-    /// several. A user has to be admitted by the server and by a proxy of the service [default: all users]
+    /// Admit users of this network, such as 10.0.0.0/8 or 2001:db8::/32, or of this address, and no others; repeat it
+    /// for several. A user has to be admitted by the server and by a proxy of the service [default: all users]
     #[arg(long, value_name = "CIDR")]
     allow: Vec<Network>,
     /// Refuse users of this network or address, also where --allow admits them; repeat it for several
@@ -25,8 +25,8 @@ impl NetworkArgs {
         self.networks_with(&[], &[])
     }
 
-    /// Returns the users that are admitted to a service with networks of its own: `allow` takes the place of the general
-    /// ones, and `deny` is added to them.
+    /// Returns the users that are admitted to a service with networks of its own: `allow` takes the place of the
+    /// general ones, and `deny` is added to them.
     ///
     /// # Errors
     /// There are too many networks.
@@ -43,9 +43,9 @@ impl NetworkArgs {
 /// The load balancers in front of a server.
 #[derive(Debug, Args)]
 pub(super) struct BalancerArgs {
-    /// Load balancer in front of the public ports or the tunnel port, by network or address; repeat it for several. Each
-    /// connection from there has to begin with a header of the PROXY protocol, v1 or v2, whose address becomes that of the
-    /// user or the proxy everywhere. From other addresses the header is payload [default: none]
+    /// Load balancer in front of the public ports or the tunnel port, by network or address; repeat it for several.
+    /// Each connection from there has to begin with a header of the PROXY protocol, v1 or v2, whose address becomes
+    /// that of the user or the proxy everywhere. From other addresses the header is payload [default: none]
     #[arg(long = "trust-proxy-protocol", value_name = "CIDR")]
     trusted: Vec<Network>,
 }

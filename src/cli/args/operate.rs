@@ -14,9 +14,9 @@ use crate::{
 /// The control socket of a server or a proxy.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct ControlSocketArgs {
-    /// Control socket for `underpass ps` and the other commands: a name among the processes of this user, a path, or off. A
-    /// name is that of a file in $RUNTIME_DIRECTORY, for root in /run/underpass, else in $XDG_RUNTIME_DIR/underpass [default:
-    /// server or proxy, with a number if that is taken]
+    /// Control socket for `underpass ps` and the other commands: a name among the processes of this user, a path, or
+    /// off. A name is that of a file in $RUNTIME_DIRECTORY, for root in /run/underpass, else in
+    /// $XDG_RUNTIME_DIR/underpass [default: server or proxy, with a number if that is taken]
     #[arg(long, value_name = "NAME|PATH|off", env = CONTROL_VARIABLE, value_parser = socket_choice, value_hint = ValueHint::FilePath)]
     pub(in crate::cli) control: Option<SocketArg>,
     /// Group whose members may use the control socket for everything [default: only this user and root]
@@ -85,8 +85,8 @@ fn instance(text: &str) -> Result<SocketArg, String> {
 /// The arguments of `underpass attach`.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct AttachArgs {
-    /// The server: its name, or the path of its control socket; or `ssh HOST`, and the name or path there [default: the only
-    /// one that runs]
+    /// The server: its name, or the path of its control socket; or `ssh HOST`, and the name or path there [default: the
+    /// only one that runs]
     #[arg(value_name = "NAME|PATH|ssh HOST", num_args = 0..=3)]
     target: Vec<String>,
     /// Disable all commands that change anything but the display
@@ -169,19 +169,19 @@ pub(in crate::cli) enum ListKind {
 /// Which streams are listed, and how.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct StreamListArgs {
-    /// List only streams that pass this filter, in the language of the cockpit: words, proxy:edge, user=10.0.0.7, down>1M,
-    /// age<30s, !state:wait, /regex/
+    /// List only streams that pass this filter, in the language of the cockpit: words, proxy:edge, user=10.0.0.7,
+    /// down>1M, age<30s, !state:wait, /regex/
     #[arg(long, short, value_name = "FILTER", value_parser = filter)]
     pub(in crate::cli) filter: Option<String>,
-    /// Sort by key, state, service, proxy, channel, user, content, priority, up, down, up-bytes, down-bytes, progress, age or
-    /// bytes
+    /// Sort by key, state, service, proxy, channel, user, content, priority, up, down, up-bytes, down-bytes, progress,
+    /// age or bytes
     #[arg(long, short, value_name = "KEY", default_value = "down", value_parser = sort)]
     pub(in crate::cli) sort: String,
     /// Reverse the order
     #[arg(long, short)]
     pub(in crate::cli) reverse: bool,
-    /// Columns to show, separated by commas: stream, state, service, proxy, channel, address, content, priority, limit, up,
-    /// down, up-bytes, down-bytes, progress, age
+    /// Columns to show, separated by commas: stream, state, service, proxy, channel, address, content, priority, limit,
+    /// up, down, up-bytes, down-bytes, progress, age
     #[arg(long, short, value_name = "NAMES")]
     pub(in crate::cli) columns: Option<String>,
     /// List at most N streams
@@ -258,7 +258,8 @@ pub(in crate::cli) enum OperateCommand {
         /// Stream (3F9A1C:1), user (3F9A1C), service (8080) or proxy (P3 or its name)
         #[arg(value_name = "TARGET")]
         target: Target,
-        /// down RATE, up RATE, RATE for both, or off in place of a rate; a rate is in bytes per second, such as 1M or 500K
+        /// down RATE, up RATE, RATE for both, or off in place of a rate; a rate is in bytes per second, such as 1M or
+        /// 500K
         #[arg(value_name = "LIMIT", required = true, num_args = 1..)]
         limits: Vec<String>,
         /// Which server

@@ -32,8 +32,8 @@ pub(in crate::cli) struct Invocation {
 /// Why a command line, or the file of it, is refused.
 #[derive(Debug)]
 pub(in crate::cli) enum ArgsError {
-    /// The command line or an environment variable is wrong, or the options do not fit together; or it asks for help or the
-    /// version.
+    /// The command line or an environment variable is wrong, or the options do not fit together; or it asks for help or
+    /// the version.
     Line(clap::Error),
     /// The configuration file is wrong.
     File(ConfigFileError),
@@ -105,8 +105,8 @@ impl CliArgs {
     /// argument shows.
     ///
     /// # Errors
-    /// The error names the option, variable, or line of the file, and what to write instead. Help and version are errors
-    /// too, for clap.
+    /// The error names the option, variable, or line of the file, and what to write instead. Help and version are
+    /// errors too, for clap.
     pub(in crate::cli) fn parse_line(
         mut line: Vec<OsString>,
         surroundings: Surroundings<'_>,

@@ -13,8 +13,8 @@ use crate::recording::RecorderOptions;
 /// The recording of a server.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RecordArgs {
-    /// Record all events and, once a second, the state of the server in files in this directory, for `underpass replay`. They
-    /// name users and what they request, and are readable by their owner only
+    /// Record all events and, once a second, the state of the server in files in this directory, for `underpass
+    /// replay`. They name users and what they request, and are readable by their owner only
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
     /// Maximum size of all recordings in the directory together; the oldest ones are deleted

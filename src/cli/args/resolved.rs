@@ -1,5 +1,5 @@
-//! The options of an invocation with their values, and where these are from: for `config show`, and to find what a file that
-//! is read again has changed.
+//! The options of an invocation with their values, and where these are from: for `config show`, and to find what a file
+//! that is read again has changed.
 
 use std::{fmt, path::Path};
 

@@ -17,9 +17,9 @@ use crate::{
 /// What the proxy serves.
 #[derive(Debug, Args)]
 pub(super) struct ServiceArgs {
-    /// Public port to request, 0 for any free one, and the target to connect to for each of its streams. Repeat it for several
-    /// services, which share the channels to the server. Options of one service follow behind commas: allow=CIDR, which takes the
-    /// place of --allow, deny=CIDR, in addition to --deny, and proxy-protocol=v1|v2
+    /// Public port to request, 0 for any free one, and the target to connect to for each of its streams. Repeat it for
+    /// several services, which share the channels to the server. Options of one service follow behind commas:
+    /// allow=CIDR, which takes the place of --allow, deny=CIDR, in addition to --deny, and proxy-protocol=v1|v2
     #[arg(long = "service", value_name = "PORT[:GROUP]=HOST:PORT[,OPTION…]", value_parser = service)]
     services: Vec<ServiceArg>,
     /// Public port to request, in place of --service for a single one; 0 for any free one
@@ -48,8 +48,9 @@ pub(super) struct ServiceArgs {
     /// The users that are admitted to all services
     #[command(flatten)]
     networks: NetworkArgs,
-    /// Send the targets a header of the PROXY protocol with the user's address and the public address, before the user's
-    /// first byte; they have to expect it (nginx: listen … proxy_protocol, HAProxy: accept-proxy) [default: none]
+    /// Send the targets a header of the PROXY protocol with the user's address and the public address, before the
+    /// user's first byte; they have to expect it (nginx: listen … proxy_protocol, HAProxy: accept-proxy) [default:
+    /// none]
     #[arg(long, value_enum, value_name = "VERSION")]
     proxy_protocol: Option<ProxyProtocolVersion>,
 }

@@ -57,8 +57,8 @@ pub(in crate::cli) struct LookArgs {
 }
 
 impl LookArgs {
-    /// Resolves the cockpit's settings: the command line takes precedence over the settings file. `read_only` disables all
-    /// commands that change anything but the display.
+    /// Resolves the cockpit's settings: the command line takes precedence over the settings file. `read_only` disables
+    /// all commands that change anything but the display.
     pub(in crate::cli) fn settings(&self, read_only: bool) -> anyhow::Result<Settings> {
         let path = CockpitFile::path(|name| std::env::var_os(name).map(PathBuf::from));
         let path = path.unwrap_or_default();
@@ -104,9 +104,9 @@ impl CongestionArgs {
 /// The memory budget.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct MemoryArgs {
-    /// Memory budget of all streams together, such as 256M or 1GiB: their buffers and 8 KiB of bookkeeping each. Half of it
-    /// is reserved for a minimum of each stream, so that it also limits their number (24 KiB each) [default: a quarter of
-    /// the memory of the system or of the control group, between 64MiB and 1GiB]
+    /// Memory budget of all streams together, such as 256M or 1GiB: their buffers and 8 KiB of bookkeeping each. Half
+    /// of it is reserved for a minimum of each stream, so that it also limits their number (24 KiB each) [default: a
+    /// quarter of the memory of the system or of the control group, between 64MiB and 1GiB]
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     memory: Option<u64>,
 }
@@ -124,8 +124,8 @@ pub(in crate::cli) struct WorkerArgs {
     /// Number of worker threads that carry data [default: half the number of CPU cores]
     #[arg(long, value_name = "N", value_parser = number(1..=1024))]
     pub(in crate::cli) workers: Option<u32>,
-    /// Let worker threads sleep as soon as they have no work. Otherwise a busy one polls its sockets for up to 100 µs first,
-    /// which costs CPU time that others may need, and gains throughput and latency on a fast network
+    /// Let worker threads sleep as soon as they have no work. Otherwise a busy one polls its sockets for up to 100 µs
+    /// first, which costs CPU time that others may need, and gains throughput and latency on a fast network
     #[arg(long)]
     pub(in crate::cli) no_busy_poll: bool,
 }
@@ -145,8 +145,8 @@ pub(in crate::cli) struct LogArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct MetricsArgs {
     /// Serve metrics for Prometheus at http://ADDR:PORT/metrics, and health checks at /healthz (the process works) and
-    /// /readyz (it serves). There is no password: on another address than loopback, each client that can connect to it reads
-    /// the names of services and proxies, and how much they carry [default: none]
+    /// /readyz (it serves). There is no password: on another address than loopback, each client that can connect to it
+    /// reads the names of services and proxies, and how much they carry [default: none]
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     pub(in crate::cli) metrics: Option<SocketAddr>,
 }
@@ -154,9 +154,9 @@ pub(in crate::cli) struct MetricsArgs {
 /// The token, given directly or in a file.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TokenArgs {
-    /// Secret that authenticates proxies and server to each other; `underpass token` prints a new one, and one that can be
-    /// guessed is refused. Local users can read it in the process list (ps), unless it is in the environment variable or in a
-    /// file
+    /// Secret that authenticates proxies and server to each other; `underpass token` prints a new one, and one that can
+    /// be guessed is refused. Local users can read it in the process list (ps), unless it is in the environment
+    /// variable or in a file
     #[arg(long, env = "UNDERPASS_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
     token: Option<String>,
     /// File that contains the token

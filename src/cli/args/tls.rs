@@ -18,16 +18,16 @@ const MAX_AUTHORITIES_BYTES: usize = 1024 * 1024;
 /// The TLS arguments of the server.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ServerTlsArgs {
-    /// Certificate chain in PEM, or a directory that an ACME client maintains (fullchain.pem and privkey.pem, tls.crt and
-    /// tls.key, …). Read again when a file changes, and on SIGHUP where the server has no terminal [default: a self-signed
-    /// certificate that the server generates and keeps in --state-dir]
+    /// Certificate chain in PEM, or a directory that an ACME client maintains (fullchain.pem and privkey.pem, tls.crt
+    /// and tls.key, …). Read again when a file changes, and on SIGHUP where the server has no terminal [default: a
+    /// self-signed certificate that the server generates and keeps in --state-dir]
     #[arg(long, value_name = "FILE|DIR", conflicts_with = "plain")]
     cert: Option<PathBuf>,
     /// Private key of the certificate in PEM [default: in the file of --cert]
     #[arg(long, value_name = "FILE", requires = "cert", conflicts_with = "plain")]
     key: Option<PathBuf>,
-    /// Turn TLS off: channels are authenticated, but in clear text, so that any host on the path can read and change what
-    /// users send and receive. Proxies need --plain too
+    /// Turn TLS off: channels are authenticated, but in clear text, so that any host on the path can read and change
+    /// what users send and receive. Proxies need --plain too
     #[arg(long)]
     plain: bool,
     /// Allow clear text from other machines: --plain on an address that is not a loopback address, and with --text any
@@ -60,8 +60,8 @@ impl ServerTlsArgs {
         self.cert.as_deref().map(|cert| ServerCertificate::read(cert, self.key.as_deref())).transpose()
     }
 
-    /// Returns what is wrong with the arguments together with the address that the server listens on and the text proxies
-    /// that it admits.
+    /// Returns what is wrong with the arguments together with the address that the server listens on and the text
+    /// proxies that it admits.
     pub(super) fn conflict(&self, listen: SocketAddr, text: TextProxies) -> Option<String> {
         if !self.plain || self.insecure {
             return None;
@@ -83,8 +83,8 @@ impl ServerTlsArgs {
 /// How a proxy verifies the server's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Verify {
-    /// By the token: the server proves that it knows the token, and that there is no third party between, with a proof that covers
-    /// the TLS connection
+    /// By the token: the server proves that it knows the token, and that there is no third party between, with a proof
+    /// that covers the TLS connection
     Token,
     /// By the certificate authorities that this machine trusts, and by the host name in --server
     System,
@@ -93,15 +93,15 @@ enum Verify {
 /// The TLS arguments of a proxy.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ProxyTlsArgs {
-    /// Fingerprint of the server's key, as the server shows it; connections to any other key are refused. Several, separated
-    /// by commas, allow for a change of the key. For several servers give each its own in --server
+    /// Fingerprint of the server's key, as the server shows it; connections to any other key are refused. Several,
+    /// separated by commas, allow for a change of the key. For several servers give each its own in --server
     #[arg(long, value_name = "sha256:…", value_delimiter = ',', conflicts_with_all = ["verify", "ca"])]
     fingerprint: Vec<Fingerprint>,
     /// How the server's certificate is verified, beside the proof of the token
     #[arg(long, value_enum, default_value_t = Verify::Token)]
     verify: Verify,
-    /// Certificate authorities in PEM to verify the server's certificate and the host name with, in place of those of the
-    /// system
+    /// Certificate authorities in PEM to verify the server's certificate and the host name with, in place of those of
+    /// the system
     #[arg(long, value_name = "FILE", conflicts_with = "verify")]
     ca: Option<PathBuf>,
     /// Turn TLS off, for a server with --plain: any host on the path can read and change what users send and receive

@@ -227,8 +227,8 @@ pub(super) fn channels(text: &str) -> Result<ChannelCount, String> {
     count.map(ChannelCount::Fixed).ok_or_else(|| format!("expected auto, or a number of 1 to {max}"))
 }
 
-/// Parses a chunk size. A read never returns more than 256 KiB, and below 1,000 bytes the overhead of the frame header is
-/// significant.
+/// Parses a chunk size. A read never returns more than 256 KiB, and below 1,000 bytes the overhead of the frame header
+/// is significant.
 pub(super) fn chunk(text: &str) -> Result<usize, String> {
     let ByteSize(bytes) = text.parse().map_err(|error: IdError| error.to_string())?;
     let chunk = usize::try_from(bytes).ok().filter(|bytes| (1000..=MAX_CHUNK_SIZE).contains(bytes));
@@ -237,8 +237,8 @@ pub(super) fn chunk(text: &str) -> Result<usize, String> {
     })
 }
 
-/// Parses a number of bytes within `range`. `expected` says which; `former_unit` is the unit in which the option once took plain
-/// numbers, so that a small one is explained.
+/// Parses a number of bytes within `range`. `expected` says which; `former_unit` is the unit in which the option once
+/// took plain numbers, so that a small one is explained.
 fn bytes_within(
     text: &str,
     range: RangeInclusive<u64>,
@@ -263,8 +263,8 @@ pub(super) fn memory(text: &str) -> Result<u64, String> {
     bytes_within(text, 16_000_000..=ByteSize::MAX, expected, "MiB")
 }
 
-/// Parses the maximum size of all recordings. A file has a sixteenth of it, and may begin with the state of thousands of
-/// streams.
+/// Parses the maximum size of all recordings. A file has a sixteenth of it, and may begin with the state of thousands
+/// of streams.
 pub(super) fn recording_size(text: &str) -> Result<u64, String> {
     let expected = "expected a size of 16M (16,000,000 bytes) to 1TiB, such as 500M or 1GiB";
     bytes_within(text, 16_000_000..=ByteSize::MAX, expected, "MiB")

@@ -28,8 +28,8 @@ pub(super) enum Destination {
 }
 
 impl Destination {
-    /// Connects. The first time, ssh may ask for a password, and says on the terminal what is wrong; later the terminal is the
-    /// cockpit's.
+    /// Connects. The first time, ssh may ask for a password, and says on the terminal what is wrong; later the terminal
+    /// is the cockpit's.
     pub(super) async fn dial(&self, is_first: bool) -> anyhow::Result<Client> {
         match self {
             Self::Here(instance) => Ok(Client::connect(&operate::socket_path(instance.as_ref())?).await?),

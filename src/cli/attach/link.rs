@@ -17,8 +17,8 @@ use crate::{
     tui::CommandId,
 };
 
-/// How many lines the server may send before the cockpit has taken them: a second of a busy server. What it cannot send it
-/// leaves out, and says so.
+/// How many lines the server may send before the cockpit has taken them: a second of a busy server. What it cannot send
+/// it leaves out, and says so.
 const CREDIT: u64 = 2000;
 /// The time between two states of the server, in milliseconds: that of the cockpit of the server itself.
 const SAMPLE_INTERVAL_MS: u64 = 100;

@@ -47,7 +47,8 @@ pub(super) fn run(args: &AttachArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Carries the control protocol between a control socket and the standard streams, until the server ends the connection.
+/// Carries the control protocol between a control socket and the standard streams, until the server ends the
+/// connection.
 pub(super) fn relay(args: &RelayArgs) -> anyhow::Result<ExitCode> {
     let path = operate::socket_path(args.instance.control.as_ref())?;
     let socket =

@@ -45,8 +45,8 @@ impl From<WrongByte> for TransferError {
     }
 }
 
-/// Downloads `file` from a [`DemoOrigin`](super::DemoOrigin) over `socket` and verifies every byte. The connection has to be
-/// closed cleanly right after the last byte.
+/// Downloads `file` from a [`DemoOrigin`](super::DemoOrigin) over `socket` and verifies every byte. The connection has
+/// to be closed cleanly right after the last byte.
 pub async fn download<S>(socket: S, file: DemoFile, traffic: &TrafficCounters) -> Result<(), TransferError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -78,7 +78,8 @@ where
     expect_end(&mut connection).await?.map_err(|e| cut(&verifier, e.into()))
 }
 
-/// Uploads `file` to a [`DemoOrigin`](super::DemoOrigin) over `socket` and compares the SHA-256 in the response with its own.
+/// Uploads `file` to a [`DemoOrigin`](super::DemoOrigin) over `socket` and compares the SHA-256 in the response with
+/// its own.
 pub async fn upload<S>(socket: S, file: DemoFile, traffic: &TrafficCounters) -> Result<(), TransferError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -117,8 +118,8 @@ where
     expect_end(&mut connection).await?.map_err(|e| cut(sent, e.into()))
 }
 
-/// Maps an error of reading a response: bytes that are not HTTP count as corrupt like wrong bytes of a file; I/O errors and
-/// truncation go through `otherwise`.
+/// Maps an error of reading a response: bytes that are not HTTP count as corrupt like wrong bytes of a file; I/O errors
+/// and truncation go through `otherwise`.
 fn map_read_error(
     error: HttpReadError,
     otherwise: impl FnOnce(HttpReadError) -> TransferError,
@@ -173,8 +174,8 @@ pub struct GetResponse {
     pub text: Option<Bytes>,
 }
 
-/// Requests `path` from any HTTP server over `socket` and hashes the body, like `curl … | sha256sum` on machines without
-/// curl.
+/// Requests `path` from any HTTP server over `socket` and hashes the body, like `curl … | sha256sum` on machines
+/// without curl.
 pub async fn get<S>(socket: S, path: &str, traffic: &TrafficCounters) -> Result<GetResponse, TransferError>
 where
     S: AsyncRead + AsyncWrite + Unpin,

@@ -9,8 +9,8 @@ use super::{client::TransferError, http::TrafficCounters};
 /// Maximum number of error messages kept for the summary; the first errors are the most telling ones.
 const MAX_ERRORS: usize = 5;
 
-/// Transfers and bytes as the users of a [`DemoLoad`](super::DemoLoad) see them on their side of the tunnel. The counters
-/// can be read while the load runs.
+/// Transfers and bytes as the users of a [`DemoLoad`](super::DemoLoad) see them on their side of the tunnel. The
+/// counters can be read while the load runs.
 #[derive(Debug, Default)]
 pub struct LoadCounters {
     /// Transfers started.

@@ -9,12 +9,12 @@ use crate::ids::encode_hex;
 /// Length in bytes of the contiguous slices of [`NOISE`] that a file is made of.
 const SEGMENT_BYTES: usize = 64 * 1024;
 
-/// Number of offsets in [`NOISE`] at which a segment can start. It is small enough for the noise to stay in the CPU cache
-/// next to the tunnel under test; with a larger table, memory bandwidth would be measured.
+/// Number of offsets in [`NOISE`] at which a segment can start. It is small enough for the noise to stay in the CPU
+/// cache next to the tunnel under test; with a larger table, memory bandwidth would be measured.
 const SEGMENT_STARTS: usize = 256 * 1024;
 
-/// Pseudo-random bytes that the segments of every file are slices of. The origin serves them without a copy and a client
-/// compares without generating anything, because neither may be slower than the tunnel between them.
+/// Pseudo-random bytes that the segments of every file are slices of. The origin serves them without a copy and a
+/// client compares without generating anything, because neither may be slower than the tunnel between them.
 static NOISE: LazyLock<Box<[u8]>> = LazyLock::new(|| {
     (0..(SEGMENT_STARTS + SEGMENT_BYTES) as u64 / 8).flat_map(|word| mix(word).to_le_bytes()).collect()
 });
@@ -30,7 +30,8 @@ fn mix(n: u64) -> u64 {
 /// A file of the demo. Its bytes follow from its seed and their offset alone, so that both ends can compute them.
 ///
 /// Each segment of 64 KiB starts at its own pseudo-random offset of one table of noise. A changed, lost, duplicated or
-/// moved byte, and the bytes of a file with another seed, differ from the expected bytes at or soon after that position.
+/// moved byte, and the bytes of a file with another seed, differ from the expected bytes at or soon after that
+/// position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DemoFile {
     /// Selects the content: two files of one size with different seeds differ.

@@ -1,8 +1,10 @@
-//! The part of HTTP/1.1 that the origin and the clients of the demo need: message heads and bodies, all of bounded size.
+//! The part of HTTP/1.1 that the origin and the clients of the demo need: message heads and bodies, all of bounded
+//! size.
 //!
-//! A library such as hyper was considered. It would replace the reader of heads and bodies in this file, but a client of the
-//! demo has to see bytes behind the end of a response (hyper drops them), the origin refuses a message with both a length and
-//! a transfer encoding (hyper accepts it) and keeps reading after an error response so that no reset overtakes it.
+//! A library such as hyper was considered. It would replace the reader of heads and bodies in this file, but a client
+//! of the demo has to see bytes behind the end of a response (hyper drops them), the origin refuses a message with both
+//! a length and a transfer encoding (hyper accepts it) and keeps reading after an error response so that no reset
+//! overtakes it.
 
 use std::{
     io,
@@ -72,7 +74,8 @@ impl TrafficCounters {
     }
 }
 
-/// Head of a request (`L` is [`RequestLine`]) or of a response (`L` is [`StatusLine`]): its first line and its header fields.
+/// Head of a request (`L` is [`RequestLine`]) or of a response (`L` is [`StatusLine`]): its first line and its header
+/// fields.
 #[derive(Debug)]
 pub(super) struct MessageHead<L> {
     /// The first line, parsed.

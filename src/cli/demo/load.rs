@@ -25,12 +25,12 @@ use super::{
 };
 use crate::net::refuse_self_connection;
 
-/// Range in milliseconds from which a user chooses its wait after a failed transfer, so that a tunnel that refuses every
-/// connection does not see a tight loop of attempts.
+/// Range in milliseconds from which a user chooses its wait after a failed transfer, so that a tunnel that refuses
+/// every connection does not see a tight loop of attempts.
 const FAILURE_PAUSE_MS: RangeInclusive<u64> = 200..=1000;
 
-/// A set of simulated users. Each connects from its own source address (127.0.0.2, 127.0.0.3, …), downloads files of mixed
-/// sizes over several connections at once, uploads some files, and verifies every byte.
+/// A set of simulated users. Each connects from its own source address (127.0.0.2, 127.0.0.3, …), downloads files of
+/// mixed sizes over several connections at once, uploads some files, and verifies every byte.
 #[derive(Debug)]
 pub struct DemoLoad {
     /// Public port that the users connect to.
@@ -45,8 +45,8 @@ pub struct DemoLoad {
     counters: Arc<LoadCounters>,
 }
 
-/// What the users transfer and how often. The default is a mix for watching: at a few MB/s, transfers take from a fraction
-/// of a second to half a minute.
+/// What the users transfer and how often. The default is a mix for watching: at a few MB/s, transfers take from a
+/// fraction of a second to half a minute.
 #[derive(Debug, Clone)]
 pub struct DemoLoadOptions {
     /// Sizes in bytes of the smallest and the largest file. The logarithm of the size is uniformly distributed.

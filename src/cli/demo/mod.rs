@@ -1,8 +1,8 @@
-//! What the demo puts around the tunnel: an HTTP origin to download from, users who download and upload and verify every
-//! byte, and the summary of what those users counted.
+//! What the demo puts around the tunnel: an HTTP origin to download from, users who download and upload and verify
+//! every byte, and the summary of what those users counted.
 //!
-//! Nothing here depends on the tunnel: a [`DemoOrigin`] is the target of a proxy, a [`DemoLoad`] is given a public port,
-//! and the bytes of a [`DemoFile`] follow from its seed, so that both ends know what has to arrive.
+//! Nothing here depends on the tunnel: a [`DemoOrigin`] is the target of a proxy, a [`DemoLoad`] is given a public
+//! port, and the bytes of a [`DemoFile`] follow from its seed, so that both ends know what has to arrive.
 
 mod client;
 mod counters;

@@ -343,8 +343,8 @@ async fn write_head<S: AsyncRead + AsyncWrite + Unpin>(
     connection.write(head.as_bytes()).await
 }
 
-/// Writes an error response and closes the write direction. Then it reads and discards what the client still sends, so that
-/// no RST overtakes the response.
+/// Writes an error response and closes the write direction. Then it reads and discards what the client still sends, so
+/// that no RST overtakes the response.
 async fn respond_with_error<S: AsyncRead + AsyncWrite + Unpin>(
     connection: &mut HttpConnection<'_, S>,
     status: &str,

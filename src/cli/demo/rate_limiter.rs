@@ -5,11 +5,12 @@ use std::{num::NonZeroU64, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// Longest delay that a limiter makes up for. Timers have a resolution of a millisecond and fire late on a busy machine;
-/// without this allowance each late wake-up would lower the rate for good.
+/// Longest delay that a limiter makes up for. Timers have a resolution of a millisecond and fire late on a busy
+/// machine; without this allowance each late wake-up would lower the rate for good.
 const MAX_CATCH_UP: Duration = Duration::from_millis(50);
 
-/// Minimum number of writes per second of a rate-limited transfer, so that it looks like a slow link instead of a stutter.
+/// Minimum number of writes per second of a rate-limited transfer, so that it looks like a slow link instead of a
+/// stutter.
 const MIN_STEPS_PER_SECOND: u64 = 50;
 
 /// A rate limiter. All tasks that share one move at most `rate` bytes per second together.
@@ -27,8 +28,8 @@ impl DemoRateLimiter {
         Self { rate, next_free: Mutex::new(None) }
     }
 
-    /// Returns how many bytes to transfer between two calls of [`acquire`](Self::acquire): a fiftieth of a second at this
-    /// rate, at least 512 and at most `limit`.
+    /// Returns how many bytes to transfer between two calls of [`acquire`](Self::acquire): a fiftieth of a second at
+    /// this rate, at least 512 and at most `limit`.
     pub fn step(&self, limit: usize) -> usize {
         (self.rate.get() / MIN_STEPS_PER_SECOND).clamp(512, limit as u64) as usize
     }

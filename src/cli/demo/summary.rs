@@ -14,8 +14,8 @@ pub struct DemoSummary {
 }
 
 impl DemoSummary {
-    /// Returns whether no transfer delivered bytes that were never sent. Transfers that failed with an error are not counted
-    /// here, because an operator who kills streams causes them on purpose.
+    /// Returns whether no transfer delivered bytes that were never sent. Transfers that failed with an error are not
+    /// counted here, because an operator who kills streams causes them on purpose.
     pub fn is_clean(&self) -> bool {
         self.report.checksum_failures == 0
     }

@@ -174,7 +174,8 @@ fn print(lines: &[String], is_refreshed: bool, height: Option<usize>) -> Result<
         && std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
     let shown = &lines[..lines.len().min(height.unwrap_or(usize::MAX))];
     let text = if is_refreshed && can_clear {
-        // From the top left corner, each line to its end, then what is left of the screen: clearing it first would flicker.
+        // From the top left corner, each line to its end, then what is left of the screen: clearing it first would
+        // flicker.
         let lines: Vec<String> = shown.iter().map(|line| format!("{line}\x1b[K")).collect();
         format!("\x1b[H{}\n\x1b[J", lines.join("\n"))
     } else if is_refreshed {

@@ -3,7 +3,8 @@
 use super::*;
 use crate::{config::ServerConfig, ids::UserIdKey};
 
-/// Another value than the default for each option; none for a switch. An option that needs another one has that in front.
+/// Another value than the default for each option; none for a switch. An option that needs another one has that in
+/// front.
 const OTHER_VALUES: [(&str, &str); 50] = [
     ("listen", "127.0.0.1:7001"),
     ("bind", "127.0.0.1"),

@@ -9,8 +9,8 @@ use crate::{
     tui::{CommandId, Playback, PlaybackCommand, PollRequest, Source, SourceState, SourceUpdate},
 };
 
-/// How long one poll may read: the cockpit's thread also waits for keys. A longer way is read in several polls, and the screen
-/// says so meanwhile.
+/// How long one poll may read: the cockpit's thread also waits for keys. A longer way is read in several polls, and the
+/// screen says so meanwhile.
 const READ_TIME: Duration = Duration::from_millis(40);
 
 /// How far forward a seek plays what lies between, in milliseconds; beyond, it begins anew shortly before the time.
@@ -168,8 +168,8 @@ impl Source for ReplaySource {
     }
 }
 
-/// Returns the log record of an event, as the server has logged it; `None` if it was logged at the level debug. Recordings do
-/// not contain it twice.
+/// Returns the log record of an event, as the server has logged it; `None` if it was logged at the level debug.
+/// Recordings do not contain it twice.
 fn log_record(event: &Event) -> Option<LogRecord> {
     let level = event.kind.log_level();
     if level == LogLevel::Debug {

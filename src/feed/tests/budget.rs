@@ -28,7 +28,8 @@ fn busy_server() -> Snapshot {
     Snapshot { streams, ..Snapshot::default() }
 }
 
-/// Each stream carries 100 KB down and 1 KB up a second; ten samples are taken in a second, as for a screen with fifty rows.
+/// Each stream carries 100 KB down and 1 KB up a second; ten samples are taken in a second, as for a screen with fifty
+/// rows.
 fn second(snapshot: &mut Snapshot, mut sample: impl FnMut(&Snapshot)) {
     for tick in 0..10 {
         snapshot.uptime += Duration::from_millis(100);
@@ -74,8 +75,8 @@ fn with_target(stream: &StreamSnapshot, changes: u32, target: &str) -> StreamSna
     row
 }
 
-/// A kept-alive connection changes its content with each request. Rows on the screen are exact; those of the others come in
-/// turn, and none is left out.
+/// A kept-alive connection changes its content with each request. Rows on the screen are exact; those of the others
+/// come in turn, and none is left out.
 #[test]
 fn ten_thousand_kept_alive_connections_take_at_most_200_kb_a_second() {
     let mut snapshot = busy_server();
@@ -115,7 +116,8 @@ fn ten_thousand_kept_alive_connections_take_at_most_200_kb_a_second() {
     }
 }
 
-/// A rate over the last second, as the screen computes it, is that of the stream, also where its row comes once a second.
+/// A rate over the last second, as the screen computes it, is that of the stream, also where its row comes once a
+/// second.
 #[test]
 fn a_row_that_is_sent_in_turn_shows_its_true_rate() {
     let mut snapshot = busy_server();

@@ -33,8 +33,8 @@ fn lines_of_version_0_1_mean_the_same() {
 /// The file with the events of each kind, each reason of an end, and the log records that version 0.1 has written.
 const ITEMS_0_1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/feed/tests/items-0.1.jsonl");
 
-/// What this version makes of each line is what it would write itself: no field is lost, and none has another name. Each kind of
-/// event has a line; one that is added gets one.
+/// What this version makes of each line is what it would write itself: no field is lost, and none has another name.
+/// Each kind of event has a line; one that is added gets one.
 #[test]
 fn events_and_log_records_of_version_0_1_mean_the_same() {
     let (mut kinds, mut records, mut missed) = (std::collections::BTreeSet::new(), 0, 0);
@@ -75,7 +75,8 @@ fn unknown_fields_and_lines_are_ignored() {
     assert_eq!((totals.down, totals.up, decoder.snapshot().uptime.as_micros()), (3, 4, 9));
 }
 
-/// A server of a later version stays watchable: rows with its words are left out, and come back once they have known ones.
+/// A server of a later version stays watchable: rows with its words are left out, and come back once they have known
+/// ones.
 #[test]
 fn rows_with_words_of_a_later_version_are_left_out_and_the_line_is_understood() {
     let stream = |number: u64, phase: &str, down: u64| {

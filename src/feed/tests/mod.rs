@@ -1,5 +1,5 @@
-//! A decoder rebuilds what an encoder was given, whatever changes, whichever snapshots the consumer could not take, and from
-//! lines that an earlier version has written.
+//! A decoder rebuilds what an encoder was given, whatever changes, whichever snapshots the consumer could not take, and
+//! from lines that an earlier version has written.
 
 mod budget;
 mod compatibility;

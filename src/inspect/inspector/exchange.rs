@@ -154,7 +154,8 @@ impl ProtocolInspector {
         }
     }
 
-    /// Handles the body behind a head of `len` bytes at the offset `start` of a direction: `size` is its size in bytes, or
+    /// Handles the body behind a head of `len` bytes at the offset `start` of a direction: `size` is its size in bytes,
+    /// or
     /// `None` in the chunked coding.
     fn on_body(&mut self, direction: Direction, start: u64, len: usize, size: Option<u64>) {
         let side = self.side(direction);

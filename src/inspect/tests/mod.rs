@@ -1,5 +1,5 @@
-//! Unit tests of protocol detection with real conversations, each also split at every byte. This file has the harness and
-//! the tests of sanitizing and of memory; the tests of the protocols are in the modules below.
+//! Unit tests of protocol detection with real conversations, each also split at every byte. This file has the harness
+//! and the tests of sanitizing and of memory; the tests of the protocols are in the modules below.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -104,8 +104,8 @@ impl InspectedStream {
     }
 }
 
-/// Plays a conversation with every segmentation. After each step (sender, bytes, expected content) the detected content must
-/// be the expected one; at the end detection must have ended, or not.
+/// Plays a conversation with every segmentation. After each step (sender, bytes, expected content) the detected content
+/// must be the expected one; at the end detection must have ended, or not.
 pub(super) fn assert_conversation(name: &str, steps: &[(Sender, &[u8], &str)], finished: bool) {
     let longest = steps.iter().map(|(_, bytes, _)| bytes.len()).max().unwrap();
     let segmentations = [

@@ -62,8 +62,8 @@ fn a_kernel_that_acknowledges_nothing_is_noticed_within_half_a_second() {
     assert_eq!(progress.ack_due_at(), Some(begin + ms(880)), "no other acknowledgement");
     progress.update(&tcp(0, 10), 0, true, begin + ms(700));
     assert_eq!(progress.ack_due_at(), None);
-    // The kernel retransmits a lost segment after an RTT and the larger of 200 ms and four deviations; the acknowledgement
-    // takes another RTT.
+    // The kernel retransmits a lost segment after an RTT and the larger of 200 ms and four deviations; the
+    // acknowledgement takes another RTT.
     for (rtt, deviation, timeout) in [(40, 10, 500), (150, 20, 650), (150, 100, 850), (3600, 0, 11_000)] {
         let tcp = TcpInfo { smoothed_rtt: ms(rtt), rtt_deviation: ms(deviation), ..tcp(1000, 0) };
         progress.update(&tcp, 0, true, begin);

@@ -95,8 +95,8 @@ impl StreamRateLimits {
     /// The stream's own limit, its user's, its proxy's, its service's and that of its proxy's token.
     const COUNT: usize = 5;
 
-    /// Combines the limits of a stream, its user, its proxy, its service and its proxy's token, whose rates are all counted in the same
-    /// [`RateLimitCount`].
+    /// Combines the limits of a stream, its user, its proxy, its service and its proxy's token, whose rates are all
+    /// counted in the same [`RateLimitCount`].
     pub fn new(all: [Arc<RateLimit>; Self::COUNT]) -> Self {
         Self { count: all[0].count.clone(), all: Arc::new(all) }
     }

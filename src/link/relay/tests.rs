@@ -66,8 +66,8 @@ fn take_sent(link: &Arc<Link>) -> usize {
     })
 }
 
-/// A stream that always has data to read, and whose peer takes all of it, never waits. It ends nevertheless after the turn in
-/// which it is cancelled.
+/// A stream that always has data to read, and whose peer takes all of it, never waits. It ends nevertheless after the
+/// turn in which it is cancelled.
 #[tokio::test]
 async fn a_relay_that_never_waits_is_cancelled_after_its_turn() {
     let Driverless { link, stream, socket, peer: _peer } = Driverless::new().await;
@@ -86,7 +86,8 @@ async fn a_relay_that_never_waits_is_cancelled_after_its_turn() {
     assert!(matches!(outcome, StreamOutcome::Cancelled), "{outcome:?}");
 }
 
-/// A user that was redispatched after memory had been tight kept its small receive buffer, and uploaded slowly, for ever.
+/// A user that was redispatched after memory had been tight kept its small receive buffer, and uploaded slowly, for
+/// ever.
 #[tokio::test]
 async fn the_receive_buffer_of_a_redispatched_user_grows_once_it_sends() {
     let Driverless { link, stream, socket, peer } = Driverless::new().await;

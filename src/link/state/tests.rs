@@ -13,8 +13,9 @@ use crate::{
     wire::{binary::FrameEncoder, text::FieldCount},
 };
 
-/// Regression test: a driver without processor time had not reported the acknowledgements of its channel. A channel that
-/// was added judged it by the report before, each busy channel was taken for dead, and the replacements judged the next.
+/// Regression test: a driver without processor time had not reported the acknowledgements of its channel. A channel
+/// that was added judged it by the report before, each busy channel was taken for dead, and the replacements judged the
+/// next.
 #[tokio::test]
 async fn a_new_channel_does_not_judge_others_by_old_reports() {
     let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.unwrap();

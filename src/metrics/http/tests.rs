@@ -101,8 +101,8 @@ async fn a_panic_of_one_scrape_is_answered_with_500() {
     assert!(exchange(addr, b"GET /healthz HTTP/1.1\r\n\r\n").await.ends_with("ok\n"));
 }
 
-/// Clients that send nothing can take all connections. A thousand of them kept a scraper waiting for ten minutes; each further
-/// connection takes the place of the oldest.
+/// Clients that send nothing can take all connections. A thousand of them kept a scraper waiting for ten minutes; each
+/// further connection takes the place of the oldest.
 #[tokio::test]
 async fn the_number_of_connections_is_bounded_and_silent_ones_give_way() {
     let (_tasks, addr) = start(1);

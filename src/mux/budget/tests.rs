@@ -51,8 +51,8 @@ fn stalled_streams_leave_enough_for_those_that_make_progress() {
     }
 }
 
-/// Regression test: senders to targets that read nothing, of which kernels acknowledge a part, took all of the elastic part
-/// that downloads need while it is not known how their users read.
+/// Regression test: senders to targets that read nothing, of which kernels acknowledge a part, took all of the elastic
+/// part that downloads need while it is not known how their users read.
 #[test]
 fn streams_that_stall_in_one_direction_leave_enough_for_the_other() {
     for (stalled, other) in [(Sending, Receiving), (Receiving, Sending)] {

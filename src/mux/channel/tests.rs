@@ -53,7 +53,8 @@ fn pings_are_not_queued_while_nothing_is_sent() {
     assert_eq!(send_all(&mut channel, &config, begin), [Frame::Ping { token: 1 }]);
 }
 
-/// A path whose data is not acknowledged is noticed between two pings, and taken for working again once a ping is answered.
+/// A path whose data is not acknowledged is noticed between two pings, and taken for working again once a ping is
+/// answered.
 #[test]
 fn a_peer_whose_kernel_acknowledges_nothing_is_unresponsive() {
     let (config, begin) = (MuxConfig::default(), Instant::now());
@@ -84,8 +85,8 @@ fn a_peer_whose_kernel_acknowledges_nothing_is_unresponsive() {
     assert_eq!(channel.liveness(), Liveness::Responsive);
 }
 
-/// Regression test: data that had arrived before another channel was found dead cleared the suspicion, and a download moved
-/// to the next dead channel.
+/// Regression test: data that had arrived before another channel was found dead cleared the suspicion, and a download
+/// moved to the next dead channel.
 #[test]
 fn only_what_is_received_after_the_doubt_removes_it() {
     let (config, begin) = (MuxConfig::default(), Instant::now());
@@ -126,8 +127,8 @@ fn a_peer_that_reads_no_messages_gets_a_limited_number() {
     channel.push_message(message()).unwrap();
 }
 
-/// Regression test: messages waited for an RTT and a fifth of a second on the channel that was kept free for them, each time
-/// that BBR drained its path.
+/// Regression test: messages waited for an RTT and a fifth of a second on the channel that was kept free for them, each
+/// time that BBR drained its path.
 #[test]
 fn a_channel_whose_kernel_sends_no_more_is_an_obstacle_until_its_report_is_outdated() {
     let (config, begin) = (MuxConfig::default(), Instant::now());

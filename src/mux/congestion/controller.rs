@@ -7,9 +7,9 @@ use super::{probes::ProbeTracker, rtt::RttEstimator};
 
 /// Sets the congestion window and the chunk size of one channel.
 ///
-/// [`Path`](super::Path) reports to it what is sent, and keeps the probes and their RTT and passes them in, so that controllers
-/// that work with other signals share the bookkeeping. What only one of them needs (answers to probes, reports of the kernel)
-/// the path passes to that one.
+/// [`Path`](super::Path) reports to it what is sent, and keeps the probes and their RTT and passes them in, so that
+/// controllers that work with other signals share the bookkeeping. What only one of them needs (answers to probes,
+/// reports of the kernel) the path passes to that one.
 pub(in crate::mux) trait CongestionController {
     /// Records that `bytes` of DATA payload are about to be sent on the channel. `probes` does not include them yet.
     fn on_data_sent(&mut self, bytes: u64, probes: &ProbeTracker, now: Instant);

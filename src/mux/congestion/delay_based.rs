@@ -56,8 +56,8 @@ pub(super) const MIN_RTTS_PER_TARGET: u32 = 16;
 const CPU_LIMITED_RATE: f64 = 134e6;
 
 /// The minimum congestion window of an unobserved network path, in bandwidth-delay products. A lost segment delays what
-/// was sent behind it by one RTT or two, which probes cannot tell from a queue: with less in flight than is delivered in
-/// that time, the measured rate, and then the window, would fall with each loss. A queue of two RTTs is the price.
+/// was sent behind it by one RTT or two, which probes cannot tell from a queue: with less in flight than is delivered
+/// in that time, the measured rate, and then the window, would fall with each loss. A queue of two RTTs is the price.
 const UNOBSERVED_BDPS: f64 = 3.0;
 
 /// Where the CPU is the bottleneck, the minimum congestion window is what is delivered in this time, within the
@@ -83,8 +83,8 @@ pub(super) const CHUNKS_PER_TARGET: u32 = 2;
 ///
 /// It is meant for loopback, where nothing is lost and `TCP_INFO` would show nothing of a path behind a local relay. It
 /// also has to do for network paths on systems without `TCP_INFO`, where it errs towards throughput: where TCP
-/// retransmits a lost segment, all data behind it is delivered one RTT later, which an answer to a probe cannot tell from
-/// a queue.
+/// retransmits a lost segment, all data behind it is delivered one RTT later, which an answer to a probe cannot tell
+/// from a queue.
 #[derive(Debug)]
 pub(in crate::mux) struct DelayBased {
     /// The target of the queueing delay: how long data may queue on the path, from the configuration.
@@ -212,14 +212,15 @@ impl DelayBased {
         }
     }
 
-    /// Has the minimum congestion window hold [`UNOBSERVED_BDPS`]: the channel crosses a network that may lose segments.
+    /// Has the minimum congestion window hold [`UNOBSERVED_BDPS`]: the channel crosses a network that may lose
+    /// segments.
     pub(super) fn set_unobserved(&mut self) {
         self.is_unobserved = true;
     }
 
     /// Returns the minimum congestion window. With less than a few chunks in flight a path idles, and where the CPU
-    /// is the bottleneck, a smaller window makes the tasks run more often. On an unobserved network path the window never
-    /// falls below a few bandwidth-delay products.
+    /// is the bottleneck, a smaller window makes the tasks run more often. On an unobserved network path the window
+    /// never falls below a few bandwidth-delay products.
     fn min_cwnd(&self, min_rtt: Duration) -> u64 {
         let bdp = self.rate.unwrap_or(0.0) * min_rtt.as_secs_f64();
         match self.rate {
@@ -330,8 +331,8 @@ impl CongestionController for DelayBased {
             self.rate.map_or(f64::MAX, |rate| rate * interval.as_secs_f64() / PROBES_PER_INTERVAL);
         // `most` unprobed bytes make a probe due at once, `least` bytes after the interval.
         let cwnd_part = self.window.cwnd / PROBES_PER_CWND;
-        // A rate that the sender limits is low. Small messages far below the window would be probed one in four, and each
-        // answer is a packet that wakes this side: a quarter more system calls for a request.
+        // A rate that the sender limits is low. Small messages far below the window would be probed one in four, and
+        // each answer is a packet that wakes this side: a quarter more system calls for a request.
         let floor =
             if probes.in_flight() < self.window.cwnd / 2 { MIN_PROBED_BYTES.min(cwnd_part) } else { 0 };
         let most = (delivered as u64).max(self.chunk_size() as u64).max(floor);

@@ -64,10 +64,10 @@ impl DelayWindow {
         self.leave_slow_start(wanted.max(least).min(most) as u64);
     }
 
-    /// Grows the window after a `round` in which data queued for no longer than the target, if the window held data back: by
-    /// what `growth_rate` delivers in the rest of that time, which is more than the channel's own rate where other channels
-    /// of the link have larger shares, and by `additive` bytes at least. As in AIMD (Chiu and Jain, 1989), channels that share a bottleneck approach equal windows,
-    /// because they shrink by the same factor.
+    /// Grows the window after a `round` in which data queued for no longer than the target, if the window held data
+    /// back: by what `growth_rate` delivers in the rest of that time, which is more than the channel's own rate where
+    /// other channels of the link have larger shares, and by `additive` bytes at least. As in AIMD (Chiu and Jain,
+    /// 1989), channels that share a bottleneck approach equal windows, because they shrink by the same factor.
     pub(super) fn grow(&mut self, round: &Round, measured: Measurement, growth_rate: f64, additive: u64) {
         let Measurement { queueing_delay, target, .. } = measured;
         if !round.is_cwnd_limited {

@@ -24,12 +24,12 @@ const FIRST_LIFETIME: Duration = Duration::from_secs(5);
 /// The longest time between two such attempts.
 const MAX_LIFETIME: Duration = Duration::from_secs(60);
 
-/// The part of the delay on a channel's path that a smaller congestion window of this channel does not remove: the queue
-/// of other connections that keep it full, radio links and busy hosts that answer late, a longer route.
+/// The part of the delay on a channel's path that a smaller congestion window of this channel does not remove: the
+/// queue of other connections that keep it full, radio links and busy hosts that answer late, a longer route.
 ///
 /// A window that is too large fills the queue, so that with a smaller one the path delivers as much with less delay. If
-/// it delivers less and the delay remains, the queue is not that of this channel, and a window that keeps shrinking would
-/// get nearly nothing (Copa has a competitive mode for that).
+/// it delivers less and the delay remains, the queue is not that of this channel, and a window that keeps shrinking
+/// would get nearly nothing (Copa has a competitive mode for that).
 #[derive(Debug, Default)]
 pub(super) struct ForeignDelay {
     /// The foreign delay, and until when it is valid; `None` if none is known.

@@ -2,8 +2,8 @@
 
 use std::ops::{AddAssign, Sub};
 
-/// Channels of a link that carry bulk data, beside the one that is told of them. What they take of the bottleneck is not
-/// taken by other connections.
+/// Channels of a link that carry bulk data, beside the one that is told of them. What they take of the bottleneck is
+/// not taken by other connections.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::mux) struct OtherFlows {
     /// How many they are.

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-/// By how much faster than the window allows over a round trip data is sent after a pause. A queue of this share of the RTT
-/// builds until the window is full again.
+/// By how much faster than the window allows over a round trip data is sent after a pause. A queue of this share of the
+/// RTT builds until the window is full again.
 const GAIN: f64 = 1.05;
 
-/// For how long data may be sent without pacing, as a time at the paced rate: a task that was woken late sends at once what
-/// it should have sent meanwhile, while the queue that it found has drained.
+/// For how long data may be sent without pacing, as a time at the paced rate: a task that was woken late sends at once
+/// what it should have sent meanwhile, while the queue that it found has drained.
 const BURST: Duration = Duration::from_millis(25);
 
 /// The same after a time without data: the queue is empty then, and so much may queue in any case.
@@ -18,10 +18,10 @@ const MIN_BURST: f64 = 16.0 * 1024.0;
 
 /// A token bucket that fills at [`GAIN`] times the congestion window per round trip.
 ///
-/// While acknowledgements arrive, they pace the data, and the bucket stays full. After the kernel has drained the path to
-/// measure its minimum RTT (BBR does so for 200 ms in every ten seconds), or once the receiver grants credit that a lost
-/// segment has held back, the whole window would be sent at once: on a path of 50 Mbit/s and 200 ms that filled a queue of
-/// 100 ms and lost 200 segments, although the window was right.
+/// While acknowledgements arrive, they pace the data, and the bucket stays full. After the kernel has drained the path
+/// to measure its minimum RTT (BBR does so for 200 ms in every ten seconds), or once the receiver grants credit that a
+/// lost segment has held back, the whole window would be sent at once: on a path of 50 Mbit/s and 200 ms that filled a
+/// queue of 100 ms and lost 200 segments, although the window was right.
 #[derive(Debug, Default)]
 pub(super) struct Pacer {
     /// How many bytes may be sent now; negative after more were sent. `None` before the first update.
@@ -53,8 +53,8 @@ impl Pacer {
         self.tokens = self.tokens.map(|tokens| tokens.min(burst));
     }
 
-    /// Leaves tokens for so much that the kernel has [`MIN_BURST`] to send, of which it has `unsent` bytes: while it drains
-    /// the path, it would send all that it gets at once afterwards.
+    /// Leaves tokens for so much that the kernel has [`MIN_BURST`] to send, of which it has `unsent` bytes: while it
+    /// drains the path, it would send all that it gets at once afterwards.
     pub(super) fn hold(&mut self, unsent: u64) {
         if let Some(tokens) = &mut self.tokens {
             *tokens = tokens.min(MIN_BURST - unsent as f64);

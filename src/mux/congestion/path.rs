@@ -16,9 +16,9 @@ use crate::mux::config::MuxConfig;
 /// From this minimum RTT on, a frame has to fit in a segment.
 const LONG_RTT: Duration = Duration::from_secs(1);
 
-/// The largest payload of a frame on a path with a long RTT, in bytes: with its header it fits in a segment of an MTU of 1,280
-/// bytes. After an outage the kernel retransmits one segment, and more in each round that follows; the receiver delivers only
-/// complete frames, and a frame of 16 KiB took three rounds of 3.6 s.
+/// The largest payload of a frame on a path with a long RTT, in bytes: with its header it fits in a segment of an MTU
+/// of 1,280 bytes. After an outage the kernel retransmits one segment, and more in each round that follows; the
+/// receiver delivers only complete frames, and a frame of 16 KiB took three rounds of 3.6 s.
 const LONG_RTT_CHUNK: usize = 1024;
 
 /// The sending side of a channel's path, with its congestion controller.
@@ -36,7 +36,8 @@ pub(in crate::mux) struct Path {
     rtt: RttEstimator,
     /// The congestion controller of a channel about whose connection the kernel reports nothing.
     pub(super) probe_controller: DelayBased,
-    /// The congestion controller of a channel about whose connection the kernel reports; `None` before its first report.
+    /// The congestion controller of a channel about whose connection the kernel reports; `None` before its first
+    /// report.
     pub(super) transport: Option<TransportBased>,
     /// Whether the congestion window was full when data was last polled, so that only another report of the kernel can
     /// open it.
@@ -88,20 +89,20 @@ impl Path {
         self.transport.as_ref().and_then(TransportBased::min_rtt).or_else(|| self.rtt.min())
     }
 
-    /// Returns the minimum RTT of the probes; `None` before the first answer. Unlike the kernel's, it is that of the whole path
-    /// where an intermediary terminates the TCP connection.
+    /// Returns the minimum RTT of the probes; `None` before the first answer. Unlike the kernel's, it is that of the
+    /// whole path where an intermediary terminates the TCP connection.
     pub(in crate::mux) fn min_probe_rtt(&self) -> Option<Duration> {
         self.rtt.min()
     }
 
-    /// Returns the RTT of the last probe, which includes the time that its answer or the probe itself waited behind lost
-    /// segments; `None` before the first answer.
+    /// Returns the RTT of the last probe, which includes the time that its answer or the probe itself waited behind
+    /// lost segments; `None` before the first answer.
     pub(in crate::mux) fn latest_probe_rtt(&self) -> Option<Duration> {
         self.rtt.latest()
     }
 
-    /// Returns whether the channel crosses a network that is its bottleneck: the kernel reports about its connection, and
-    /// the CPU is not the bottleneck. False on loopback.
+    /// Returns whether the channel crosses a network that is its bottleneck: the kernel reports about its connection,
+    /// and the CPU is not the bottleneck. False on loopback.
     pub(in crate::mux) fn is_network(&self) -> bool {
         self.transport.is_some() && self.is_cpu_limited() != Some(true)
     }
@@ -122,8 +123,8 @@ impl Path {
         self.transport.as_ref().is_some_and(TransportBased::is_kernel_bound)
     }
 
-    /// Returns whether the kernel's own congestion window holds data back while the queue of the bottleneck is short: more
-    /// channels would carry more.
+    /// Returns whether the kernel's own congestion window holds data back while the queue of the bottleneck is short:
+    /// more channels would carry more.
     pub(in crate::mux) fn is_transport_limited(&self) -> bool {
         self.transport.as_ref().is_some_and(TransportBased::is_transport_limited)
     }
@@ -133,8 +134,8 @@ impl Path {
         Some(self.controller().delivery_rate()? * self.min_rtt()?.as_secs_f64())
     }
 
-    /// Returns the largest payload of a DATA frame on the channel, in bytes: what the controller says, and on a path with a
-    /// long RTT no more than a segment.
+    /// Returns the largest payload of a DATA frame on the channel, in bytes: what the controller says, and on a path
+    /// with a long RTT no more than a segment.
     pub(in crate::mux) fn chunk_size(&self) -> usize {
         let size = self.controller().chunk_size();
         if self.transport.is_some() && self.min_rtt().is_some_and(|rtt| rtt >= LONG_RTT) {
@@ -208,8 +209,8 @@ impl Path {
     }
 
     /// Returns whether queued data may lead to a frame now: the data itself, or the probe whose answer opens the
-    /// congestion window again. If the kernel reports about the connection, its last report may be outdated, and the next
-    /// one open the window.
+    /// congestion window again. If the kernel reports about the connection, its last report may be outdated, and the
+    /// next one open the window.
     pub(in crate::mux) fn has_output(&self) -> bool {
         !self.is_full()
             || if self.transport.is_some() { !self.is_awaiting_sample } else { self.probes.is_empty() }
@@ -331,8 +332,8 @@ impl Path {
         Some(rtt)
     }
 
-    /// Passes the number of TCP segments that the kernel has retransmitted on the channel on to the controller that has only
-    /// probes; other reports of the kernel contain it.
+    /// Passes the number of TCP segments that the kernel has retransmitted on the channel on to the controller that has
+    /// only probes; other reports of the kernel contain it.
     pub(in crate::mux) fn on_retransmissions(&mut self, total_segments: u64) {
         if self.transport.is_none() {
             self.probe_controller.on_retransmissions(total_segments, self.probes.sent());
@@ -343,8 +344,8 @@ impl Path {
 /// Measurements of a channel's path, and its congestion window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PathStats {
-    /// Bytes of data in flight: what the kernel reports to be on the network or waiting in this host; without its reports,
-    /// what no answer to a probe has acknowledged.
+    /// Bytes of data in flight: what the kernel reports to be on the network or waiting in this host; without its
+    /// reports, what no answer to a probe has acknowledged.
     pub in_flight: u64,
     /// The congestion window in bytes: how many may be in flight.
     pub cwnd: u64,

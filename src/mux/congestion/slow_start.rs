@@ -14,8 +14,8 @@ const MIN_DELAY: Duration = Duration::from_millis(4);
 /// A queueing delay that ends slow start in any case.
 const MAX_DELAY: Duration = Duration::from_millis(16);
 
-/// In slow start, which doubles the rate in every round trip, each round delivers at least this many times as much as all
-/// before.
+/// In slow start, which doubles the rate in every round trip, each round delivers at least this many times as much as
+/// all before.
 pub(super) const GAIN: f64 = 1.25;
 
 /// The slow start of a channel's kernel.
@@ -28,11 +28,11 @@ pub(super) struct SlowStart {
 impl SlowStart {
     /// Records a round that has delivered `rate` bytes per second, while other channels of the link delivered
     /// `others_rate`. Returns the rate that the channel has of the path if that is full: data has queued, and hardly more was
-    /// delivered than in an earlier round. A queue alone is the burst of one window, and a rate alone that of a pause. If
-    /// the sender had nothing to send for a while, data must have queued for the whole round.
+    /// delivered than in an earlier round. A queue alone is the burst of one window, and a rate alone that of a pause.
+    /// If the sender had nothing to send for a while, data must have queued for the whole round.
     ///
-    /// Where other channels deliver more, the queue shows that they fill the path: slow start would take their rate from
-    /// them, and filled a queue of 50 ms for seconds.
+    /// Where other channels deliver more, the queue shows that they fill the path: slow start would take their rate
+    /// from them, and filled a queue of 50 ms for seconds.
     pub(super) fn on_round(
         &mut self,
         round: &Round,

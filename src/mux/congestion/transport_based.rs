@@ -19,9 +19,9 @@ use super::{
 };
 use crate::mux::limits::{CHUNK_SIZE, MIN_CHUNK_SIZE};
 
-/// The shortest target of the queueing delay. The timer delays the wake-up of the driver by up to two milliseconds, which
-/// must not leave the path idle, and on a busy host acknowledgements are late by as much: with four milliseconds, that
-/// alone kept a window from growing.
+/// The shortest target of the queueing delay. The timer delays the wake-up of the driver by up to two milliseconds,
+/// which must not leave the path idle, and on a busy host acknowledgements are late by as much: with four milliseconds,
+/// that alone kept a window from growing.
 const MIN_TARGET: Duration = Duration::from_millis(6);
 
 /// The longest target of the queueing delay. Three quarters of it queue all the time beside a download.
@@ -34,15 +34,15 @@ const RTTS_PER_TARGET: u32 = 16;
 /// With a longer queueing delay, lost segments are taken for dropped by a full queue.
 const QUEUE_LOSS_DELAY: Duration = Duration::from_millis(20);
 
-/// How many rounds the window is kept after slow start: while the losses of its overshoot are repaired, the queue drains
-/// and less is delivered than the path can.
+/// How many rounds the window is kept after slow start: while the losses of its overshoot are repaired, the queue
+/// drains and less is delivered than the path can.
 const SETTLING_ROUNDS: u32 = 2;
 
 /// After as many rounds in which the kernel alone held data back it is taken to be slower than the path.
 const KERNEL_BOUND_ROUNDS: u32 = 3;
 
-/// How long the minimum RTT is valid under load. Longer than BBR's ten seconds: where the kernel uses BBR, it drains the
-/// path by itself, which is as good.
+/// How long the minimum RTT is valid under load. Longer than BBR's ten seconds: where the kernel uses BBR, it drains
+/// the path by itself, which is as good.
 const MIN_RTT_LIFETIME: Duration = Duration::from_secs(15);
 
 /// How many round trips the path is drained to measure the minimum RTT. The kernel's smoothed RTT follows within one.
@@ -57,8 +57,8 @@ const CONFIRMING_RTT: f64 = 1.02;
 /// The minimum congestion window, in segments of the path.
 const MIN_CWND_SEGMENTS: u64 = 8;
 
-/// With fewer segments in flight, the channel is no cause of a queue, and its RTT includes delayed acknowledgements (up to
-/// 40 ms) rather than a queue.
+/// With fewer segments in flight, the channel is no cause of a queue, and its RTT includes delayed acknowledgements (up
+/// to 40 ms) rather than a queue.
 const MIN_CONTROLLED_SEGMENTS: u64 = 16;
 
 /// The minimum congestion window, in bytes, where the CPU is the bottleneck.
@@ -79,11 +79,11 @@ const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(20);
 /// Limits the bytes that a channel's TCP connection has on the network, so that the queue of the bottleneck stays short
 /// while TCP fills the path.
 ///
-/// Probes cannot tell a queue from a loss: a lost segment delays all data behind it by an RTT until it is retransmitted.
-/// A window that shrinks because of that starves TCP, and on a path of 100 Mbit/s, 40 ms and 1 % loss one download had 6
-/// Mbit/s instead of 90. The kernel knows better: selective acknowledgements give the RTT and the bytes in flight
-/// whether or not segments are missing. Its own congestion control reacts to losses; this controller only keeps it from
-/// filling the queue, which BBR (two bandwidth-delay products) and CUBIC (up to the first loss) do.
+/// Probes cannot tell a queue from a loss: a lost segment delays all data behind it by an RTT until it is
+/// retransmitted. A window that shrinks because of that starves TCP, and on a path of 100 Mbit/s, 40 ms and 1 % loss
+/// one download had 6 Mbit/s instead of 90. The kernel knows better: selective acknowledgements give the RTT and the
+/// bytes in flight whether or not segments are missing. Its own congestion control reacts to losses; this controller
+/// only keeps it from filling the queue, which BBR (two bandwidth-delay products) and CUBIC (up to the first loss) do.
 #[derive(Debug)]
 pub(in crate::mux) struct TransportBased {
     /// The configured lower bound of the target of the queueing delay.
@@ -106,7 +106,8 @@ pub(in crate::mux) struct TransportBased {
     slow_start: SlowStart,
     /// Spreads the window over a round trip after a pause; used after slow start.
     pacer: Pacer,
-    /// The delivery rate, in bytes per second, that the path has had lately without a long queue; zero before the first.
+    /// The delivery rate, in bytes per second, that the path has had lately without a long queue; zero before the
+    /// first.
     known_rate: f64,
     /// The minimum RTT, and when it was last measured.
     min_rtt: Option<(Duration, Instant)>,
@@ -199,9 +200,9 @@ impl TransportBased {
         self.sample.is_recovering
     }
 
-    /// Sets what the other channels of the link do that carry bulk data. All share the growth of one, so that a link with
-    /// many channels does not get many times as much of the bottleneck as one with few (coupled congestion control, RFC
-    /// 6356).
+    /// Sets what the other channels of the link do that carry bulk data. All share the growth of one, so that a link
+    /// with many channels does not get many times as much of the bottleneck as one with few (coupled congestion
+    /// control, RFC 6356).
     pub(super) fn set_other_flows(&mut self, others: OtherFlows) {
         self.others = others;
     }
@@ -211,8 +212,8 @@ impl TransportBased {
         self.kernel_bound_rounds >= KERNEL_BOUND_ROUNDS
     }
 
-    /// Counts the rounds in which neither the sender, nor this controller, nor the path held data back: then the kernel's
-    /// window did, which does not grow as fast as in slow start either.
+    /// Counts the rounds in which neither the sender, nor this controller, nor the path held data back: then the
+    /// kernel's window did, which does not grow as fast as in slow start either.
     fn count_kernel_bound_rounds(&mut self, rate: f64, rate_before: Option<f64>, is_queue_short: bool) {
         let has_grown = rate_before.is_none_or(|before| rate > before * slow_start::GAIN);
         if self.round.is_app_limited {
@@ -234,7 +235,8 @@ impl TransportBased {
     }
 
     /// Returns whether data has to wait for another report although the window is not full, because a pause is over and
-    /// the whole window would be sent at once. Where the CPU is the bottleneck, the window is larger than the path needs.
+    /// the whole window would be sent at once. Where the CPU is the bottleneck, the window is larger than the path
+    /// needs.
     pub(super) fn is_pacing_limited(&self) -> bool {
         !self.window.is_in_slow_start() && self.pacer.is_limited() && !self.rate.is_some_and(is_cpu_limited)
     }
@@ -324,8 +326,8 @@ impl TransportBased {
         self.round_started_at = Some(now);
     }
 
-    /// Limits the window for the first time: the kernel's slow start has filled the path, which delivers `rate` bytes per
-    /// second.
+    /// Limits the window for the first time: the kernel's slow start has filled the path, which delivers `rate` bytes
+    /// per second.
     fn leave_slow_start(&mut self, rate: f64, min_rtt: Duration) {
         let cwnd = (rate * (min_rtt + self.target(min_rtt)).as_secs_f64()) as u64;
         self.window.leave_slow_start(cwnd.max(self.min_cwnd()));

@@ -19,8 +19,8 @@ const LOSS_GAIN: f64 = 0.25;
 pub struct TransportSample {
     /// The smoothed RTT (`tcpi_rtt`).
     pub rtt: Duration,
-    /// Bytes on the network: sent, neither acknowledged nor selectively acknowledged, and not taken for lost (the pipe of
-    /// RFC 6675).
+    /// Bytes on the network: sent, neither acknowledged nor selectively acknowledged, and not taken for lost (the pipe
+    /// of RFC 6675).
     pub in_flight: u64,
     /// Bytes that were written and not sent yet: in the socket's send buffer, or in this process after the mux handed
     /// them out.
@@ -47,8 +47,8 @@ pub(super) struct LossEstimator {
 }
 
 impl LossEstimator {
-    /// Updates the loss rate once enough segments were sent since the last update. Losses while data queues are those of
-    /// a full queue, which `has_queue` tells; they say nothing about the path, and do not count.
+    /// Updates the loss rate once enough segments were sent since the last update. Losses while data queues are those
+    /// of a full queue, which `has_queue` tells; they say nothing about the path, and do not count.
     pub(super) fn update(&mut self, sample: &TransportSample, has_queue: bool) {
         if has_queue {
             self.checkpoint = (sample.sent_segments, sample.retransmitted_segments);

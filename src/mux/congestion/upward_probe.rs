@@ -7,8 +7,8 @@ use super::other_flows::OtherFlows;
 /// How many times the step is doubled at most.
 const MAX_DOUBLINGS: u32 = 3;
 
-/// The delay that the first step of a probe causes on a full path: less cannot be told from chance, and every message that
-/// passes waits for more. Each success doubles the next step.
+/// The delay that the first step of a probe causes on a full path: less cannot be told from chance, and every message
+/// that passes waits for more. Each success doubles the next step.
 const FIRST_STEP: Duration = Duration::from_millis(4);
 
 /// How many rounds are waited after the first failed probe; twice as many after each further one.
@@ -50,8 +50,8 @@ impl UpwardProbe {
     /// the window held data back while the delay was short, but not short enough to simply let it grow. Returns the
     /// window of the next round if a probe begins or has failed.
     ///
-    /// The delay is caused at a bottleneck that `others` use, too: the step is as large for a small share of it as for all
-    /// of it, so that shares become equal, and the channels of a link together try as often as one.
+    /// The delay is caused at a bottleneck that `others` use, too: the step is as large for a small share of it as for
+    /// all of it, so that shares become equal, and the channels of a link together try as often as one.
     pub(super) fn on_round(
         &mut self,
         cwnd: u64,

@@ -223,8 +223,8 @@ impl Mux {
         }
     }
 
-    /// Returns the channel for a message that any of them may carry: one on which the peer answers, if there is one. `None` if
-    /// the link has no channel.
+    /// Returns the channel for a message that any of them may carry: one on which the peer answers, if there is one.
+    /// `None` if the link has no channel.
     pub fn any_channel(&self) -> Option<u16> {
         let usable = self.channels.iter().find(|(_, channel)| channel.is_usable());
         usable.or_else(|| self.channels.iter().next()).map(|(id, _)| *id)
@@ -251,8 +251,8 @@ impl Mux {
         }
     }
 
-    /// Queues GOAWAY on every channel: this side opens or accepts no new streams. The answer of a proxy that has replaced
-    /// the link is repeated on each further channel: without it the server would use both links.
+    /// Queues GOAWAY on every channel: this side opens or accepts no new streams. The answer of a proxy that has
+    /// replaced the link is repeated on each further channel: without it the server would use both links.
     pub fn send_go_away(&mut self, code: ResetCode) {
         self.is_replaced |= self.role == Role::Proxy && code == ResetCode::LinkReplaced;
         for channel in self.channels.values_mut() {

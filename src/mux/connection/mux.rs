@@ -144,8 +144,8 @@ impl Mux {
         self.streams.get(&stream).map(|stream| stream.recv.flow())
     }
 
-    /// Returns how many bytes of a stream were written, acknowledged by the peer, and consumed here, in sum: a number that
-    /// grows with every progress of the stream in either direction. `None` if the stream is not open.
+    /// Returns how many bytes of a stream were written, acknowledged by the peer, and consumed here, in sum: a number
+    /// that grows with every progress of the stream in either direction. `None` if the stream is not open.
     pub fn relayed_bytes(&self, stream: u32) -> Option<u64> {
         let stream = self.streams.get(&stream)?;
         Some(stream.send.progress() + stream.recv.consumed())
@@ -181,8 +181,8 @@ impl Mux {
     /// Adds an established channel, whose id must not be in use. Streams without a channel continue on it.
     pub fn add_channel(&mut self, id: u16, now: Instant) {
         let mut channel = Channel::new(&self.config, now);
-        // The request of the server, and the answer of the proxy: the channel that carried it may have been lost together
-        // with it, or there was none.
+        // The request of the server, and the answer of the proxy: the channel that carried it may have been lost
+        // together with it, or there was none.
         if self.is_replaced == (self.role == Role::Proxy)
             && (self.is_replacement_requested || self.is_replaced)
         {
@@ -235,8 +235,8 @@ impl Mux {
         }
     }
 
-    /// Reports what the kernel knows about the connection of `channel`. From the first report on, the channel's congestion
-    /// window follows these reports, which the owner has to make before it polls the channel for data.
+    /// Reports what the kernel knows about the connection of `channel`. From the first report on, the channel's
+    /// congestion window follows these reports, which the owner has to make before it polls the channel for data.
     pub fn report_transport(&mut self, channel: u16, sample: TransportSample, now: Instant) {
         let Some(known) = self.channels.get_mut(&channel) else { return };
         let network = |known: &Channel| (known.path.is_network(), known.path.loss_rate());
@@ -273,8 +273,8 @@ impl Mux {
     }
 
     /// Returns the channel with the fewest streams, where the streams of a channel that `is_local` count half.
-    /// Retiring and suspect channels, those with a control backlog, and those with more obstacles on a network path come
-    /// last.
+    /// Retiring and suspect channels, those with a control backlog, and those with more obstacles on a network path
+    /// come last.
     pub(super) fn least_loaded_channel(&self, is_local: impl Fn(u16) -> bool) -> Option<u16> {
         // Among channels without streams the local one goes first, too.
         let streams = |id, channel: &Channel| {
@@ -321,8 +321,8 @@ impl Mux {
         self.enqueue(id);
     }
 
-    /// Removes a stream and returns it, and returns what it had reserved to the memory budget. `None` if there is no such
-    /// stream.
+    /// Removes a stream and returns it, and returns what it had reserved to the memory budget. `None` if there is no
+    /// such stream.
     pub(super) fn remove(&mut self, id: u32) -> Option<Stream> {
         let mut stream = self.streams.remove(&id)?;
         self.early_bytes -= stream.early_bytes(&self.config);

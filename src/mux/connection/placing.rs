@@ -92,8 +92,8 @@ impl Mux {
     }
 
     /// Moves a stream that the scheduler of channel `source` has selected to another channel: a stream in bulk away
-    /// from an express channel, and a message away from a loss that the kernel has reported since it was queued. Returns
-    /// whether the stream was moved; it is no longer queued on `source` then.
+    /// from an express channel, and a message away from a loss that the kernel has reported since it was queued.
+    /// Returns whether the stream was moved; it is no longer queued on `source` then.
     pub(super) fn move_scheduled(&mut self, next: ScheduledStream, source: u16, now: Instant) -> bool {
         let Some(stream) = self.streams.get(&next.stream).filter(|_| self.placement.is_active) else {
             return false;
@@ -146,8 +146,8 @@ impl Mux {
         (best != primary).then_some(best)
     }
 
-    /// Returns the channel with the fewest streams that wait to send, if it has fewer than those that wait with `stream` on
-    /// its primary channel `from`; `None` if there is none, or the stream was moved a short while ago.
+    /// Returns the channel with the fewest streams that wait to send, if it has fewer than those that wait with
+    /// `stream` on its primary channel `from`; `None` if there is none, or the stream was moved a short while ago.
     fn less_used_channel(&self, stream: &Stream, from: &Channel, now: Instant) -> Option<u16> {
         let interval = SPREAD_RTTS * from.path.min_rtt()?.max(MIN_SPREAD_RTT);
         let was_moved =
@@ -195,8 +195,8 @@ impl Mux {
         self.events.push_back(MuxEvent::Moved { stream: id, channel: target });
     }
 
-    /// Queues copies of a frame of stream `id`, which was sent on channel `via`, on other channels: under loss, where no
-    /// segment is being retransmitted, if all these channels may still send copies.
+    /// Queues copies of a frame of stream `id`, which was sent on channel `via`, on other channels: under loss, where
+    /// no segment is being retransmitted, if all these channels may still send copies.
     ///
     /// Before the peer has answered the OPEN of a stream, it may know the stream only by that frame: copies of what
     /// follows are sent where a copy of the OPEN was sent.
@@ -247,8 +247,8 @@ impl Mux {
         }
     }
 
-    /// Removes and returns the next queued copy of a frame to send on channel `id`. Those of closed streams, and all on a
-    /// channel that is being closed, are dropped.
+    /// Removes and returns the next queued copy of a frame to send on channel `id`. Those of closed streams, and all on
+    /// a channel that is being closed, are dropped.
     pub(super) fn poll_copy(&mut self, id: u16, now: Instant) -> Option<Frame> {
         let channel = self.channels.get_mut(&id)?;
         loop {

@@ -48,8 +48,8 @@ impl Mux {
         self.plan_channels(now);
     }
 
-    /// Has the planner decide on the number of channels if it is time. A server sends the decision to the proxy, and both
-    /// report it with [`MuxEvent::ChannelsWanted`].
+    /// Has the planner decide on the number of channels if it is time. A server sends the decision to the proxy, and
+    /// both report it with [`MuxEvent::ChannelsWanted`].
     pub(super) fn plan_channels(&mut self, now: Instant) {
         if !self.planner.is_due(now) {
             return;
@@ -75,13 +75,15 @@ impl Mux {
         }
     }
 
-    /// Returns the most channels of the link if the proxy opens as many as are useful; `None` if it keeps a fixed number.
+    /// Returns the most channels of the link if the proxy opens as many as are useful; `None` if it keeps a fixed
+    /// number.
     fn max_auto_channels(&self) -> Option<u16> {
         self.config.max_auto_channels.or(self.channel_numbers.peer_max)
     }
 
-    /// Finds the channels that carried bulk data since the last call, and tells their congestion controllers of each other:
-    /// beside other connections, all of them together get what one would. Where none did, the one that begins next is alone.
+    /// Finds the channels that carried bulk data since the last call, and tells their congestion controllers of each
+    /// other: beside other connections, all of them together get what one would. Where none did, the one that begins
+    /// next is alone.
     fn count_flows(&mut self) {
         let total: u64 = self.channels.values().map(|channel| channel.delivered_lately).sum();
         let (mut all, mut flows) = (OtherFlows::default(), HashMap::<u16, OtherFlows>::default());
@@ -123,8 +125,8 @@ impl Mux {
         self.push_control(channel, frame);
     }
 
-    /// Handles CHANNELS. On a proxy it is the server's wish, on a server the most channels that the proxy opens. An older
-    /// frame than the last is ignored.
+    /// Handles CHANNELS. On a proxy it is the server's wish, on a server the most channels that the proxy opens. An
+    /// older frame than the last is ignored.
     pub(super) fn on_channels(&mut self, serial: u32, count: u16) -> FrameEffect {
         if serial > self.channel_numbers.received_serial {
             self.channel_numbers.received_serial = serial;

@@ -18,8 +18,8 @@ use crate::{
 };
 
 impl Mux {
-    /// Closes a stream in both directions, with an error at the peer. Both sides discard the data that was not delivered.
-    /// No event follows. Also confirms a reset of the peer whose data was delivered.
+    /// Closes a stream in both directions, with an error at the peer. Both sides discard the data that was not
+    /// delivered. No event follows. Also confirms a reset of the peer whose data was delivered.
     pub fn reset(&mut self, stream: u32, code: ResetCode) {
         let Some(state) = self.remove(stream) else { return };
         self.push_control(state.channel, Frame::Reset { stream, code, final_size: 0 });
@@ -79,8 +79,8 @@ impl Mux {
         }
     }
 
-    /// Handles RESET: closes the stream if it is open, or has the owner deliver the data first that it names. A RESET for
-    /// a closed stream changes nothing.
+    /// Handles RESET: closes the stream if it is open, or has the owner deliver the data first that it names. A RESET
+    /// for a closed stream changes nothing.
     pub(super) fn on_reset(
         &mut self,
         stream: u32,

@@ -16,9 +16,9 @@ use crate::mux::{
 
 impl Mux {
     /// Begins to close one channel in an orderly way, whose streams move to the others: one on which the peer does not
-    /// answer, if there is one, or the one with the fewest streams. [`MuxEvent::ChannelRetired`] follows when both sides
-    /// have received everything that was sent on it. Returns the channel's id, or `None` if the link would have no channel
-    /// left. Only for the proxy, which opens channels, too.
+    /// answer, if there is one, or the one with the fewest streams. [`MuxEvent::ChannelRetired`] follows when both
+    /// sides have received everything that was sent on it. Returns the channel's id, or `None` if the link would have
+    /// no channel left. Only for the proxy, which opens channels, too.
     pub fn retire_channel(&mut self) -> Option<u16> {
         let used: Vec<_> = self.channels.iter().filter(|(_, channel)| !channel.is_retiring()).collect();
         // A silent channel has the fewest streams only by chance. If a channel that works were closed instead, the link

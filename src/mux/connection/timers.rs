@@ -17,9 +17,9 @@ impl Mux {
         }
     }
 
-    /// Records that bytes were received on `channel`, for an owner that also reports what the peer's kernel acknowledges,
-    /// with [`record_alive`](Self::record_alive). A channel whose peer did not answer stays unresponsive until a ping
-    /// is answered.
+    /// Records that bytes were received on `channel`, for an owner that also reports what the peer's kernel
+    /// acknowledges, with [`record_alive`](Self::record_alive). A channel whose peer did not answer stays unresponsive
+    /// until a ping is answered.
     pub fn record_received(&mut self, channel: u16, now: Instant) {
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.on_received(now);
@@ -58,8 +58,9 @@ impl Mux {
         }
     }
 
-    /// Updates the timers of all channels, see [`handle_channel_timeout`](Self::handle_channel_timeout). For an owner with one
-    /// timer for the whole link, such as the simulations and the fuzz target; a driver has one for its channel.
+    /// Updates the timers of all channels, see [`handle_channel_timeout`](Self::handle_channel_timeout). For an owner
+    /// with one timer for the whole link, such as the simulations and the fuzz target; a driver has one for its
+    /// channel.
     pub fn handle_timeout(&mut self, now: Instant) {
         let channels: Vec<u16> = self.channels.keys().copied().collect();
         channels.into_iter().for_each(|id| self.handle_channel_timeout(id, now));
@@ -91,9 +92,9 @@ impl Mux {
         self.update_placement(now);
     }
 
-    /// Queues LOST for channel `id`, which the owner [removes](Self::remove_channel) because its peer did not answer: on
-    /// every other channel, one of which may be dead, too, or on the next one that is added. Without it the peer notices the
-    /// loss by itself, only later, so that a channel with a control backlog gets none.
+    /// Queues LOST for channel `id`, which the owner [removes](Self::remove_channel) because its peer did not answer:
+    /// on every other channel, one of which may be dead, too, or on the next one that is added. Without it the peer
+    /// notices the loss by itself, only later, so that a channel with a control backlog gets none.
     pub fn report_lost(&mut self, id: u16) {
         let frame = Frame::Lost { channel: id };
         let mut others = self.channels.iter_mut().filter(|&(&other, _)| other != id).peekable();
@@ -145,7 +146,8 @@ impl Mux {
         self.channels.get(&channel).map_or(Duration::ZERO, |channel| channel.overdue(&self.config, now))
     }
 
-    /// Returns whether a channel counted as lost when its timers were updated last, and nothing was received on it since.
+    /// Returns whether a channel counted as lost when its timers were updated last, and nothing was received on it
+    /// since.
     pub fn is_lost(&self, channel: u16, now: Instant) -> bool {
         let is_lost = |channel: &Channel| channel.liveness() == Liveness::Lost;
         self.channels.get(&channel).is_some_and(is_lost) && !self.overdue(channel, now).is_zero()

@@ -247,8 +247,8 @@ fn a_busy_channel_sets_its_timer_at_regular_intervals() {
     assert!((9..=11).contains(&channel.count(PROXY, Sent::Ping, 60 * SECOND)));
 }
 
-/// A process that gets no processor for seconds finds its timer late, and the answers unread: it is not the peer that was
-/// silent.
+/// A process that gets no processor for seconds finds its timer late, and the answers unread: it is not the peer that
+/// was silent.
 #[test]
 fn time_without_a_processor_is_no_silence() {
     let mut channel = Channel::new(20 * MS, true);
@@ -265,8 +265,8 @@ fn time_without_a_processor_is_no_silence() {
     assert!((1500 * MS..=2500 * MS).contains(&channel.pass_until(PROXY, Liveness::Lost)));
 }
 
-/// Regression test: on a machine on which every timer fired two seconds late, a channel that had died was found dead after
-/// more than half a minute.
+/// Regression test: on a machine on which every timer fired two seconds late, a channel that had died was found dead
+/// after more than half a minute.
 #[test]
 fn a_dead_channel_is_detected_although_every_timer_is_late() {
     let mut channel = Channel::new(20 * MS, true);

@@ -53,7 +53,8 @@ fn messages_are_copied_by_loss_rate() {
     assert_eq!(LinkPlacement { loss_rate: 0.1, ..LinkPlacement::default() }.copies(8), 0, "on loopback");
 }
 
-/// Copies stay within a quarter of the delivery rate where data queues, and so few frames that the peer's glitch budget lasts for ever.
+/// Copies stay within a quarter of the delivery rate where data queues, and so few frames that the peer's glitch budget
+/// lasts for ever.
 #[test]
 fn copies_are_bounded_in_bytes_and_frames() {
     let begin = Instant::now();

@@ -31,8 +31,8 @@ fn consumed_data_is_acknowledged_even_if_the_limit_does_not_rise() {
     assert!(!recv.is_update_due());
 }
 
-/// A stream has its minimum however short memory is. Its window rises when memory is free, and falls again, but not below
-/// what the peer may still send.
+/// A stream has its minimum however short memory is. Its window rises when memory is free, and falls again, but not
+/// below what the peer may still send.
 #[test]
 fn memory_budget_limits_the_window() {
     let (wanted, budget) = (256 << 10, MemoryBudget::new(64 << 20, 10));

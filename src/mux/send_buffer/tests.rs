@@ -3,7 +3,8 @@
 use super::*;
 use crate::mux::limits::CHUNK_SIZE;
 
-/// Creates a send buffer for a peer with this initial window, and its configuration. The largest window is `max_window`.
+/// Creates a send buffer for a peer with this initial window, and its configuration. The largest window is
+/// `max_window`.
 fn buffer(window: u32, max_window: u32) -> (SendBuffer, MemoryBudget) {
     let config = MuxConfig { max_window, ..MuxConfig::default() };
     (SendBuffer::new(window, &config), config.budget)
@@ -131,8 +132,8 @@ fn memory_budget_limits_what_is_buffered() {
     assert_eq!(budget.used(), 0);
 }
 
-/// Kernels acknowledge 350 KB for a target that reads nothing. Only the window that the peer gives to a reader that makes
-/// progress, or more acknowledged bytes, get what is kept for such a stream.
+/// Kernels acknowledge 350 KB for a target that reads nothing. Only the window that the peer gives to a reader that
+/// makes progress, or more acknowledged bytes, get what is kept for such a stream.
 #[test]
 fn acknowledged_bytes_alone_are_no_proof_of_a_reader() {
     let budget = MemoryBudget::new(64 << 20, 10);
@@ -219,8 +220,8 @@ fn single_bytes_are_coalesced_after_they_were_sent() {
     assert_eq!(again, text[3333..]);
 }
 
-/// Each range in flight on a secondary channel costs memory, and a peer that acknowledges nothing more would have all of
-/// them kept.
+/// Each range in flight on a secondary channel costs memory, and a peer that acknowledges nothing more would have all
+/// of them kept.
 #[test]
 fn a_stream_with_many_ranges_on_secondary_channels_is_not_striped() {
     let (mut send, budget) = buffer(1 << 20, 1 << 20);

@@ -72,8 +72,9 @@ pub struct TextAdapter {
     closed: ClosedKeys,
     /// The token of the last ping that was sent.
     last_ping: u64,
-    /// How far from the user's own id the search of a free key for a three-field peer begins, where that id is taken. It
-    /// continues where the last one ended: from the user's id on, a user with many streams would search all of their keys for each further one.
+    /// How far from the user's own id the search of a free key for a three-field peer begins, where that id is taken.
+    /// It continues where the last one ended: from the user's id on, a user with many streams would search all of their
+    /// keys for each further one.
     next_key_offset: u32,
 }
 
@@ -98,7 +99,8 @@ impl TextAdapter {
     }
 
     /// Returns whether so much data is buffered for slow readers that the peer's channel must not be read for now: its
-    /// maximum, or what the memory budget allows. That blocks the peer's other streams, too, which it avoids by honouring
+    /// maximum, or what the memory budget allows. That blocks the peer's other streams, too, which it avoids by
+    /// honouring
     /// `STREAM_PAUSE`.
     pub fn must_stop_reading(&self) -> bool {
         self.buffered >= MAX_TEXT_BUFFERED_BYTES

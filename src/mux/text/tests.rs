@@ -135,8 +135,8 @@ fn reset_reason_is_parsed() {
     }
 }
 
-/// The data of a stream that the peer has reset waits for its reader, and counts as buffered meanwhile: a peer without flow
-/// control could make this side buffer without bound otherwise. The peer may use the key again at once.
+/// The data of a stream that the peer has reset waits for its reader, and counts as buffered meanwhile: a peer without
+/// flow control could make this side buffer without bound otherwise. The peer may use the key again at once.
 #[test]
 fn data_before_a_reset_stays_buffered_until_it_is_consumed() {
     let (mut peer, key) = server();

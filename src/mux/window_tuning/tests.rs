@@ -44,9 +44,9 @@ fn buffered_data_does_not_raise_the_window() {
     assert!(window <= 4 << 20, "{window}: four times the BDP of 100 Mbit/s and 50 ms is 2.5 MB");
 }
 
-/// Regression test: where a lost segment delays all data behind it, the data arrives at once after some round trips. The rate
-/// over that time asked for no more than the window that had limited it, and one download with 3 % loss at 50 Mbit/s
-/// and 200 ms had 0.8 of what TCP alone delivers.
+/// Regression test: where a lost segment delays all data behind it, the data arrives at once after some round trips.
+/// The rate over that time asked for no more than the window that had limited it, and one download with 3 % loss at 50
+/// Mbit/s and 200 ms had 0.8 of what TCP alone delivers.
 #[test]
 fn window_grows_where_data_arrives_in_bursts_after_retransmissions() {
     const ROUND_TRIPS: u32 = 4;

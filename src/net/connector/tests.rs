@@ -117,8 +117,8 @@ async fn a_resolver_that_does_not_answer_is_reported_as_a_timeout() {
     drop(sender);
 }
 
-/// Regression test: a target that sends a banner and resets at once was taken for one that cannot be reached, if that happened
-/// before this side learnt that it was connected.
+/// Regression test: a target that sends a banner and resets at once was taken for one that cannot be reached, if that
+/// happened before this side learnt that it was connected.
 #[tokio::test]
 async fn what_precedes_an_immediate_reset_can_be_read() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -137,8 +137,9 @@ async fn what_precedes_an_immediate_reset_can_be_read() {
     assert_eq!((&bytes[..], error.kind()), (&b"banner"[..], io::ErrorKind::ConnectionReset));
 }
 
-/// Some thousand attempts to a port of the ephemeral range on which nothing listens, such as the one of a target that is
-/// being restarted, connected to themselves: the user received its own bytes, and the target could not bind its port.
+/// Some thousand attempts to a port of the ephemeral range on which nothing listens, such as the one of a target that
+/// is being restarted, connected to themselves: the user received its own bytes, and the target could not bind its
+/// port.
 #[tokio::test]
 async fn an_attempt_that_connects_to_itself_is_a_refusal_and_leaves_the_port_free() {
     let address = refusing();
@@ -174,8 +175,8 @@ async fn attempts_beside_the_first_one_are_limited_by_permits() {
     assert_eq!((stream.peer_addr().unwrap(), sockets.available_permits()), (alive, 1));
 }
 
-/// Regression test: an attempt for which no permit was left failed at once and was never made again. A stream whose target
-/// was half dead waited for the whole timeout although the other address answered.
+/// Regression test: an attempt for which no permit was left failed at once and was never made again. A stream whose
+/// target was half dead waited for the whole timeout although the other address answered.
 #[tokio::test]
 async fn an_attempt_waits_for_a_permit() {
     let (dead, (_listener, alive)) = (BlackHole::new(), listener());

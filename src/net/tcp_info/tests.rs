@@ -11,8 +11,8 @@ use libc::tcp_info;
 
 use super::*;
 
-/// The offsets in `struct tcp_info` of the kernel's `include/uapi/linux/tcp.h`, a stable interface that only grows at its
-/// end.
+/// The offsets in `struct tcp_info` of the kernel's `include/uapi/linux/tcp.h`, a stable interface that only grows at
+/// its end.
 #[test]
 fn field_offsets_match_the_kernel() {
     let offsets = [

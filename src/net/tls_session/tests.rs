@@ -112,8 +112,8 @@ impl Pair {
         encrypted
     }
 
-    /// Receives at the far end until it has `bytes` bytes of plaintext, while the near end sends the rest of what it has
-    /// encrypted. Returns the plaintext, and the lengths of the records.
+    /// Receives at the far end until it has `bytes` bytes of plaintext, while the near end sends the rest of what it
+    /// has encrypted. Returns the plaintext, and the lengths of the records.
     async fn far_receives(&mut self, bytes: usize) -> (Vec<u8>, Vec<usize>) {
         let (mut plaintext, mut wire) = (Vec::new(), Vec::new());
         let mut chunk = vec![0; 64 * 1024];

@@ -26,7 +26,8 @@ fn open(user: &str) -> Open {
     Open { stream: 1, key, port: 8080, priority: Priority::default(), window: 1, user }
 }
 
-/// Returns a detector of one server, reached by this path, with a service on each of these public ports and target ports.
+/// Returns a detector of one server, reached by this path, with a service on each of these public ports and target
+/// ports.
 fn new_detector(path: ServerPath, services: &[(u16, u16)]) -> Arc<LoopDetector> {
     let detector = Arc::new(LoopDetector::default());
     detector.set_path(0, path);
@@ -112,8 +113,8 @@ fn an_ended_stream_is_not_compared_and_a_stopped_proxy_is_no_loop() {
     assert!(!other.watch(&open("127.0.0.1:40000"), 0, Some(80), &tasks).is_watched());
 }
 
-/// Regression test: a server that kept one stream of a user open, and opened and reset others of the same user, made the
-/// proxy keep a token of each for ever.
+/// Regression test: a server that kept one stream of a user open, and opened and reset others of the same user, made
+/// the proxy keep a token of each for ever.
 #[test]
 fn nothing_is_kept_of_streams_that_have_ended() {
     let detector = new_detector(LOOPBACK, &[(8080, 8080)]);

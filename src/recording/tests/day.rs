@@ -10,8 +10,8 @@ fn resident_bytes() -> u64 {
     statm.split(' ').nth(1).map_or(0, |pages| pages.parse::<u64>().unwrap() * 4096)
 }
 
-/// A day takes 340 MB. Three minutes of it are recorded here, after the first one, in which all users join; and the whole day
-/// with `UNDERPASS_DAY=1`, which prints what it takes.
+/// A day takes 340 MB. Three minutes of it are recorded here, after the first one, in which all users join; and the
+/// whole day with `UNDERPASS_DAY=1`, which prints what it takes.
 #[test]
 fn a_hundred_streams_a_second_stay_below_360_mb_a_day() {
     let is_whole_day = std::env::var_os("UNDERPASS_DAY").is_some();

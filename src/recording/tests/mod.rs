@@ -1,5 +1,5 @@
-//! What is recorded is played again, from any time on, also from files that are cut short; the disk may be full; the size is
-//! bounded.
+//! What is recorded is played again, from any time on, also from files that are cut short; the disk may be full; the
+//! size is bounded.
 
 mod damage;
 mod day;

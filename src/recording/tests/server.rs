@@ -34,9 +34,9 @@ struct Open {
     bytes: (u64, u64),
 }
 
-/// A server with a given number of streams a second. Most streams are downloads of one of 200 paths by one of 2,000 users,
-/// and one in ten is of a user that was not there before; sizes and durations are spread evenly on a logarithmic scale, up to
-/// 2 MB and 10 s.
+/// A server with a given number of streams a second. Most streams are downloads of one of 200 paths by one of 2,000
+/// users, and one in ten is of a user that was not there before; sizes and durations are spread evenly on a logarithmic
+/// scale, up to 2 MB and 10 s.
 pub(super) struct Server {
     /// Its state.
     pub(super) snapshot: Snapshot,

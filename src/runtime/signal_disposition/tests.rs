@@ -4,7 +4,8 @@ use super::*;
 
 #[test]
 fn an_ignored_signal_is_reported() {
-    // Changes nothing for other tests of this process: nothing uses SIGUSR2, and no test runs in a terminal's background.
+    // Changes nothing for other tests of this process: nothing uses SIGUSR2, and no test runs in a terminal's
+    // background.
     assert!(!is_signal_ignored(libc::SIGUSR2));
     ignore_signal(libc::SIGUSR2);
     assert!(is_signal_ignored(libc::SIGUSR2));

@@ -92,8 +92,8 @@ impl<T: Candidate> Pool<T> {
         self.wake_waiting();
     }
 
-    /// Adds a proxy to the members, or replaces the networks of one that is, and wakes no task, because the caller holds a
-    /// lock. It calls [`wake_waiting`](Self::wake_waiting) once it has released that.
+    /// Adds a proxy to the members, or replaces the networks of one that is, and wakes no task, because the caller
+    /// holds a lock. It calls [`wake_waiting`](Self::wake_waiting) once it has released that.
     pub(in crate::server) fn add(&self, member: Member<T>) {
         self.change_members(|members| {
             match members.iter_mut().find(|known| Arc::ptr_eq(&known.proxy, &member.proxy)) {
@@ -134,8 +134,8 @@ impl<T: Candidate> Pool<T> {
         self.members.load().is_empty()
     }
 
-    /// Decides whether a user with this address is admitted to the service: whether any of its members, available now or not,
-    /// admits it. Without members that is not known yet, and the user may wait for one.
+    /// Decides whether a user with this address is admitted to the service: whether any of its members, available now
+    /// or not, admits it. Without members that is not known yet, and the user may wait for one.
     ///
     /// # Errors
     /// Why one of the members does not admit the user.
@@ -156,8 +156,8 @@ impl<T: Candidate> Pool<T> {
         self.policy.store(policy as u8, Relaxed);
     }
 
-    /// Selects the member for the next stream by the current policy, among those that are available, admit the `user` (`None`:
-    /// no user, whom all admit) and are not in `tried`. Returns `None` if there is none.
+    /// Selects the member for the next stream by the current policy, among those that are available, admit the `user`
+    /// (`None`: no user, whom all admit) and are not in `tried`. Returns `None` if there is none.
     pub(in crate::server) fn pick(&self, tried: &[Arc<T>], user: Option<IpAddr>) -> Option<Arc<T>> {
         let members = self.members.load();
         let is_eligible = |member: &&Member<T>| {

@@ -107,7 +107,8 @@ fn after_the_last_stream_number_those_of_open_streams_are_skipped() {
     assert_eq!(keys, [u32::MAX, 2, 3].map(|number| StreamKey::new(first.key.user, number)));
 }
 
-/// An attacker with many addresses, such as those of one IPv6 network, leaves users behind that are kept for five seconds.
+/// An attacker with many addresses, such as those of one IPv6 network, leaves users behind that are kept for five
+/// seconds.
 #[test]
 fn in_a_full_table_a_new_user_displaces_the_one_that_left_first() {
     let (telemetry, mut users, service) = users();

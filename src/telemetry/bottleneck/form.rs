@@ -1,4 +1,5 @@
-//! The serialized form of [`BottleneckTimes`]: a map from the bottleneck to microseconds, without those that never blocked.
+//! The serialized form of [`BottleneckTimes`]: a map from the bottleneck to microseconds, without those that never
+//! blocked.
 
 use std::{collections::BTreeMap, time::Duration};
 

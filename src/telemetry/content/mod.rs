@@ -77,7 +77,8 @@ impl Progress {
         down.saturating_sub(self.begun).min(self.size)
     }
 
-    /// Returns the delivered fraction of the download, from 0 to 1, given that the stream has delivered `down` in total.
+    /// Returns the delivered fraction of the download, from 0 to 1, given that the stream has delivered `down` in
+    /// total.
     pub fn share(&self, down: u64) -> f64 {
         self.arrived(down) as f64 / self.size.max(1) as f64
     }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Direction, format_bytes};
 
-/// A transfer that its stream cut short: an HTTP body whose framing says that more was to come, or a download whose size
-/// the proxy had announced.
+/// A transfer that its stream cut short: an HTTP body whose framing says that more was to come, or a download whose
+/// size the proxy had announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shortfall {
     /// Whether the download or the upload is incomplete.
@@ -50,7 +50,8 @@ impl Shortfall {
     }
 }
 
-/// Prints `161M of 200M`, `161M of unknown size` or, where both amounts would read the same, `all but 12 bytes of 200M`.
+/// Prints `161M of 200M`, `161M of unknown size` or, where both amounts would read the same, `all but 12 bytes of
+/// 200M`.
 impl fmt::Display for Shortfall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = self.size.map_or_else(|| "unknown size".to_owned(), format_bytes);

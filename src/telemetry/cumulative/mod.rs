@@ -1,7 +1,7 @@
 //! Cumulative histograms: how many values were recorded since the start, by fixed bounds.
 //!
-//! A [`LatencyHistogram`](super::LatencyHistogram) shows an operator the last minutes. A monitoring system wants counts that
-//! only grow, from which it computes rates and percentiles over any time.
+//! A [`LatencyHistogram`](super::LatencyHistogram) shows an operator the last minutes. A monitoring system wants counts
+//! that only grow, from which it computes rates and percentiles over any time.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},

@@ -1,7 +1,7 @@
 //! Lifecycle events: the begin and the end of services, proxies, channels, users and streams, and other rare incidents.
 //!
-//! Nothing that happens once for each chunk of data may become an event. The text of each event, which the log shows, is
-//! made in `text`.
+//! Nothing that happens once for each chunk of data may become an event. The text of each event, which the log shows,
+//! is made in `text`.
 
 mod name;
 mod notable;
@@ -286,8 +286,8 @@ pub enum EventKind {
         /// The I/O error.
         reason: String,
     },
-    /// An operator gave a command: the audit trail. A command of the cockpit is reported only if it was executed, because the
-    /// cockpit shows its operator why one was not.
+    /// An operator gave a command: the audit trail. A command of the cockpit is reported only if it was executed,
+    /// because the cockpit shows its operator why one was not.
     OperatorActed {
         /// The command in words, with the keys of its targets.
         what: String,
@@ -392,14 +392,14 @@ impl EventKind {
         }
     }
 
-    /// Returns whether the event is about a stream that ended, as its user or the operator wanted, before a byte had passed
-    /// in either direction: the health check of a load balancer, or a port scan.
+    /// Returns whether the event is about a stream that ended, as its user or the operator wanted, before a byte had
+    /// passed in either direction: the health check of a load balancer, or a port scan.
     pub fn is_empty_stream(&self) -> bool {
         matches!(self, Self::StreamEnded { down: 0, up: 0, .. }) && !self.is_warning()
     }
 
-    /// Returns whether the event is logged at the level debug: a step in the life of an object whose begin or end is logged
-    /// at the level info. An operator reads one line for each stream, and two for each proxy.
+    /// Returns whether the event is logged at the level debug: a step in the life of an object whose begin or end is
+    /// logged at the level info. An operator reads one line for each stream, and two for each proxy.
     pub fn is_detail(&self) -> bool {
         let is_step = matches!(
             self,
@@ -416,7 +416,8 @@ impl EventKind {
         !self.is_warning() && (is_step || self.is_empty_stream())
     }
 
-    /// Returns whether the event is about a service, a link, a channel, a user or a stream. A proxy logs those in its own words.
+    /// Returns whether the event is about a service, a link, a channel, a user or a stream. A proxy logs those in its
+    /// own words.
     pub(super) fn is_about_traffic(&self) -> bool {
         matches!(
             self,

@@ -128,8 +128,8 @@ impl EndReason {
         }
     }
 
-    /// Returns whether the stream failed: it ended otherwise than its user, its target or the operator wanted. Such an end
-    /// is a warning in the log, and the totals count it.
+    /// Returns whether the stream failed: it ended otherwise than its user, its target or the operator wanted. Such an
+    /// end is a warning in the log, and the totals count it.
     pub fn is_failure(&self) -> bool {
         match self {
             Self::Finished | Self::IdleTimeout | Self::Shutdown => false,
@@ -137,8 +137,8 @@ impl EndReason {
         }
     }
 
-    /// Returns whether the user, the operator or a failure ended the stream while bytes could still pass, so that a shortfall
-    /// of its upload says how far it had come. Otherwise the target was never reached.
+    /// Returns whether the user, the operator or a failure ended the stream while bytes could still pass, so that a
+    /// shortfall of its upload says how far it had come. Otherwise the target was never reached.
     fn follows_upload(&self) -> bool {
         !matches!(
             self,
@@ -239,8 +239,8 @@ pub enum DisconnectReason {
     Closed,
     /// The connection was reset (RST), by the peer or by a middlebox.
     Reset,
-    /// The connection was closed without close_notify of TLS: what the peer sent may be incomplete, and an attacker on the path
-    /// can have closed it.
+    /// The connection was closed without close_notify of TLS: what the peer sent may be incomplete, and an attacker on
+    /// the path can have closed it.
     Truncated,
     /// The peer violated TLS, or its bytes were changed in transit. The text says how.
     Tls(String),
@@ -266,8 +266,8 @@ pub enum DisconnectReason {
 }
 
 impl DisconnectReason {
-    /// Returns whether the connection was lost without an RST: closed, silent, or failed. A process that has died leaves an
-    /// RST, a relay or a middlebox may leave either.
+    /// Returns whether the connection was lost without an RST: closed, silent, or failed. A process that has died
+    /// leaves an RST, a relay or a middlebox may leave either.
     pub fn is_loss_without_reset(&self) -> bool {
         matches!(
             self,

@@ -1,5 +1,5 @@
-//! Registration of live objects. Each method returns a guard that owns the registration; the drop of the guard reports the
-//! end of the object.
+//! Registration of live objects. Each method returns a guard that owns the registration; the drop of the guard reports
+//! the end of the object.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -20,8 +20,8 @@ use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
 mod tests;
 
 impl Telemetry {
-    /// Registers a service whose public port was opened, and emits [`EventKind::ServiceOpened`]. For tests and benchmarks; the
-    /// server does both by itself, because it holds the lock of a table in between.
+    /// Registers a service whose public port was opened, and emits [`EventKind::ServiceOpened`]. For tests and
+    /// benchmarks; the server does both by itself, because it holds the lock of a table in between.
     pub fn service_opened(self: &Arc<Self>, key: ServiceKey) -> ServiceGuard {
         let guard = self.register_service(key);
         guard.report_opened();
@@ -75,8 +75,8 @@ impl Telemetry {
         ChannelGuard::new(self.clone(), stats)
     }
 
-    /// Registers a user whose first connection was accepted, and emits [`EventKind::UserJoined`]. For tests and benchmarks, as
-    /// [`service_opened`](Self::service_opened) is.
+    /// Registers a user whose first connection was accepted, and emits [`EventKind::UserJoined`]. For tests and
+    /// benchmarks, as [`service_opened`](Self::service_opened) is.
     pub fn user_joined(
         self: &Arc<Self>,
         id: UserChannelId,
@@ -332,8 +332,8 @@ impl StreamGuard {
 
     /// Records the proxy that the stream is assigned to and its first primary channel, and emits
     /// [`EventKind::StreamAssigned`]. A second call reassigns the stream: it then no longer counts as one of the first
-    /// proxy's. The server reassigns only as long as no target has received data of the stream, because the connection to
-    /// the target ends at the proxy.
+    /// proxy's. The server reassigns only as long as no target has received data of the stream, because the connection
+    /// to the target ends at the proxy.
     pub fn assigned(&self, proxy: &Arc<ProxyStats>, channel: &Arc<ChannelStats>) {
         proxy.streams.enter();
         proxy.series.counters.assigned.fetch_add(1, Relaxed);
@@ -348,8 +348,8 @@ impl StreamGuard {
         }
     }
 
-    /// Ends the stream with this reason: removes it and emits [`EventKind::StreamEnded`]. Where both directions were closed
-    /// within a transfer, the reason becomes the side that cut it short.
+    /// Ends the stream with this reason: removes it and emits [`EventKind::StreamEnded`]. Where both directions were
+    /// closed within a transfer, the reason becomes the side that cut it short.
     pub fn end(self, reason: EndReason) {
         let reason = match self.stats.shortfall() {
             Some(shortfall) if reason == EndReason::Finished && shortfall.is_user_closed => {

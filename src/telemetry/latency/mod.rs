@@ -71,15 +71,15 @@ pub struct Latencies {
     /// Where the target speaks first, it counts from the assignment to a proxy. So a connection that a client opens in
     /// advance and uses later does not look slow.
     pub time_to_first_byte: LatencySummary,
-    /// Queue wait: how long upload data waited in this process until it was handed to the writer of its channel. Sampled
-    /// for some chunks of each stream.
+    /// Queue wait: how long upload data waited in this process until it was handed to the writer of its channel.
+    /// Sampled for some chunks of each stream.
     pub queue_wait: LatencySummary,
 }
 
 /// A histogram of one latency over the present period of 5 minutes and the one before.
 ///
-/// Its buckets grow with the value (HDR histogram), so every percentile is right to two digits, however long the tail is.
-/// A period's histogram is allocated at its first value, because many latencies are never measured.
+/// Its buckets grow with the value (HDR histogram), so every percentile is right to two digits, however long the tail
+/// is. A period's histogram is allocated at its first value, because many latencies are never measured.
 #[derive(Debug, Default)]
 pub struct LatencyHistogram(Mutex<HistogramPeriods>);
 
@@ -95,7 +95,8 @@ struct HistogramPeriods {
 }
 
 impl HistogramPeriods {
-    /// Starts a new period if the present one has lasted [`PERIOD`] at `now`, and drops the histogram that is then too old.
+    /// Starts a new period if the present one has lasted [`PERIOD`] at `now`, and drops the histogram that is then too
+    /// old.
     fn rotate(&mut self, now: Instant) {
         let Some(began) = self.present_began else { return };
         let age = now.saturating_duration_since(began);
@@ -190,8 +191,8 @@ impl LatencyHistograms {
 pub(super) struct CachedSummary<T>(Mutex<(Option<Instant>, Arc<T>)>);
 
 impl<T: PartialEq> CachedSummary<T> {
-    /// Returns the cached value, or a new one from `compute` if that is a second old. An equal value keeps its `Arc`, by
-    /// which readers see that nothing has changed.
+    /// Returns the cached value, or a new one from `compute` if that is a second old. An equal value keeps its `Arc`,
+    /// by which readers see that nothing has changed.
     pub(super) fn get(&self, now: Instant, compute: impl FnOnce() -> T) -> Arc<T> {
         let (computed_at, value) = &mut *self.0.lock();
         if computed_at.is_none_or(|at| now.saturating_duration_since(at) >= MAX_SUMMARY_AGE) {

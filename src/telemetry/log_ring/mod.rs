@@ -1,8 +1,8 @@
 //! The log ring: the newest log records of the process, for a reader that shows them later.
 //!
-//! A [`LogRing`] is a `tracing` layer and the buffer behind it. It is an ordinary object and no global: the program that
-//! installs the layer passes a clone to the reader. A full ring discards its oldest record, so logging never waits for
-//! the reader.
+//! A [`LogRing`] is a `tracing` layer and the buffer behind it. It is an ordinary object and no global: the program
+//! that installs the layer passes a clone to the reader. A full ring discards its oldest record, so logging never waits
+//! for the reader.
 
 use std::{borrow::Cow, collections::VecDeque, fmt, sync::Arc};
 
@@ -101,8 +101,8 @@ impl LogRecord {
 pub struct LogRing(Arc<Mutex<VecDeque<LogRecord>>>);
 
 impl LogRing {
-    /// The maximum number of records in the ring: so many may be logged between two reads without a loss. The cockpit reads
-    /// ten times a second, except while its display is frozen.
+    /// The maximum number of records in the ring: so many may be logged between two reads without a loss. The cockpit
+    /// reads ten times a second, except while its display is frozen.
     pub const CAPACITY: usize = 5000;
 
     /// Returns an empty ring.
@@ -132,8 +132,9 @@ impl<S: Subscriber> Layer<S> for LogRing {
     }
 }
 
-/// Sends log records to any number of readers, each of which may be slow: one that lags loses the oldest. As a `tracing`
-/// layer it formats an event only while there is a reader. It does not filter by itself: install it behind a filter.
+/// Sends log records to any number of readers, each of which may be slow: one that lags loses the oldest. As a
+/// `tracing` layer it formats an event only while there is a reader. It does not filter by itself: install it behind a
+/// filter.
 #[derive(Debug, Clone)]
 pub struct LogBroadcast(broadcast::Sender<LogRecord>);
 

@@ -11,8 +11,8 @@ mod tests;
 ///
 /// A sampler that reads ten times a second keeps its own list and asks only for newer entries: walking ten thousand
 /// entries again would cost more than reading their counters. There is one lock, because an entry is added and removed
-/// once in the life of an object, and because with several locks a sampler could miss an entry whose number was assigned
-/// before a larger one was inserted.
+/// once in the life of an object, and because with several locks a sampler could miss an entry whose number was
+/// assigned before a larger one was inserted.
 #[derive(Debug)]
 pub(super) struct Registry<T>(Mutex<RegistryEntries<T>>);
 

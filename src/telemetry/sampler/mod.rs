@@ -1,7 +1,7 @@
 //! The sampler: reads all live counters into a [`Snapshot`], several times a second.
 //!
-//! It reuses the snapshot of the sample before. It must not make the hot path wait: except for the registry of new users
-//! and streams and a few small locks of each proxy and channel, it only loads atomics.
+//! It reuses the snapshot of the sample before. It must not make the hot path wait: except for the registry of new
+//! users and streams and a few small locks of each proxy and channel, it only loads atomics.
 
 use std::{
     collections::HashMap,

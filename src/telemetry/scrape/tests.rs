@@ -118,7 +118,8 @@ fn every_reason_is_counted_apart() {
     assert_eq!(error.matches('`').count() / 2, EndReason::COUNT + 1, "{error}");
 }
 
-/// A port is opened again while a download of its earlier service continues: nothing shrinks, and nothing is counted twice.
+/// A port is opened again while a download of its earlier service continues: nothing shrinks, and nothing is counted
+/// twice.
 #[test]
 fn a_service_that_is_replaced_keeps_what_its_streams_have_carried() {
     let hub = Telemetry::new();

@@ -1,7 +1,7 @@
 //! Series: what is counted by service and by name of a proxy for a monitoring system, with a bounded number of labels.
 //!
-//! The counters of a service or a proxy end with it; a series goes on. What a stream has counted when it ends is recorded here
-//! once. The bytes of open streams stay where the data path counts them, and are added up by a scrape.
+//! The counters of a service or a proxy end with it; a series goes on. What a stream has counted when it ends is
+//! recorded here once. The bytes of open streams stay where the data path counts them, and are added up by a scrape.
 
 mod table;
 

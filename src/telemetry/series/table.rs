@@ -16,11 +16,11 @@ const MAX_IDLE: Duration = Duration::from_secs(3600);
 
 /// A bounded table of series: what is counted under each value of one label, also while no object has that label.
 ///
-/// A series outlives its objects, so that its counters only grow when a proxy connects again, and what the object counted
-/// after the last scrape is not lost. It ends when the label has been without an object for [`MAX_IDLE`], or for longest while
-/// there are as many as the maximum: labels come from peers, and a monitoring system keeps each for months. If each has an
-/// object, new labels share the series `other`. What a series has counted ends with it: a reader has seen that, and would count
-/// it twice under another label.
+/// A series outlives its objects, so that its counters only grow when a proxy connects again, and what the object
+/// counted after the last scrape is not lost. It ends when the label has been without an object for [`MAX_IDLE`], or
+/// for longest while there are as many as the maximum: labels come from peers, and a monitoring system keeps each for
+/// months. If each has an object, new labels share the series `other`. What a series has counted ends with it: a reader
+/// has seen that, and would count it twice under another label.
 #[derive(Debug)]
 pub(in crate::telemetry) struct SeriesTable<C> {
     /// The most labels beside `other`.
@@ -86,8 +86,8 @@ impl<C: Default> SeriesTable<C> {
         entry.series.clone()
     }
 
-    /// Removes an object from its series. `retire` unregisters it and adds what it counted itself to the series, under the
-    /// lock of the table: a reader sees that once, in the object or in the series.
+    /// Removes an object from its series. `retire` unregisters it and adds what it counted itself to the series, under
+    /// the lock of the table: a reader sees that once, in the object or in the series.
     pub(in crate::telemetry) fn leave(&self, series: &Series<C>, retire: impl FnOnce(&C)) {
         let mut entries = self.entries.lock();
         retire(&series.counters);
@@ -102,8 +102,8 @@ impl<C: Default> SeriesTable<C> {
         change()
     }
 
-    /// Runs `read` with each series and its number of objects, under the lock of the table; `other` is left out until it has
-    /// been used. Series come in the order of their labels.
+    /// Runs `read` with each series and its number of objects, under the lock of the table; `other` is left out until
+    /// it has been used. Series come in the order of their labels.
     pub(in crate::telemetry) fn read<T>(&self, read: impl FnOnce(Vec<(&Series<C>, usize)>) -> T) -> T {
         let mut entries = self.entries.lock();
         entries.remove_idle(Instant::now());

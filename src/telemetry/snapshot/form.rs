@@ -1,5 +1,5 @@
-//! The serialized form of a [`StreamSnapshot`]: one flat object, without what has its usual value. There may be a hundred
-//! thousand of them in one snapshot.
+//! The serialized form of a [`StreamSnapshot`]: one flat object, without what has its usual value. There may be a
+//! hundred thousand of them in one snapshot.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

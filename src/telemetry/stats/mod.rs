@@ -1,8 +1,8 @@
 //! The counters and displayed values of services, users, proxies, channels and streams.
 //!
 //! Telemetry only observes. Pause, priority, weight, draining, policy and rate limits belong to the objects that they
-//! control (`server`, `link`, `mux`), which copy each change here for display. Outside this module those values can only
-//! be set: their getters are visible in `telemetry` alone, so that no decision can read them back.
+//! control (`server`, `link`, `mux`), which copy each change here for display. Outside this module those values can
+//! only be set: their getters are visible in `telemetry` alone, so that no decision can read them back.
 
 mod counters;
 mod stream;
@@ -347,8 +347,8 @@ impl ChannelStats {
         health
     }
 
-    /// Returns the retransmitted segments that the kernel had reported when the condition was read last. It does not shrink
-    /// when the channel ends.
+    /// Returns the retransmitted segments that the kernel had reported when the condition was read last. It does not
+    /// shrink when the channel ends.
     pub(in crate::telemetry) fn known_retransmissions(&self) -> u64 {
         self.retransmissions.load(Relaxed)
     }

@@ -77,8 +77,8 @@ pub struct StreamInfo {
 
 /// The counters and displayed values of one stream.
 ///
-/// Those that the sampler reads at each sample lie in the first cache line: with ten thousand active streams, most of the
-/// cost of a sample is waiting for cache lines that other cores have written.
+/// Those that the sampler reads at each sample lie in the first cache line: with ten thousand active streams, most of
+/// the cost of a sample is waiting for cache lines that other cores have written.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct StreamStats {
@@ -113,7 +113,8 @@ pub struct StreamStats {
     channel: ArcSwapOption<ChannelStats>,
     /// Whether the transfer within which the stream ended is complete; unset where inspection does not know.
     transfer_end: OnceLock<TransferEnd>,
-    /// The bytes that the user had received when it closed its connection (FIN) before the target had; unset if it has not.
+    /// The bytes that the user had received when it closed its connection (FIN) before the target had; unset if it has
+    /// not.
     down_at_user_end: OnceLock<u64>,
     /// Why the stream ended; unset while it is open.
     pub(in crate::telemetry) ended: OnceLock<EndReason>,
@@ -160,7 +161,8 @@ impl StreamStats {
         }
     }
 
-    /// Records the connect latency: the time from the assignment to `proxy` until it reported the connection to the target.
+    /// Records the connect latency: the time from the assignment to `proxy` until it reported the connection to the
+    /// target.
     pub fn record_connect_latency(&self, proxy: &ProxyStats, latency: Duration) {
         self.connect_latency.set(latency);
         self.user.service.series.counters.connect.record_duration(latency);
@@ -197,8 +199,8 @@ impl StreamStats {
         self.time_to_first_byte.get()
     }
 
-    /// Returns the version of everything but the byte counters. Load it before the values: if it equals that of the last
-    /// sample, they need not be read.
+    /// Returns the version of everything but the byte counters. Load it before the values: if it equals that of the
+    /// last sample, they need not be read.
     pub(in crate::telemetry) fn changes(&self) -> u32 {
         self.changes.load(Acquire)
     }
@@ -218,8 +220,8 @@ impl StreamStats {
         self.each_traffic(|traffic| traffic.add_up(bytes));
     }
 
-    /// Applies `add` to all five counters that contain the stream's bytes. Sums are kept here instead of being computed at
-    /// each sample: adding up a hundred thousand streams takes milliseconds, while five relaxed additions for each
+    /// Applies `add` to all five counters that contain the stream's bytes. Sums are kept here instead of being computed
+    /// at each sample: adding up a hundred thousand streams takes milliseconds, while five relaxed additions for each
     /// chunk are negligible beside its system calls.
     fn each_traffic(&self, add: impl Fn(&ByteCounters)) {
         add(&self.traffic);
@@ -259,7 +261,8 @@ impl StreamStats {
         StreamPhase::ALL[usize::from(self.phase.load(Relaxed))]
     }
 
-    /// Advances to `phase`. Does nothing if the stream is in a later phase already: two tasks may report in either order.
+    /// Advances to `phase`. Does nothing if the stream is in a later phase already: two tasks may report in either
+    /// order.
     pub fn set_phase(&self, phase: StreamPhase) {
         self.phase.fetch_max(phase as u8, Relaxed);
         self.increment_changes();
@@ -314,8 +317,8 @@ impl StreamStats {
         self.increment_changes();
     }
 
-    /// Returns the stream's flow-control state, bottlenecks and latencies; `None` before a proxy serves it and after its
-    /// end. Locks the stream's link.
+    /// Returns the stream's flow-control state, bottlenecks and latencies; `None` before a proxy serves it and after
+    /// its end. Locks the stream's link.
     pub fn details(&self) -> Option<StreamDetails> {
         let source = self.details_source.lock().clone()?;
         let (connect_latency, time_to_first_byte) = (self.connect_latency(), self.time_to_first_byte());
@@ -329,8 +332,8 @@ impl StreamStats {
         let _previous = std::mem::replace(&mut *self.details_source.lock(), source);
     }
 
-    /// Records that the user closed its connection (FIN), before its phase shows it. Returns whether it was the first to close:
-    /// most users close once the target has.
+    /// Records that the user closed its connection (FIN), before its phase shows it. Returns whether it was the first
+    /// to close: most users close once the target has.
     pub fn record_user_end(&self) -> bool {
         let is_first = self.phase() < StreamPhase::TargetDone;
         if is_first {
@@ -339,8 +342,8 @@ impl StreamStats {
         is_first
     }
 
-    /// Records whether the transfer within which the stream ends, or its user has closed the connection, is complete. The
-    /// first call counts.
+    /// Records whether the transfer within which the stream ends, or its user has closed the connection, is complete.
+    /// The first call counts.
     pub fn record_transfer_end(&self, end: TransferEnd) {
         _ = self.transfer_end.set(end);
     }

@@ -12,9 +12,9 @@ mod tests;
 /// How many refusals and errors of one kind are emitted in a second: users and peers cause them at no cost.
 pub const MAX_REFUSALS_PER_SECOND: u32 = 100;
 
-/// How many beginnings of one kind of object are emitted in a second, and how many users' ends. It keeps each of a usual
-/// number of connections in the log; without it, 15,000 connections a second would be 4 MB of log lines a second, and would
-/// displace all others from the log's queue.
+/// How many beginnings of one kind of object are emitted in a second, and how many users' ends. It keeps each of a
+/// usual number of connections in the log; without it, 15,000 connections a second would be 4 MB of log lines a second,
+/// and would displace all others from the log's queue.
 pub const MAX_LIFECYCLE_PER_SECOND: u32 = 500;
 
 /// Limits the rate of one kind of event, so that a flood of connections does not become a flood of log lines.
@@ -59,8 +59,8 @@ impl Throttle {
         Some(std::mem::take(&mut state.suppressed))
     }
 
-    /// Runs `log`, which writes a line to the log, unless the line must be suppressed. Logs before how many were suppressed
-    /// since the last one, if any were.
+    /// Runs `log`, which writes a line to the log, unless the line must be suppressed. Logs before how many were
+    /// suppressed since the last one, if any were.
     pub fn log(&self, log: impl FnOnce()) {
         if let Some(suppressed) = self.admit(Instant::now()) {
             if suppressed > 0 {
@@ -71,8 +71,9 @@ impl Throttle {
         }
     }
 
-    /// Logs that `suppressed` events of the kind of `next` were suppressed, if it is not 0. Steps are logged at the level
-    /// debug, and so is what is missing of them: an operator who does not see them need not read that some are missing.
+    /// Logs that `suppressed` events of the kind of `next` were suppressed, if it is not 0. Steps are logged at the
+    /// level debug, and so is what is missing of them: an operator who does not see them need not read that some are
+    /// missing.
     pub(super) fn log_suppressed(&self, suppressed: u64, next: &EventKind) {
         if suppressed == 0 {
             return;
@@ -135,8 +136,8 @@ pub(super) struct EventThrottles {
     users: [Throttle; 2],
     /// Of streams that are opened, and of those that are assigned to a proxy.
     streams: [Throttle; 2],
-    /// Of the log lines, not the events, of ends of streams whose opening was emitted. Twice as many as are opened, because
-    /// streams of different ages may end in the same second.
+    /// Of the log lines, not the events, of ends of streams whose opening was emitted. Twice as many as are opened,
+    /// because streams of different ages may end in the same second.
     pub(super) stream_ends: Throttle,
     /// Of ends of streams whose opening was suppressed: nobody knows them but by a snapshot.
     pub(super) unannounced_stream_ends: Throttle,
@@ -154,7 +155,8 @@ pub(super) struct EventThrottles {
     channel_plans: Throttle,
     /// Of failures to accept a connection: each listener pauses after one, and there may be thousands.
     failed_accepts: Throttle,
-    /// Of commands of operators that were refused or have failed: a program that may only read can send them at any rate.
+    /// Of commands of operators that were refused or have failed: a program that may only read can send them at any
+    /// rate.
     failed_commands: Throttle,
 }
 

@@ -1,5 +1,5 @@
-//! Names of keys in the settings: `d`, `D`, `ctrl-k`, `alt-x`, `shift-up`, `F5`, `space`. crokey parses them; what a terminal
-//! cannot send, or what must keep its meaning, is refused.
+//! Names of keys in the settings: `d`, `D`, `ctrl-k`, `alt-x`, `shift-up`, `F5`, `space`. crokey parses them; what a
+//! terminal cannot send, or what must keep its meaning, is refused.
 
 use crokey::OneToThree;
 
@@ -49,7 +49,8 @@ fn normalized(key: Key) -> Option<Key> {
             let is_sent = c == ' ' || (c.is_ascii_lowercase() && !RESERVED_CONTROL_LETTERS.contains(c));
             (is_sent && !has(KeyModifiers::SHIFT)).then_some(key)
         }
-        // Terminals send an upper-case letter for Shift and a letter, and nothing special for Shift and another character.
+        // Terminals send an upper-case letter for Shift and a letter, and nothing special for Shift and another
+        // character.
         KeyCode::Char(c) if has(KeyModifiers::SHIFT) => {
             c.is_ascii_uppercase().then(|| Key::new(code, modifiers.difference(KeyModifiers::SHIFT)))
         }

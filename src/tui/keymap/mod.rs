@@ -1,5 +1,6 @@
-//! Key bindings. One table ([`BINDINGS`]) is the source of dispatch, footer, help and command names, so that none of them
-//! can promise a key that another does not know. Translating a key performs nothing; [`update`](super::update) does.
+//! Key bindings. One table ([`BINDINGS`]) is the source of dispatch, footer, help and command names, so that none of
+//! them can promise a key that another does not know. Translating a key performs nothing; [`update`](super::update)
+//! does.
 
 mod context;
 mod key_names;
@@ -137,8 +138,8 @@ impl Keymap {
         Self { is_of_proxy: subject == Subject::Proxy, ..self }
     }
 
-    /// Removes every binding that changes the server or ends it. Quitting ends the cockpit alone where the server is another
-    /// process.
+    /// Removes every binding that changes the server or ends it. Quitting ends the cockpit alone where the server is
+    /// another process.
     pub(crate) fn read_only(self, role: Role) -> Self {
         let kept = self.retain(|requires| match requires {
             RequiredCapability::None | RequiredCapability::Playback => true,

@@ -56,7 +56,8 @@ impl ColumnSelection {
     }
 
     /// Fits the columns into `width` cells: those that the operator asked for, then the others by rank. The stream
-    /// column gets at least `key_width` cells: a key is never truncated, because commands name it. A proxy has fewer columns.
+    /// column gets at least `key_width` cells: a key is never truncated, because commands name it. A proxy has fewer
+    /// columns.
     pub(crate) fn fit(
         &self,
         width: usize,

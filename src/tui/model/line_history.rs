@@ -35,7 +35,8 @@ impl LineHistory {
     }
 
     /// Returns the line before the one that the prompt has recalled (`older`) or the one after it, and its number,
-    /// counted from 1 for the newest; an empty line and 0 behind the newest one. `None` if there is no such line, so that what was typed stays.
+    /// counted from 1 for the newest; an empty line and 0 behind the newest one. `None` if there is no such line, so
+    /// that what was typed stays.
     pub(crate) fn recall(&self, prompt: &Prompt, older: bool) -> Option<(usize, String)> {
         let number = if older { prompt.recalled + 1 } else { prompt.recalled.saturating_sub(1) };
         let lines = &self.0[Self::index(&prompt.kind)];

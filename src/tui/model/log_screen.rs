@@ -94,8 +94,8 @@ impl LogScreen {
         &self.filter
     }
 
-    /// Shows only log records that contain each word of this text, from the newest one on, in upper or lower case; the name of
-    /// a level (`warn`) stands for all records of that level, too. An empty text shows all.
+    /// Shows only log records that contain each word of this text, from the newest one on, in upper or lower case; the
+    /// name of a level (`warn`) stands for all records of that level, too. An empty text shows all.
     pub(crate) fn set_filter(&mut self, text: String) {
         (self.filter, self.filter_is_name, self.scrolled_back) = (text, false, 0);
     }
@@ -127,8 +127,8 @@ impl LogScreen {
         self.passing().skip(self.scrolled_back)
     }
 
-    /// Scrolls the filtered records by `count` records, positive towards older ones. The oldest ones stay reachable as a full
-    /// page of `size`.
+    /// Scrolls the filtered records by `count` records, positive towards older ones. The oldest ones stay reachable as
+    /// a full page of `size`.
     pub(crate) fn scroll(&mut self, count: isize, size: PageSize) {
         let to = self.scrolled_back.saturating_add_signed(count);
         let all = self.passing().count();

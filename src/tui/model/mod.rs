@@ -105,8 +105,8 @@ pub(crate) struct Model {
     pub(crate) size: Size,
     /// The interval at which snapshots of the server are taken.
     pub(crate) sample_interval: Duration,
-    /// The time of the newest message or snapshot, by which notices expire and keys are told from a paste. In a replay the
-    /// time of the data, [`ServerState::now`], is another.
+    /// The time of the newest message or snapshot, by which notices expire and keys are told from a paste. In a replay
+    /// the time of the data, [`ServerState::now`], is another.
     pub(crate) now: Instant,
     /// The newest state of the server.
     pub(crate) live: ServerState,
@@ -195,8 +195,8 @@ impl Model {
         self.keymap = if settings.read_only { keymap.read_only(self.labels.role) } else { keymap };
     }
 
-    /// Forgets all that is known of the server: what follows is about another one, or about another time. How the operator
-    /// looks at it stays.
+    /// Forgets all that is known of the server: what follows is about another one, or about another time. How the
+    /// operator looks at it stays.
     pub(crate) fn reset(&mut self) {
         let (now, sort, users) = (self.live.now, self.live.streams.sort(), self.live.users.sort());
         self.live = ServerState::new(now);
@@ -259,8 +259,8 @@ impl Model {
         self.size.width >= 100 && !self.log_screen.lists_own_records()
     }
 
-    /// Returns the command that joins another machine as a proxy, with a name that no proxy has: two proxies of one name,
-    /// which is by default that of the host, are hard to tell apart.
+    /// Returns the command that joins another machine as a proxy, with a name that no proxy has: two proxies of one
+    /// name, which is by default that of the host, are hard to tell apart.
     pub(crate) fn join_command(&self) -> Option<String> {
         let number = self.live.proxies.last_number() + 1;
         Some(format!("{} --name proxy-{number}", self.labels.join.as_ref()?))

@@ -49,8 +49,8 @@ pub(crate) struct Notice {
     pub(crate) text: String,
     /// Success, information or warning; decides the mark and the colour.
     pub(crate) level: NoticeLevel,
-    /// Whether an overlay was open when the notice appeared: only then is it about the overlay, and may take the place of
-    /// its key hints on a low terminal.
+    /// Whether an overlay was open when the notice appeared: only then is it about the overlay, and may take the place
+    /// of its key hints on a low terminal.
     pub(crate) is_about_overlay: bool,
     /// The time at which the notice is removed.
     pub(super) expires_at: Instant,

@@ -1,5 +1,5 @@
-//! Commands that wait to be sent to the server, or for its reply. Commands that belong together form a batch: the operator
-//! is told the result of the batch, once the last reply has arrived.
+//! Commands that wait to be sent to the server, or for its reply. Commands that belong together form a batch: the
+//! operator is told the result of the batch, once the last reply has arrived.
 
 use std::{
     collections::VecDeque,

@@ -1,5 +1,5 @@
-//! The rows of proxies, connected or recently disconnected, and the timelines of their links. Filled from snapshots; the
-//! reason of a disconnection comes with an event.
+//! The rows of proxies, connected or recently disconnected, and the timelines of their links. Filled from snapshots;
+//! the reason of a disconnection comes with an event.
 
 use std::{
     collections::VecDeque,
@@ -20,8 +20,8 @@ use crate::{
     tui::format::truncate_middle,
 };
 
-/// The largest width in cells of the name of a proxy in a notice or a dialog: a name may have 255 characters, and must not
-/// push what happened to the proxy off the screen.
+/// The largest width in cells of the name of a proxy in a notice or a dialog: a name may have 255 characters, and must
+/// not push what happened to the proxy off the screen.
 const SENTENCE_NAME_WIDTH: usize = 26;
 /// The largest number of disconnected proxies that are listed.
 const MAX_DISCONNECTED: usize = 16;
@@ -327,8 +327,8 @@ impl ProxyRows {
 
     /// Removes disconnected proxies that are too old, too many, or connected again.
     fn drop_old(&mut self, now: Instant) {
-        // The row of a proxy that has reconnected under its name replaces its old one. Another proxy of this name, which
-        // was connected all the time, does not.
+        // The row of a proxy that has reconnected under its name replaces its old one. Another proxy of this name,
+        // which was connected all the time, does not.
         let connected: Vec<(ProxyId, String, Instant)> =
             self.connected().map(|proxy| (proxy.id, proxy.name.clone(), proxy.since)).collect();
         let mut kept = 0;

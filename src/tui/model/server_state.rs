@@ -89,8 +89,8 @@ impl ServerState {
         self.streams.sample(&snapshot.streams, now, server_started);
     }
 
-    /// Returns the rows of the proxies screen: each proxy, its channels if it is unfolded, then the services. None without a
-    /// proxy: the screen then shows how to connect one.
+    /// Returns the rows of the proxies screen: each proxy, its channels if it is unfolded, then the services. None
+    /// without a proxy: the screen then shows how to connect one.
     pub(crate) fn proxy_lines(&self, unfolded: &[ProxyId]) -> Vec<ProxyLine> {
         let mut lines = self.proxies.lines(unfolded);
         if lines.is_empty() {

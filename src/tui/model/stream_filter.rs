@@ -17,7 +17,8 @@ pub(crate) struct FilterRow<'a> {
 }
 
 impl FilteredStream for FilterRow<'_> {
-    /// Returns the text by which filters search the row in this field. A proxy has its number where others have its name, too.
+    /// Returns the text by which filters search the row in this field. A proxy has its number where others have its
+    /// name, too.
     fn searchable_text(&self, field: FilterField) -> String {
         let row = self.row;
         match field {

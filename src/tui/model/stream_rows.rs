@@ -221,8 +221,8 @@ impl StreamRows {
         }
     }
 
-    /// Applies the event that a stream ended: records why and within which transfer, its final totals `(down, up)` in bytes
-    /// and its content.
+    /// Applies the event that a stream ended: records why and within which transfer, its final totals `(down, up)` in
+    /// bytes and its content.
     pub(crate) fn apply_ended(
         &mut self,
         key: StreamKey,

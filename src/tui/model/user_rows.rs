@@ -107,8 +107,8 @@ impl UserLine {
     }
 }
 
-/// The rows of all users, in the order in which they connected, so that rows keep their places, unless the operator sorts
-/// them by a figure.
+/// The rows of all users, in the order in which they connected, so that rows keep their places, unless the operator
+/// sorts them by a figure.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct UserRows {
     /// The rows of users, each at its slot; `None` where the slot is free.
@@ -213,8 +213,8 @@ impl UserRows {
         }
     }
 
-    /// Returns the index in `slots` of this user's row, after adding a row if the user is new. One that has returned has its
-    /// row again.
+    /// Returns the index in `slots` of this user's row, after adding a row if the user is new. One that has returned
+    /// has its row again.
     fn slot_of(&mut self, snapshot: &UserSnapshot, server_started: Instant) -> usize {
         let since = server_started + snapshot.connected_at;
         if let Some(&known) = self.by_id.get(&snapshot.id) {
@@ -250,7 +250,8 @@ impl UserRows {
         slot
     }
 
-    /// Marks the users that the last snapshot does not contain: they have left, and have no streams and no limits any more.
+    /// Marks the users that the last snapshot does not contain: they have left, and have no streams and no limits any
+    /// more.
     fn mark_missing_as_left(&mut self, now: Instant) {
         for id in &self.order {
             let slot = self.by_id.get(id).and_then(|slot| self.slots.get_mut(*slot)?.as_mut());

@@ -1,8 +1,8 @@
 //! Where the cockpit's data comes from and where its commands go.
 //!
-//! The runtime knows only the [`Source`] trait. [`InProcessSource`] reads the server in the same process; another process
-//! or a recording can be a source too, because everything that passes the trait is plain data. A source must never block
-//! the thread of the cockpit, which also waits for keys.
+//! The runtime knows only the [`Source`] trait. [`InProcessSource`] reads the server in the same process; another
+//! process or a recording can be a source too, because everything that passes the trait is plain data. A source must
+//! never block the thread of the cockpit, which also waits for keys.
 
 use std::{fmt, sync::Arc, time::Instant};
 
@@ -29,8 +29,8 @@ pub enum PollRequest<'a> {
         with_log: bool,
         /// The serial numbers of the streams whose details the snapshot must contain.
         selected: &'a [u64],
-        /// The serial numbers of the streams on the screen: their counters must be as new as the snapshot, those of others may
-        /// be older.
+        /// The serial numbers of the streams on the screen: their counters must be as new as the snapshot, those of
+        /// others may be older.
         visible: &'a [u64],
     },
 }
@@ -65,8 +65,8 @@ pub enum SourceState {
     /// The data is that of a server now.
     #[default]
     Live,
-    /// The connection to the server is lost, for this reason, and the source tries to establish it again. What is shown is
-    /// old.
+    /// The connection to the server is lost, for this reason, and the source tries to establish it again. What is shown
+    /// is old.
     Reconnecting(String),
     /// The data is that of a recording.
     Playing(Playback),
@@ -100,7 +100,8 @@ pub enum PlaybackCommand {
     SeekBy(i64),
     /// Goes to this time, in milliseconds since the Unix epoch.
     SeekTo(u64),
-    /// Goes to this time of a day, in milliseconds since midnight (UTC): on the day of the position, if the recording has it.
+    /// Goes to this time of a day, in milliseconds since midnight (UTC): on the day of the position, if the recording
+    /// has it.
     SeekToTimeOfDay(u64),
     /// Plays twice as fast (`true`), or half as fast.
     ChangeSpeed(bool),

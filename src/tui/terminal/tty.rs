@@ -81,9 +81,9 @@ impl Tty {
         (&self.output).write_all(ENTER)
     }
 
-    /// Restores the terminal to its state before [`open`](Self::open). Does nothing if it is restored already, nor in the
-    /// background: there the kernel would stop this process (SIGTTOU) where it is about to end, with its ports open, and
-    /// the terminal belongs to another program, which has set it up for itself.
+    /// Restores the terminal to its state before [`open`](Self::open). Does nothing if it is restored already, nor in
+    /// the background: there the kernel would stop this process (SIGTTOU) where it is about to end, with its ports
+    /// open, and the terminal belongs to another program, which has set it up for itself.
     pub(crate) fn leave(&self) {
         if self.is_entered.swap(false, SeqCst) && self.is_in_foreground() {
             // An error means that the terminal has disappeared; there is nothing left to restore. The attributes first:
@@ -136,8 +136,8 @@ pub fn restore() {
     }
 }
 
-/// Returns whether this process is in the foreground process group of `terminal`. A terminal that is not the controlling
-/// one of this process, or that has disappeared, has none of its process groups in the background.
+/// Returns whether this process is in the foreground process group of `terminal`. A terminal that is not the
+/// controlling one of this process, or that has disappeared, has none of its process groups in the background.
 pub fn is_in_foreground(terminal: impl AsFd) -> bool {
     tcgetpgrp(terminal).map_or(true, |foreground| foreground == getpgrp())
 }

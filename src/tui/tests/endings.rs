@@ -11,8 +11,8 @@ use crate::{
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// A stream with an HTTP download of 200 MB of which 161 MB have arrived. `is_user_closed` says whether its user has closed the
-/// connection.
+/// A stream with an HTTP download of 200 MB of which 161 MB have arrived. `is_user_closed` says whether its user has
+/// closed the connection.
 fn download(fixture: &mut Fixture, is_user_closed: bool) {
     fixture.proxy("lab");
     let index = fixture.open(0xABC123, 1);

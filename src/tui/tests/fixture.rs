@@ -1,5 +1,5 @@
-//! The fixture of the cockpit's tests: a model fed by a real telemetry hub, with every time injected. The hub's own clock
-//! reaches no assertion: samples and events get the times of the test's clock.
+//! The fixture of the cockpit's tests: a model fed by a real telemetry hub, with every time injected. The hub's own
+//! clock reaches no assertion: samples and events get the times of the test's clock.
 
 use std::{
     collections::{HashMap, VecDeque},

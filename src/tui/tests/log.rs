@@ -45,7 +45,8 @@ fn a_search_finds_levels_by_name_and_words_in_any_order_and_case() {
     }
 }
 
-/// A record of 600 characters, without a place to break it in its middle, is shown to its end, and paging shows each record.
+/// A record of 600 characters, without a place to break it in its middle, is shown to its end, and paging shows each
+/// record.
 #[test]
 fn every_record_can_be_read_in_full_on_a_small_terminal() {
     for (width, height) in [(120, 36), (80, 24), (60, 15)] {

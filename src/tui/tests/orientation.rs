@@ -168,7 +168,8 @@ fn listed_users(fixture: &Fixture) -> Vec<String> {
     ids.map(str::to_owned).collect()
 }
 
-/// Who uses the uplink is found without reading every row, and rows that are sorted by rates do not jump with each sample.
+/// Who uses the uplink is found without reading every row, and rows that are sorted by rates do not jump with each
+/// sample.
 #[test]
 fn users_are_sorted_by_their_traffic_for_a_second_at_a_time() {
     let mut fixture = Fixture::empty(120, 36);

@@ -245,8 +245,8 @@ fn ascii_mode_draws_only_ascii() {
     for size in SIZES.into_iter().chain([SMALLEST]) {
         for (screen, keys) in SCREENS {
             let fixture = look("ascii", size, keys);
-            // Every character that the cockpit draws has a chosen replacement; `?` would be a missing one. It is the key of
-            // the help too.
+            // Every character that the cockpit draws has a chosen replacement; `?` would be a missing one. It is the
+            // key of the help too.
             let text = text_of(&fixture);
             assert!(text.is_ascii(), "{screen} {text}");
             assert!(!text.replace("? help", "").contains('?'), "{screen} {text}");

@@ -327,8 +327,8 @@ fn a_disconnected_proxy_stays_for_a_while_with_the_reason() {
     assert!(!fixture.text().contains("disconnected"), "{}", fixture.text());
 }
 
-/// Of a flood of streams, some events are suppressed. Snapshots tell the rest: every open stream has a row, and no row stays
-/// open after its stream has ended.
+/// Of a flood of streams, some events are suppressed. Snapshots tell the rest: every open stream has a row, and no row
+/// stays open after its stream has ended.
 #[test]
 fn suppressed_events_leave_no_ghost_rows() {
     const FLOOD: usize = 1500;
@@ -351,7 +351,8 @@ fn suppressed_events_leave_no_ghost_rows() {
     assert!(fixture.text().contains("1,500 failed"), "{}", fixture.text());
 }
 
-/// Refusals are on the screen that is about those refused, the last one with its reason; the streams screen has the counts.
+/// Refusals are on the screen that is about those refused, the last one with its reason; the streams screen has the
+/// counts.
 #[test]
 fn refused_users_and_failed_handshakes_are_counted_with_the_last_reason() {
     let mut fixture = Fixture::busy(120, 36);

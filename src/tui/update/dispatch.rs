@@ -171,8 +171,8 @@ fn copy_selected_name(model: &mut Model) -> Vec<Effect> {
     vec![Effect::Copy(name)]
 }
 
-/// Shows or hides the token in the window with the join command, or closes the window; for [`JoinCommandIntent::Copy`], also returns the effect that copies the
-/// command to the clipboard.
+/// Shows or hides the token in the window with the join command, or closes the window; for [`JoinCommandIntent::Copy`],
+/// also returns the effect that copies the command to the clipboard.
 fn in_join_command(model: &mut Model, intent: JoinCommandIntent) -> Vec<Effect> {
     if let (JoinCommandIntent::ToggleSecret, Some(Overlay::AddProxy { is_secret_shown })) =
         (intent, &mut model.overlay)

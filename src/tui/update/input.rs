@@ -1,5 +1,5 @@
-//! Translates keys, bursts of keys and pasted text into intents. A key acts only on what the operator has seen: text that
-//! arrives faster than a person types confirms nothing and changes nothing, whatever letters it contains.
+//! Translates keys, bursts of keys and pasted text into intents. A key acts only on what the operator has seen: text
+//! that arrives faster than a person types confirms nothing and changes nothing, whatever letters it contains.
 
 use std::time::Duration;
 
@@ -16,8 +16,9 @@ use crate::tui::{
 /// Shorter than the time that a person needs for another key, once it is seen that a burst was ignored.
 const BURST_GAP: Duration = Duration::from_millis(60);
 
-/// The time between two different keys below which the second one is part of a paste that arrives letter by letter, as over a
-/// slow connection. A fast typist needs 80 ms on average. A key that is held repeats sooner, and is the same one.
+/// The time between two different keys below which the second one is part of a paste that arrives letter by letter, as
+/// over a slow connection. A fast typist needs 80 ms on average. A key that is held repeats sooner, and is the same
+/// one.
 const SLOW_PASTE_GAP: Duration = Duration::from_millis(40);
 
 /// Performs what a key stands for in the present context. Returns the effects.
@@ -30,8 +31,8 @@ pub(super) fn press(model: &mut Model, key: Key) -> Vec<Effect> {
     let is_too_soon = last.is_some_and(|(last, at)| {
         last != key && is_text(last) && is_text(key) && now.saturating_duration_since(at) < SLOW_PASTE_GAP
     });
-    // Text that is typed into an overlay may be as fast as it likes; a dialog has its own pause. Of a slow paste the first
-    // letter cannot be told from a key: only a delay of every action could.
+    // Text that is typed into an overlay may be as fast as it likes; a dialog has its own pause. Of a slow paste the
+    // first letter cannot be told from a key: only a delay of every action could.
     if is_too_soon && model.overlay.is_none() {
         return burst(model, &[key]);
     }

@@ -74,8 +74,8 @@ pub(crate) fn update(model: &mut Model, msg: Msg, now: Instant) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Advances the time. It never runs backwards, even where messages carry older times. In a replay the data has a time of its
-/// own, which the source tells.
+/// Advances the time. It never runs backwards, even where messages carry older times. In a replay the data has a time
+/// of its own, which the source tells.
 fn advance(model: &mut Model, now: Instant) {
     model.now = model.now.max(now);
     if model.labels.role != Role::Replay {

@@ -263,8 +263,8 @@ pub(super) fn show_log_of_selected(model: &mut Model) {
     }
 }
 
-/// Opens the window with the command that joins another machine as a proxy; shows a notice where it is found if the host
-/// of the cockpit does not know it.
+/// Opens the window with the command that joins another machine as a proxy; shows a notice where it is found if the
+/// host of the cockpit does not know it.
 pub(super) fn show_join_command(model: &mut Model) {
     if model.labels.join.is_some() {
         model.overlay = Some(Overlay::AddProxy { is_secret_shown: false });

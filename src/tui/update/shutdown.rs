@@ -28,8 +28,9 @@ pub(super) fn quit(model: &mut Model) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Returns the effect that ends the cockpit while the server continues, which needs no confirmation: no stream ends. Without a
-/// control socket nothing could show the server again, so that it stays. A cockpit of another process [quits](quit).
+/// Returns the effect that ends the cockpit while the server continues, which needs no confirmation: no stream ends.
+/// Without a control socket nothing could show the server again, so that it stays. A cockpit of another process
+/// [quits](quit).
 pub(super) fn detach(model: &mut Model) -> Vec<Effect> {
     if model.labels.role != Role::Server {
         return quit(model);
@@ -59,14 +60,15 @@ pub(super) fn interrupt(model: &mut Model) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Closes any overlay without an effect. A filter prompt, which applies its text at once, restores the filter before it.
+/// Closes any overlay without an effect. A filter prompt, which applies its text at once, restores the filter before
+/// it.
 pub(super) fn close_overlay(model: &mut Model) {
     prompt::handle(model, PromptIntent::Cancel);
     model.overlay = None;
 }
 
-/// Reacts to SIGINT or SIGTERM: the first one drains the server, also after the operator has asked for it, and the second one
-/// ends the program at once. Closes any overlay.
+/// Reacts to SIGINT or SIGTERM: the first one drains the server, also after the operator has asked for it, and the
+/// second one ends the program at once. Closes any overlay.
 pub(super) fn interrupted(model: &mut Model) -> Vec<Effect> {
     if model.labels.role != Role::Server {
         // The signal is for this process, and not for the server.

@@ -93,8 +93,8 @@ fn proxy_line(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'
     Line::from(line)
 }
 
-/// Returns the line with the stream's primary channel: its RTT, throughput, TCP retransmissions and number of streams, as
-/// many of these as fit into `width` cells.
+/// Returns the line with the stream's primary channel: its RTT, throughput, TCP retransmissions and number of streams,
+/// as many of these as fit into `width` cells.
 fn channel_line(model: &Model, row: StreamRow<'_>, label: Span<'static>, width: u16) -> Line<'static> {
     let theme = &model.theme;
     if row.is_in_grace_period {

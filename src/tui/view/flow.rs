@@ -22,8 +22,8 @@ const FIGURE_WIDTH: usize = 9;
 const LABEL_WIDTH: usize = 11;
 
 /// Returns the lines of the flow section: bottleneck, window, buffers, time per bottleneck and failovers. An ended
-/// stream (`is_open` is false) has only the last two. `age` is the time since the stream opened, `width` that of a line in
-/// cells.
+/// stream (`is_open` is false) has only the last two. `age` is the time since the stream opened, `width` that of a line
+/// in cells.
 pub(super) fn lines(
     model: &Model,
     flow: &StreamDetails,

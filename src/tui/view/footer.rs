@@ -30,8 +30,8 @@ pub(crate) fn draw_notice(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// Returns the outcome of the operator's last action, or else that the connection to the server is lost, or the progress of
-/// a drain of the server; `None` if there is none of them.
+/// Returns the outcome of the operator's last action, or else that the connection to the server is lost, or the
+/// progress of a drain of the server; `None` if there is none of them.
 fn notice_line(model: &Model) -> Option<Line<'static>> {
     let theme = &model.theme;
     if let Some(notice) = &model.notice {
@@ -238,7 +238,8 @@ fn draw_prompt(model: &Model, prompt: &Prompt, area: Rect, buf: &mut Buffer) {
     draw_line(buf, area.x, area.y, area, Line::from(spans));
 }
 
-/// Returns the examples of a hint, which two blanks separate, that fit into `room` cells as a whole; at least the first one.
+/// Returns the examples of a hint, which two blanks separate, that fit into `room` cells as a whole; at least the first
+/// one.
 fn fitting_examples(hint: &str, room: usize) -> &str {
     let ends = hint.match_indices("  ").map(|(at, _)| at).chain([hint.len()]);
     let fits = |end: &usize| hint[..*end].width() <= room;

@@ -42,8 +42,8 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let taken = u16::try_from(name.width()).unwrap_or(u16::MAX).saturating_add(gap);
     draw_line(buf, area.x, area.y, area, name);
 
-    // Of the address of the tunnel port, the IP address is dropped before any fact; the number of users is dropped before
-    // the public ports at which they connect.
+    // Of the address of the tunnel port, the IP address is dropped before any fact; the number of users is dropped
+    // before the public ports at which they connect.
     let with_ip = facts(model, area.width, true, true);
     let port_only = facts(model, area.width, false, true);
     let shortest = facts(model, area.width, false, false);
@@ -140,8 +140,8 @@ fn tunnel_port(model: &Model, has_ip: bool) -> String {
     }
 }
 
-/// Returns how the header names the public ports, at which users connect: ` on :8080`, or ` on :8080 +2` for three of them;
-/// empty while none is open.
+/// Returns how the header names the public ports, at which users connect: ` on :8080`, or ` on :8080 +2` for three of
+/// them; empty while none is open.
 fn public_ports(model: &Model) -> String {
     let mut open = model.shown().services.all().iter().filter(|service| service.closed.is_none());
     let Some(first) = open.next() else { return String::new() };

@@ -75,11 +75,12 @@ pub(crate) fn draw_screen(model: &Model, area: Rect, buf: &mut Buffer) {
 const LEVELS: [(&str, &str); 5] =
     [("E", "ERROR"), ("W", "WARN"), ("I", "INFO"), ("D", "DEBUG"), ("T", "TRACE")];
 
-/// The width in cells at which tui-logger draws the log targets, before they are shortened: letters and the longest name.
+/// The width in cells at which tui-logger draws the log targets, before they are shortened: letters and the longest
+/// name.
 const TARGET_WIDTH: u16 = 80;
 
-/// Draws the log targets of tui-logger, each with the lowest level that is shown: `≥ INFO  server::proxy`. They are drawn
-/// aside first, because tui-logger would cut off the ends of their names, which are what differs.
+/// Draws the log targets of tui-logger, each with the lowest level that is shown: `≥ INFO server::proxy`. They are
+/// drawn aside first, because tui-logger would cut off the ends of their names, which are what differs.
 fn draw_targets(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let mut aside = Buffer::empty(Rect::new(0, 0, TARGET_WIDTH, area.height));
@@ -104,8 +105,8 @@ fn draw_targets(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// Returns the lowest level that is shown of the target that tui-logger has drawn in a row as `EWIDT:name`, its name and
-/// the style of that; `None` for a row without a target. The letters of shown levels have the colour of `shown`.
+/// Returns the lowest level that is shown of the target that tui-logger has drawn in a row as `EWIDT:name`, its name
+/// and the style of that; `None` for a row without a target. The letters of shown levels have the colour of `shown`.
 fn target_of(drawn: &Buffer, row: u16, shown: Style) -> Option<(Option<&'static str>, String, Style)> {
     let letters = LEVELS.len() as u16;
     if drawn[(letters, row)].symbol() != ":" {
@@ -153,8 +154,8 @@ fn nothing_found(model: &Model) -> &'static str {
     }
 }
 
-/// Formats a record as one line that is truncated, so that five rows of log are five records; or wrapped, so that all of it
-/// can be read.
+/// Formats a record as one line that is truncated, so that five rows of log are five records; or wrapped, so that all
+/// of it can be read.
 struct RecordFormatter {
     /// Whether messages that are too long are wrapped.
     wraps: bool,

@@ -117,8 +117,8 @@ fn rate_cell(model: &Model, bytes_per_second: f64, style: Style) -> (String, Sty
     (rate(model, bytes_per_second), if bytes_per_second < 1.0 { model.theme.faint } else { style })
 }
 
-/// Returns the part of a section title about refused clients, in at most `room` cells: how many there were, what happened to
-/// them, and the `last` one with its reason where it fits. Empty while there was none.
+/// Returns the part of a section title about refused clients, in at most `room` cells: how many there were, what
+/// happened to them, and the `last` one with its reason where it fits. Empty while there was none.
 fn refusals(count: u64, what: &str, last: Option<&str>, room: usize) -> String {
     if count == 0 {
         return String::new();
@@ -212,8 +212,8 @@ fn draw_window(model: &Model, area: Rect, buf: &mut Buffer, border: Style, title
     inner
 }
 
-/// Returns an area in the centre of the screen, of at most `width` columns and `height` rows. The last row stays visible:
-/// it has the keys.
+/// Returns an area in the centre of the screen, of at most `width` columns and `height` rows. The last row stays
+/// visible: it has the keys.
 fn centered(buf: &Buffer, width: u16, height: u16) -> Rect {
     let rows = Rect { height: buf.area.height.saturating_sub(1), ..buf.area };
     let area = buf.area.centered(Constraint::Length(width), Constraint::Length(height.min(rows.height)));

@@ -97,8 +97,8 @@ fn fit_columns(model: &Model, visible: &[UserLine], width: u16) -> FittedColumns
     FittedColumns::fit(width.into(), requests, FitPolicy::StopAtFirstMisfit)
 }
 
-/// Returns the row of a user, which is one sentence if it has left. `total_rate` is the traffic of all users in bytes per
-/// second, of which the row shows a share.
+/// Returns the row of a user, which is one sentence if it has left. `total_rate` is the traffic of all users in bytes
+/// per second, of which the row shows a share.
 fn user_row(
     model: &Model,
     columns: &FittedColumns<UserColumn>,

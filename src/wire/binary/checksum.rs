@@ -6,8 +6,8 @@ use super::layout::HEADER;
 
 /// The running CRC-32C of all bytes of one direction of a channel up to some point.
 ///
-/// The CRC of a frame continues that of the preceding frame instead of starting from zero. A lost, duplicated or reordered
-/// frame is therefore detected like a corrupted one, at no extra cost.
+/// The CRC of a frame continues that of the preceding frame instead of starting from zero. A lost, duplicated or
+/// reordered frame is therefore detected like a corrupted one, at no extra cost.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RunningCrc(u32);
 

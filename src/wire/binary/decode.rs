@@ -34,9 +34,9 @@ impl FrameDecoder {
     /// Removes one whole frame from the front of `buf` and returns it; returns `None`, and removes nothing, while the
     /// frame is incomplete.
     ///
-    /// The header is checked as soon as its 8 bytes are available, so that a body of more than `max_body` bytes, or of a
-    /// length that its type does not permit, is rejected before any of it is buffered. The payload of a DATA frame shares
-    /// the memory of `buf` and keeps it alive.
+    /// The header is checked as soon as its 8 bytes are available, so that a body of more than `max_body` bytes, or of
+    /// a length that its type does not permit, is rejected before any of it is buffered. The payload of a DATA frame
+    /// shares the memory of `buf` and keeps it alive.
     ///
     /// # Errors
     ///
@@ -229,8 +229,8 @@ impl<'a> FieldReader<'a> {
         Ok(StreamKey::new(UserChannelId::new(u32::from_be_bytes([0, a, b, c])), self.u32()?))
     }
 
-    /// Reads HELLO in the layout of every version. The reserved field must be zero in our own version only: in version 1
-    /// it had a value.
+    /// Reads HELLO in the layout of every version. The reserved field must be zero in our own version only: in version
+    /// 1 it had a value.
     fn hello(&mut self) -> Result<Hello, FrameError> {
         let version = self.u16()?;
         Ok(Hello {
@@ -279,8 +279,8 @@ impl<'a> FieldReader<'a> {
         })
     }
 
-    /// Reads the addresses at the end of OPEN. The number of remaining bytes says how many there are, none to two, and of
-    /// which family.
+    /// Reads the addresses at the end of OPEN. The number of remaining bytes says how many there are, none to two, and
+    /// of which family.
     fn user_addresses(&mut self) -> Result<Option<UserAddresses>, FrameError> {
         let is_ipv4 = match self.rest.len() {
             0 => return Ok(None),

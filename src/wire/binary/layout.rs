@@ -2,8 +2,8 @@
 
 /// The protocol version that this side speaks.
 ///
-/// Version 2 replaced the English refusals of version 1 by the codes of REFUSED, removed BLOCKED and the unused fields of
-/// HELLO, WELCOME and GOAWAY, and added CHANNELS, RETIRE and LOST.
+/// Version 2 replaced the English refusals of version 1 by the codes of REFUSED, removed BLOCKED and the unused fields
+/// of HELLO, WELCOME and GOAWAY, and added CHANNELS, RETIRE and LOST.
 pub const VERSION: u16 = 2;
 
 /// Feature bit: frames carry checksums, see [`binary`](super). For channels without TLS, which has its own.
@@ -39,8 +39,8 @@ pub const MAX_FRAME: usize = MAX_PAYLOAD + DATA_FIXED;
 /// authenticated, the decoder is limited to this, so that it cannot be made to buffer [`MAX_FRAME`] bytes.
 pub const MAX_HANDSHAKE: usize = HELLO_FIXED + MAX_NAME;
 
-/// Exclusive upper bound of stream offsets, 2^62. No stream comes near it, and an offset plus a length or a window cannot
-/// overflow 64 bits.
+/// Exclusive upper bound of stream offsets, 2^62. No stream comes near it, and an offset plus a length or a window
+/// cannot overflow 64 bits.
 pub const MAX_OFFSET: u64 = 1 << 62;
 
 /// The longest proxy name in HELLO, in bytes: what its length byte can express.

@@ -29,19 +29,19 @@
 //! | LOST | 27 | | channel 2 | 2 |
 //! | MESSAGE | 24 | 1: has a stream key | user channel id 0 or 3, stream id 0 or 4, length of the action 1, action (as in the text format), data | 2 or more, 9 or more with a key |
 //!
-//! GOAWAY says that its sender leaves, unless its code is LINK_REPLACED (15): with it the server asks for another link, and the
-//! proxy answers that it has one. Builds of version 2 from before that code take it for INTERNAL.
+//! GOAWAY says that its sender leaves, unless its code is LINK_REPLACED (15): with it the server asks for another link,
+//! and the proxy answers that it has one. Builds of version 2 from before that code take it for INTERNAL.
 //!
 //! Types are hexadecimal. Everything that is not in the table must be zero or absent: an unknown type, another flag,
-//! another length, a set reserved byte or bit is a [`FrameError`], which ends the connection. [`VERSION`] and the features
-//! decide what a later protocol may add.
+//! another length, a set reserved byte or bit is a [`FrameError`], which ends the connection. [`VERSION`] and the
+//! features decide what a later protocol may add.
 //!
 //! # Versions
 //!
-//! The preface, the header and the layout of HELLO are the same in every version, so that a server of any version can read
-//! the version in HELLO. It must equal the server's own. A server refuses another version with REFUSED, which names its
-//! own version; a proxy of version 1, which does not know REFUSED, gets a MESSAGE with the action `ERROR` and a sentence
-//! that names both versions. A server of version 1 refuses in the same way, and a proxy shows its sentence.
+//! The preface, the header and the layout of HELLO are the same in every version, so that a server of any version can
+//! read the version in HELLO. It must equal the server's own. A server refuses another version with REFUSED, which
+//! names its own version; a proxy of version 1, which does not know REFUSED, gets a MESSAGE with the action `ERROR` and
+//! a sentence that names both versions. A server of version 1 refuses in the same way, and a proxy shows its sentence.
 //!
 //! # Features
 //!
@@ -57,41 +57,45 @@
 //!
 //! # Checked frames
 //!
-//! TCP's own checksum has 16 bits and ends at every relay. TLS detects corruption in transit; on a channel without TLS the
-//! frames do it themselves:
+//! TCP's own checksum has 16 bits and ends at every relay. TLS detects corruption in transit; on a channel without TLS
+//! the frames do it themselves:
 //!
 //! ```text
 //!  0      1       2         4               8              12
 //!  | type | flags | check   | body length   | checksum     | body …
 //! ```
 //!
-//! The checksum is the CRC-32C of the header, with zeros for the check field, and of the body; it continues the checksum
-//! of the preceding frame, which is 0 for the first. The check field is the same CRC up to the end of the header, its upper
-//! half XOR its lower half, so that a corrupted length is detected at once and not after waiting for as many bytes. Each
-//! direction has its own running checksum. A mismatch is a [`FrameError::Checksum`], and the whole frame is discarded.
+//! The checksum is the CRC-32C of the header, with zeros for the check field, and of the body; it continues the
+//! checksum of the preceding frame, which is 0 for the first. The check field is the same CRC up to the end of the
+//! header, its upper half XOR its lower half, so that a corrupted length is detected at once and not after waiting for
+//! as many bytes. Each direction has its own running checksum. A mismatch is a [`FrameError::Checksum`], and the whole
+//! frame is discarded.
 //!
 //! The data of a MESSAGE with the action `ERROR` and without a stream key begins with the name of an
 //! [`ErrorCode`](super::ErrorCode), a colon, and continues with a sentence for people.
 //!
-//! The action of a MESSAGE that registers a proxy is `ADDPROXY:port[:group[:targetPort[:weight[:networks[:number]]]]]`, see
-//! [`AddProxy`](super::AddProxy). With the argument `networks` the data names those of the users that it admits, such as
+//! The action of a MESSAGE that registers a proxy is `ADDPROXY:port[:group[:targetPort[:weight[:networks[:number]]]]]`,
+//! see [`AddProxy`](super::AddProxy). With the argument `networks` the data names those of the users that it admits,
+//! such as
 //! `allow=10.0.0.0/8 deny=10.9.0.0/16`. The server answers with the action `RESPONSE` and the service as data, `8080:default`, or
 //! with `ERROR`. A proxy registers for each of its services.
 //!
-//! With [`SERVICES`] a proxy numbers its requests, so that it can send many before the first answer. The answers are then
+//! With [`SERVICES`] a proxy numbers its requests, so that it can send many before the first answer. The answers are
+//! then
 //! `RESPONSE:number` and `ERROR:number` with the same data, in any order. A request that is repeated under its number is granted
-//! once: an answer is lost with its channel. `REMOVEPROXY:number:port` withdraws a registration: the server opens no more
-//! streams of the port to this proxy, answers `RESPONSE:number`, and leaves open streams alone. OPEN names the port of the
-//! service. A stream may arrive before the answer, and shortly after a removal; the proxy resets the latter with NOT_SERVED (17).
+//! once: an answer is lost with its channel. `REMOVEPROXY:number:port` withdraws a registration: the server opens no
+//! more streams of the port to this proxy, answers `RESPONSE:number`, and leaves open streams alone. OPEN names the
+//! port of the service. A stream may arrive before the answer, and shortly after a removal; the proxy resets the latter
+//! with NOT_SERVED (17).
 //!
 //! # Flow control
 //!
-//! OPEN and WINDOW of the server, and OPEN_OK and WINDOW of the proxy, grant the other side credit for one stream: it may send
-//! up to the offset `consumed` + `window`, which never falls. Before OPEN_OK a server may send the first window of WELCOME, so
-//! that a request does not wait for an RTT; a proxy that has no memory for it may reset the stream. To avoid that, the server
-//! sends no more than 8 KiB on each stream and 4 MiB beyond that on all streams that wait for OPEN_OK. Then the credit of
-//! OPEN_OK counts, or what was sent if that is more. A WINDOW that arrives before OPEN_OK and says that nothing was consumed
-//! grants nothing.
+//! OPEN and WINDOW of the server, and OPEN_OK and WINDOW of the proxy, grant the other side credit for one stream: it
+//! may send up to the offset `consumed` + `window`, which never falls. Before OPEN_OK a server may send the first
+//! window of WELCOME, so that a request does not wait for an RTT; a proxy that has no memory for it may reset the
+//! stream. To avoid that, the server sends no more than 8 KiB on each stream and 4 MiB beyond that on all streams that
+//! wait for OPEN_OK. Then the credit of OPEN_OK counts, or what was sent if that is more. A WINDOW that arrives before
+//! OPEN_OK and says that nothing was consumed grants nothing.
 //!
 //! Offsets count bytes of one direction of a stream and stay below [`MAX_OFFSET`].
 //!

@@ -11,8 +11,8 @@ use crate::wire::{Frame, Hello, Welcome};
 
 /// The proxy's side of a handshake; the state diagram is in [`handshake`](super).
 ///
-/// Call [`start`](Self::start), then [`with_secret`](Self::with_secret) and [`with_exporter`](Self::with_exporter) where
-/// they apply, then [`on_frame`](Self::on_frame) for every frame of the server.
+/// Call [`start`](Self::start), then [`with_secret`](Self::with_secret) and [`with_exporter`](Self::with_exporter)
+/// where they apply, then [`on_frame`](Self::on_frame) for every frame of the server.
 pub struct ClientHandshake {
     /// The shared secret that both sides prove.
     token: Token,
@@ -56,12 +56,14 @@ impl ClientHandshake {
         (Self { token, hello, secret: None, exporter: vec![], state: ClientHandshakeState::HelloSent }, frame)
     }
 
-    /// Includes the link's resume secret in the proof. The server refuses a HELLO that joins or resumes a link without it.
+    /// Includes the link's resume secret in the proof. The server refuses a HELLO that joins or resumes a link without
+    /// it.
     pub fn with_secret(self, secret: [u8; 32]) -> Self {
         Self { secret: Some(secret), ..self }
     }
 
-    /// Binds the handshake to the TLS session below it. Both sides must do that, or neither. See [`Transcript::exporter`].
+    /// Binds the handshake to the TLS session below it. Both sides must do that, or neither. See
+    /// [`Transcript::exporter`].
     pub fn with_exporter(self, exporter: impl Into<Vec<u8>>) -> Self {
         Self { exporter: exporter.into(), ..self }
     }

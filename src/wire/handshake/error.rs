@@ -17,8 +17,9 @@ const FIRST_VERSION_WITH_CODES: u16 = 2;
 /// Why a handshake failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
-    /// Found by the server: the proxy's HMAC does not verify. The proxy uses another token or another resume secret, or the
-    /// handshake was corrupted in transit. The peer is not told which, because that would help an attacker who guesses.
+    /// Found by the server: the proxy's HMAC does not verify. The proxy uses another token or another resume secret, or
+    /// the handshake was corrupted in transit. The peer is not told which, because that would help an attacker who
+    /// guesses.
     #[error("wrong token")]
     WrongToken,
     /// Found by the server: the proxy speaks another protocol version.
@@ -27,8 +28,8 @@ pub enum HandshakeError {
         /// The version in the proxy's HELLO.
         theirs: u16,
     },
-    /// Found by the server: it has no link with the id and epoch that the proxy wants to join or resume. The proxy may ask
-    /// for a new link.
+    /// Found by the server: it has no link with the id and epoch that the proxy wants to join or resume. The proxy may
+    /// ask for a new link.
     #[error("no such link: the session to resume does not exist (any more)")]
     UnknownLink,
     /// Found by the server: the proxy already has the maximum number of channels.
@@ -63,8 +64,8 @@ pub enum HandshakeError {
         /// The protocol version that the peer speaks.
         version: u16,
     },
-    /// Reported by a peer of a protocol version that has no REFUSED frames, which refuses with a sentence. The sentence is
-    /// sanitized, and used for display only.
+    /// Reported by a peer of a protocol version that has no REFUSED frames, which refuses with a sentence. The sentence
+    /// is sanitized, and used for display only.
     #[error("the peer does not support protocol version {VERSION}: {0}")]
     RefusedByOtherVersion(String),
 }
@@ -86,9 +87,9 @@ impl HandshakeError {
         matches!(self, Self::UnknownLink | Self::Refused { code: RefusalCode::UnknownLink, .. })
     }
 
-    /// Returns whether only an operator can remove the reason: another token, another version, another server. The other
-    /// errors may pass by themselves. So may one of these, where the handshake, which has no checksums, was corrupted in
-    /// transit: only a second attempt shows that.
+    /// Returns whether only an operator can remove the reason: another token, another version, another server. The
+    /// other errors may pass by themselves. So may one of these, where the handshake, which has no checksums, was
+    /// corrupted in transit: only a second attempt shows that.
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::WrongToken

@@ -6,7 +6,8 @@ use sha2::Sha256;
 /// The label under which two secrets are compared. No proof of the handshake uses it.
 const TOKEN_LABEL: &[u8] = b"underpass v2 token";
 
-/// Returns whether `secret` and `candidate` are equal. Compares their HMACs, so that the time taken does not reveal the content.
+/// Returns whether `secret` and `candidate` are equal. Compares their HMACs, so that the time taken does not reveal the
+/// content.
 pub(super) fn constant_time_eq(secret: &[u8; 32], candidate: &[u8; 32]) -> bool {
     let mac = MacInput::new(secret, TOKEN_LABEL).part(secret).finish();
     MacInput::new(secret, TOKEN_LABEL).part(candidate).verify(&mac)

@@ -38,8 +38,8 @@ pub struct Transcript<'a> {
     pub challenge: &'a [u8; 32],
     /// The resume secret of the link that the HELLO names; `None` for a new link.
     pub secret: Option<&'a [u8; 32]>,
-    /// The exporter value (RFC 5705) of the TLS session that carries the handshake; empty without TLS. A man in the middle
-    /// has two TLS sessions with two values, so that the proofs do not verify.
+    /// The exporter value (RFC 5705) of the TLS session that carries the handshake; empty without TLS. A man in the
+    /// middle has two TLS sessions with two values, so that the proofs do not verify.
     pub exporter: &'a [u8],
 }
 
@@ -56,8 +56,8 @@ pub fn client_proof(token: &Token, transcript: &Transcript<'_>) -> [u8; 32] {
     client_input(&token.key(), transcript).finish()
 }
 
-/// Returns the key whose [`client_proof`] equals `mac`. Computes and compares the proofs of all keys, each in constant time,
-/// so that the duration tells nothing about `mac` or the keys.
+/// Returns the key whose [`client_proof`] equals `mac`. Computes and compares the proofs of all keys, each in constant
+/// time, so that the duration tells nothing about `mac` or the keys.
 pub fn verify_client<'a>(
     keys: &'a [TokenKey],
     transcript: &Transcript<'_>,

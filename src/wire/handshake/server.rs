@@ -49,8 +49,8 @@ pub enum ServerStep {
 }
 
 impl ServerHandshake {
-    /// Creates a handshake that expects a HELLO and the proof of one of `keys`. `nonce` must come from a cryptographic random number generator and
-    /// never be reused.
+    /// Creates a handshake that expects a HELLO and the proof of one of `keys`. `nonce` must come from a cryptographic
+    /// random number generator and never be reused.
     pub fn new(keys: impl Into<Arc<[TokenKey]>>, nonce: [u8; 32]) -> Self {
         Self {
             keys: keys.into(),
@@ -61,7 +61,8 @@ impl ServerHandshake {
         }
     }
 
-    /// Binds the handshake to the TLS session below it. Both sides must do that, or neither. See [`Transcript::exporter`].
+    /// Binds the handshake to the TLS session below it. Both sides must do that, or neither. See
+    /// [`Transcript::exporter`].
     pub fn with_exporter(self, exporter: impl Into<Vec<u8>>) -> Self {
         Self { exporter: exporter.into(), ..self }
     }

@@ -136,8 +136,8 @@ fn another_version_is_refused_by_number() {
     assert_eq!(refused, Err(HandshakeError::Version { theirs: 7 }));
 }
 
-/// The bytes of version 1, captured from its encoder: a proxy of that version connects, and gets a refusal in a frame that
-/// it knows and that names both versions.
+/// The bytes of version 1, captured from its encoder: a proxy of that version connects, and gets a refusal in a frame
+/// that it knows and that names both versions.
 #[test]
 fn an_old_proxy_is_refused_by_a_frame_that_it_knows() {
     let mut hello = BytesMut::from(
@@ -352,8 +352,8 @@ fn an_unexpected_frame_ends_the_handshake() {
     }
 }
 
-/// A proxy in another language must compute the same proofs, so they must not change by accident. The values were computed
-/// with Python's hmac and hashlib.
+/// A proxy in another language must compute the same proofs, so they must not change by accident. The values were
+/// computed with Python's hmac and hashlib.
 #[test]
 fn proofs_are_pinned() {
     let (new, join) = (hello(HelloMode::New), hello(HelloMode::Join));

@@ -32,8 +32,8 @@ impl Token {
         Self(secret.into())
     }
 
-    /// Parses the text of a token that an operator gives: everything but white space around it. It may be a generated one,
-    /// in this format or in that of 0.1 (32 digits without a checksum), or any other that cannot be guessed.
+    /// Parses the text of a token that an operator gives: everything but white space around it. It may be a generated
+    /// one, in this format or in that of 0.1 (32 digits without a checksum), or any other that cannot be guessed.
     ///
     /// # Errors
     /// What is wrong with the text; the error does not contain it.
@@ -59,7 +59,8 @@ impl Token {
         Ok(Self::new(text))
     }
 
-    /// Generates a token: `underpass_`, 30 digits with 178 random bits from the operating system, and a checksum of 6 digits.
+    /// Generates a token: `underpass_`, 30 digits with 178 random bits from the operating system, and a checksum of 6
+    /// digits.
     ///
     /// # Panics
     ///

@@ -11,10 +11,11 @@ use crate::ids::{decode_hex, encode_hex};
 /// What the text of a token's hash begins with.
 const HASH_PREFIX: &str = "sha256:";
 
-/// The SHA-256 of a token, from which the keys of all proofs follow. `Debug` does not print it, and dropping it overwrites it.
+/// The SHA-256 of a token, from which the keys of all proofs follow. `Debug` does not print it, and dropping it
+/// overwrites it.
 ///
-/// A server needs no more than this to verify proofs. It is no weaker a secret for that: a client that was written for it
-/// could compute the proofs from it as well. It only keeps the token itself from those who see the file.
+/// A server needs no more than this to verify proofs. It is no weaker a secret for that: a client that was written for
+/// it could compute the proofs from it as well. It only keeps the token itself from those who see the file.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TokenKey([u8; 32]);
 
@@ -39,8 +40,8 @@ impl TokenKey {
         HASH_PREFIX.to_owned() + &encode_hex(&self.0)
     }
 
-    /// Returns whether `candidate` is the same key. Compares in constant time. For the text format's `AUTH`, which sends the
-    /// token itself.
+    /// Returns whether `candidate` is the same key. Compares in constant time. For the text format's `AUTH`, which
+    /// sends the token itself.
     pub fn matches(&self, candidate: &Self) -> bool {
         constant_time_eq(&self.0, &candidate.0)
     }

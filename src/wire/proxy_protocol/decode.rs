@@ -42,8 +42,8 @@ pub enum ProxyHeaderError {
     Checksum,
 }
 
-/// Decodes the header at the beginning of `bytes`. Returns it with its length in bytes; `None` while it is incomplete, and
-/// then all of `bytes` belong to it.
+/// Decodes the header at the beginning of `bytes`. Returns it with its length in bytes; `None` while it is incomplete,
+/// and then all of `bytes` belong to it.
 ///
 /// # Errors
 /// [`ProxyHeaderError`], as soon as the bytes show it.

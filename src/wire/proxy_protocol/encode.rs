@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use super::{ProxyHeader, SIGNATURE, in_one_family};
 use crate::ids::ProxyProtocolVersion;
 
-/// Returns the bytes of a header. Both addresses are sent in one family, see `in_one_family`. Version 1 has no LOCAL and
-/// says UNKNOWN instead.
+/// Returns the bytes of a header. Both addresses are sent in one family, see `in_one_family`. Version 1 has no LOCAL
+/// and says UNKNOWN instead.
 pub fn encode(version: ProxyProtocolVersion, header: ProxyHeader) -> Vec<u8> {
     let addresses = match header {
         ProxyHeader::Relayed { client, public } => Some(in_one_family(client, public)),
@@ -34,7 +34,8 @@ pub fn encode(version: ProxyProtocolVersion, header: ProxyHeader) -> Vec<u8> {
     }
 }
 
-/// Returns a header of version 2 with this version and command, this family and protocol, and a `body` of at most 36 bytes.
+/// Returns a header of version 2 with this version and command, this family and protocol, and a `body` of at most 36
+/// bytes.
 fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
     let len = body.len() as u8;
     [&SIGNATURE[..], &[command, family, 0, len], body].concat()

@@ -1,11 +1,11 @@
 //! The PROXY protocol, versions 1 and 2: a header at the beginning of a TCP connection that names the ends of the
 //! connection that it continues (<https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt>).
 //!
-//! Underpass sends it to targets, and accepts it from the load balancers that its operator trusts. It is a codec of our own
-//! because the header comes from the network: it accepts what the specification allows on a TCP connection and nothing
-//! else, is bounded ([`MAX_HEADER`]), allocates nothing while it decodes, and verifies the CRC-32C of version 2. The crates
-//! for it accept ports with a sign and datagram protocols, and verify no checksum. The tests compare it with one of them
-//! (`ppp`).
+//! Underpass sends it to targets, and accepts it from the load balancers that its operator trusts. It is a codec of our
+//! own because the header comes from the network: it accepts what the specification allows on a TCP connection and
+//! nothing else, is bounded ([`MAX_HEADER`]), allocates nothing while it decodes, and verifies the CRC-32C of version
+//! 2. The crates for it accept ports with a sign and datagram protocols, and verify no checksum. The tests compare it
+//! with one of them (`ppp`).
 //!
 //! | version | a user | no user (health check), or an unknown one |
 //! | --- | --- | --- |
@@ -50,8 +50,8 @@ pub enum ProxyHeader {
 
 impl ProxyHeader {
     /// Returns the header for a connection to the public port `port`; LOCAL if it is not of a `user`. An unknown public
-    /// address becomes the unspecified one, `0.0.0.0`, because the user's address is worth more than a header of the kind
-    /// UNKNOWN.
+    /// address becomes the unspecified one, `0.0.0.0`, because the user's address is worth more than a header of the
+    /// kind UNKNOWN.
     pub fn new(user: Option<UserAddresses>, port: u16) -> Self {
         let Some(UserAddresses { client, public }) = user else { return Self::Local };
         let unspecified = || match client {

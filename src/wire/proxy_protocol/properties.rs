@@ -109,8 +109,8 @@ proptest! {
         }
     }
 
-    /// Nothing panics, a length is within the bytes, more bytes change no verdict, and what is accepted means the same to
-    /// another implementation.
+    /// Nothing panics, a length is within the bytes, more bytes change no verdict, and what is accepted means the same
+    /// to another implementation.
     #[test]
     fn noise_is_decided_once_and_as_elsewhere(bytes in any_noise()) {
         let verdict = decode(&bytes);

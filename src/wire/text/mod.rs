@@ -6,25 +6,25 @@
 //! ```
 //!
 //! If the second field consists of digits only, it is a stream id and the line has four fields, because no action is a
-//! number. The separator before empty data may be omitted (`3F9A1C|1|STREAM_END`). An empty user means that the message is
-//! about the channel. Data is base64 with the standard alphabet and padding. The size in STREAM_START may also be written in
-//! plain digits; base64 of digits begins with M, N or O, so that the two cannot be confused.
+//! number. The separator before empty data may be omitted (`3F9A1C|1|STREAM_END`). An empty user means that the message
+//! is about the channel. Data is base64 with the standard alphabet and padding. The size in STREAM_START may also be
+//! written in plain digits; base64 of digits begins with M, N or O, so that the two cannot be confused.
 //!
 //! The data of STREAM_RESET and EXIT is a reason. What underpass sends begins with the name of a
-//! [`ResetCode`](super::ResetCode) and a colon (`TARGET_REFUSED: the target refused the connection`); only the name decides
-//! anything. Peers of protocol version 1 send one fixed sentence for each code, which is understood too. Simple proxies may
-//! send any text.
+//! [`ResetCode`](super::ResetCode) and a colon (`TARGET_REFUSED: the target refused the connection`); only the name
+//! decides anything. Peers of protocol version 1 send one fixed sentence for each code, which is understood too. Simple
+//! proxies may send any text.
 //!
-//! EXIT without a user is the end of the server, after which it opens no streams, unless its code is `LINK_REPLACED`: then the
-//! server asks for another connection, because the stream numbers of this one run out, and opens streams on this one until
-//! the proxy, once it is registered on the other, answers with an EXIT of the same code.
+//! EXIT without a user is the end of the server, after which it opens no streams, unless its code is `LINK_REPLACED`:
+//! then the server asks for another connection, because the stream numbers of this one run out, and opens streams on
+//! this one until the proxy, once it is registered on the other, answers with an EXIT of the same code.
 //!
-//! The data of an ERROR without a user, which refuses a registration or says why the channel is being closed, begins with the
-//! name of an [`ErrorCode`](super::ErrorCode) and a colon (`PORT_IN_USE: port 8080 is in use on the server`).
+//! The data of an ERROR without a user, which refuses a registration or says why the channel is being closed, begins
+//! with the name of an [`ErrorCode`](super::ErrorCode) and a colon (`PORT_IN_USE: port 8080 is in use on the server`).
 //!
-//! A proxy registers with `ADDPROXY:port[:group[:targetPort[:weight[:networks]]]]`, see [`AddProxy`](super::AddProxy). With the
-//! argument `networks` the data names the networks of the users that it admits, such as `allow=10.0.0.0/8 deny=10.9.0.0/16`
-//! in base64: see [`UserNetworks`](crate::ids::UserNetworks).
+//! A proxy registers with `ADDPROXY:port[:group[:targetPort[:weight[:networks]]]]`, see [`AddProxy`](super::AddProxy).
+//! With the argument `networks` the data names the networks of the users that it admits, such as `allow=10.0.0.0/8
+//! deny=10.9.0.0/16` in base64: see [`UserNetworks`](crate::ids::UserNetworks).
 
 use std::{fmt::Write as _, str, sync::LazyLock};
 
@@ -80,8 +80,8 @@ pub enum LineError {
 
 /// Parses one line without its `\n`; a trailing `\r` is ignored. Returns the message and the line's form.
 ///
-/// The data of a STREAM_START is returned as decimal digits, whether the line has them in base64 or not, and empty if it is
-/// no size: see [`start_size`].
+/// The data of a STREAM_START is returned as decimal digits, whether the line has them in base64 or not, and empty if
+/// it is no size: see [`start_size`].
 ///
 /// # Errors
 ///
@@ -111,12 +111,13 @@ pub fn decode_line(line: &[u8]) -> Result<(TunnelMessage, FieldCount), LineError
 
 /// Appends `message` and a `\n` to `out`.
 ///
-/// A line of three fields does not carry the stream id, which the peer takes for 0. A user of a proxy with the three-field
-/// form must therefore have one stream at a time. Data of more than about 700 KiB makes a line longer than [`MAX_LINE`],
-/// which peers reject: the caller must send it in several messages.
+/// A line of three fields does not carry the stream id, which the peer takes for 0. A user of a proxy with the
+/// three-field form must therefore have one stream at a time. Data of more than about 700 KiB makes a line longer than
+/// [`MAX_LINE`], which peers reject: the caller must send it in several messages.
 pub fn encode_line(message: &TunnelMessage, fields: FieldCount, out: &mut BytesMut) {
     let data_len = base64::encoded_len(message.data.len(), true).unwrap_or(usize::MAX);
-    // User, separators and any action except a long ADDPROXY fit in 64 bytes, so that one line grows `out` at most once.
+    // User, separators and any action except a long ADDPROXY fit in 64 bytes, so that one line grows `out` at most
+    // once.
     out.reserve(data_len.saturating_add(64));
     if let Some(key) = message.key {
         // Writing to a growing buffer cannot fail.
@@ -140,8 +141,8 @@ pub fn start_size(data: &[u8]) -> Option<u64> {
     str::from_utf8(data).ok().filter(|_| digits)?.parse().ok()
 }
 
-/// Removes lines from the front of a buffer. Remembers how far it has searched, so that a long line that arrives in small
-/// pieces is searched once and not once for each piece.
+/// Removes lines from the front of a buffer. Remembers how far it has searched, so that a long line that arrives in
+/// small pieces is searched once and not once for each piece.
 ///
 /// Must be used with one buffer only, to which the caller only appends.
 #[derive(Debug)]
@@ -171,8 +172,8 @@ impl LineDecoder {
     ///
     /// # Errors
     ///
-    /// After [`LineError::TooLong`] the channel must be closed. Every other error has removed its line from `buf`, so that
-    /// the caller can continue with the next.
+    /// After [`LineError::TooLong`] the channel must be closed. Every other error has removed its line from `buf`, so
+    /// that the caller can continue with the next.
     pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<(TunnelMessage, FieldCount)>, LineError> {
         loop {
             let Some(end) = memchr::memchr(b'\n', &buf[self.scanned..]).map(|at| self.scanned + at) else {
@@ -200,8 +201,8 @@ type Base64 = base64::engine::Simd;
 #[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"))))]
 type Base64 = base64::engine::GeneralPurpose;
 
-/// The base64 engine. Base64 is the whole cost of the text format; the SIMD engine was 3 to 5 times as fast as the portable
-/// one.
+/// The base64 engine. Base64 is the whole cost of the text format; the SIMD engine was 3 to 5 times as fast as the
+/// portable one.
 static ENGINE: LazyLock<Base64> = LazyLock::new(|| {
     let config = base64::engine::general_purpose::PAD;
     #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
@@ -240,8 +241,8 @@ fn decode_base64(data: &[u8]) -> Result<Bytes, LineError> {
     })
 }
 
-/// Decodes the data of a STREAM_START to decimal digits. The size is only a hint, so that anything else (a proxy may send -1
-/// for "unknown") becomes empty and is not an error.
+/// Decodes the data of a STREAM_START to decimal digits. The size is only a hint, so that anything else (a proxy may
+/// send -1 for "unknown") becomes empty and is not an error.
 fn decode_size(data: &[u8]) -> Result<Bytes, LineError> {
     let digits = match start_size(data) {
         Some(_) => Bytes::copy_from_slice(data),

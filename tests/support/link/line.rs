@@ -7,12 +7,14 @@ use std::{
 
 use super::Shape;
 
-/// Maximum idle time that the queue makes up for. Without it, every late wake-up of a reader on a busy machine would lower the rate.
+/// Maximum idle time that the queue makes up for. Without it, every late wake-up of a reader on a busy machine would
+/// lower the rate.
 const BURST: Duration = Duration::from_millis(2);
 
 /// One direction of an emulated link: a queue that is drained at the rate, behind which everything takes the delay.
 ///
-/// [`push`](Self::push) adds to it; when [`next`](Self::next) is due, poll [`left`](Self::left) and [`arrived`](Self::arrived).
+/// [`push`](Self::push) adds to it; when [`next`](Self::next) is due, poll [`left`](Self::left) and
+/// [`arrived`](Self::arrived).
 #[derive(Debug)]
 pub struct Line<T> {
     shape: Shape,

@@ -1,10 +1,11 @@
-//! An emulated network link between two programs with a rate and a delay in each direction; its connections can be stalled or
-//! reset.
+//! An emulated network link between two programs with a rate and a delay in each direction; its connections can be
+//! stalled or reset.
 //!
-//! All connections through a link share one queue and one rate in each direction, as over one access line. Nothing is dropped: a
-//! connection that finds the queue full waits, which blocks its sender, because the socket buffers of the link are small.
-//! Connections wait for queue space in turn, and each enqueues the bytes of a quarter of a millisecond at a time. The link accepts
-//! connections itself and without delay; everything after that is delayed, including FIN and RST.
+//! All connections through a link share one queue and one rate in each direction, as over one access line. Nothing is
+//! dropped: a connection that finds the queue full waits, which blocks its sender, because the socket buffers of the
+//! link are small. Connections wait for queue space in turn, and each enqueues the bytes of a quarter of a millisecond
+//! at a time. The link accepts connections itself and without delay; everything after that is delayed, including FIN
+//! and RST.
 
 pub mod line;
 
@@ -69,8 +70,8 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Creates a link with the shortest queue that keeps it utilized although threads wake up late: the bytes of two milliseconds,
-    /// and at least 64 KiB, which are 2.6 ms at 200 Mbit/s.
+    /// Creates a link with the shortest queue that keeps it utilized although threads wake up late: the bytes of two
+    /// milliseconds, and at least 64 KiB, which are 2.6 ms at 200 Mbit/s.
     pub fn new(rate: Option<NonZeroU64>, delay: Duration) -> Self {
         Self { rate, delay, buffer: rate.map_or(QUEUE, |rate| two_ms(rate).max(QUEUE)) }
     }
@@ -85,8 +86,8 @@ impl Shape {
         u32::try_from(wanted).unwrap_or(u32::MAX)
     }
 
-    /// Returns how many bytes a connection enqueues at a time: those of a quarter of a millisecond, so that no connection waits long
-    /// for its turn, and at least one segment.
+    /// Returns how many bytes a connection enqueues at a time: those of a quarter of a millisecond, so that no
+    /// connection waits long for its turn, and at least one segment.
     fn piece(self) -> usize {
         self.rate.map_or(MOST, |rate| (rate.get() / 4000).clamp(1500, MOST as u64) as usize)
     }
@@ -154,7 +155,8 @@ enum What {
     Reset,
 }
 
-/// One direction of the link and the thread that drives it: timers of a runtime have a resolution of a millisecond only.
+/// One direction of the link and the thread that drives it: timers of a runtime have a resolution of a millisecond
+/// only.
 struct Direction {
     line: Mutex<Line<(Arc<Way>, What)>>,
     changed: Condvar,
@@ -452,8 +454,8 @@ fn reset(socket: &TcpStream) {
 
 fn socket(towards: SocketAddr, shape: Shape) -> io::Result<TcpSocket> {
     let socket = if towards.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // Set before the connect: the handshake announces window scaling and segment size. Loopback segments are longer than these
-    // buffers, and a sender whose window is smaller than a segment waits for its timer.
+    // Set before the connect: the handshake announces window scaling and segment size. Loopback segments are longer
+    // than these buffers, and a sender whose window is smaller than a segment waits for its timer.
     SockRef::from(&socket).set_tcp_mss(SEGMENT)?;
     socket.set_recv_buffer_size(shape.socket_buffer())?;
     socket.set_send_buffer_size(shape.socket_buffer())?;

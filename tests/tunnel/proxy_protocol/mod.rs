@@ -33,7 +33,8 @@ impl HeaderTarget {
         self.listener.local_addr().unwrap()
     }
 
-    /// Accepts the next connection and reads its header. Returns it with the connection, of which nothing more was read.
+    /// Accepts the next connection and reads its header. Returns it with the connection, of which nothing more was
+    /// read.
     async fn accept(&self) -> (ProxyHeader, TcpStream) {
         let (mut socket, _) = soon("a connection to the target", self.listener.accept()).await.unwrap();
         let mut bytes = Vec::new();

@@ -1,4 +1,5 @@
-//! The PROXY protocol with nginx and HAProxy. These tests are skipped with a message where the program is not installed.
+//! The PROXY protocol with nginx and HAProxy. These tests are skipped with a message where the program is not
+//! installed.
 
 use std::{io::Write, path::Path, process::Stdio};
 

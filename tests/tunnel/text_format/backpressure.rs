@@ -99,9 +99,10 @@ async fn reset_one_stream(channel: &mut TextChannel, public: SocketAddr) {
     }
 }
 
-/// A simple proxy does one thing at a time: while it cannot write, it does not read. Regression: a download whose user did
-/// not read made the server stop reading, an upload filled the other direction, and both sides waited for each other for
-/// ever, because the server noticed that the slow user had continued to read, or had disconnected, only when it could write.
+/// A simple proxy does one thing at a time: while it cannot write, it does not read. Regression: a download whose user
+/// did not read made the server stop reading, an upload filled the other direction, and both sides waited for each
+/// other for ever, because the server noticed that the slow user had continued to read, or had disconnected, only when
+/// it could write.
 #[tokio::test]
 async fn a_proxy_that_writes_before_it_reads_does_not_deadlock() {
     for slow_user_leaves in [false, true] {

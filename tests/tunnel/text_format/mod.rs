@@ -1,5 +1,5 @@
-//! The text format against the real server, through a socket: what the server sends is checked line by line. This file has
-//! the helpers; the tests are in the modules below.
+//! The text format against the real server, through a socket: what the server sends is checked line by line. This file
+//! has the helpers; the tests are in the modules below.
 
 mod backpressure;
 mod registration;
@@ -28,7 +28,8 @@ const WINDOW: usize = 256 * 1024;
 /// The most data of a text proxy that the server buffers, in bytes, with one read and the overhead of its lines.
 const MAX_BUFFERED: usize = (16 << 20) + (1 << 20);
 
-/// Connects, authenticates and registers a proxy for `port` (0: any free port). Returns its channel and the public address.
+/// Connects, authenticates and registers a proxy for `port` (0: any free port). Returns its channel and the public
+/// address.
 async fn registered_proxy(tunnel: &Tunnel, fields: FieldCount, port: u16) -> (TextChannel, SocketAddr) {
     let mut channel = TextChannel::connect(tunnel.addr, fields).await;
     channel.send("", 0, "AUTH", tunnel.token.reveal().as_bytes()).await;

@@ -120,8 +120,8 @@ async fn registration_requires_the_token_and_an_allowed_address() {
     }
 }
 
-/// Proxies usually send the registration directly behind the token. If the server closed the socket with that line unread,
-/// the kernel would send an RST, which can destroy the ERROR with the reason before the proxy has read it.
+/// Proxies usually send the registration directly behind the token. If the server closed the socket with that line
+/// unread, the kernel would send an RST, which can destroy the ERROR with the reason before the proxy has read it.
 #[tokio::test]
 async fn a_refusal_is_delivered_before_the_connection_closes() {
     let tunnel = Tunnel::start().await;

@@ -235,8 +235,8 @@ async fn pings_are_answered_and_the_rtt_is_measured() {
     tunnel.end().await;
 }
 
-/// A proxy of the three-field format knows users only, so that each stream gets a user id of its own on the wire. Screens and
-/// events keep the real stream keys.
+/// A proxy of the three-field format knows users only, so that each stream gets a user id of its own on the wire.
+/// Screens and events keep the real stream keys.
 #[tokio::test]
 async fn three_field_proxies_see_each_stream_as_a_user() {
     let tunnel = Tunnel::start().await;
@@ -260,8 +260,8 @@ async fn three_field_proxies_see_each_stream_as_a_user() {
         channel.hear_action("STREAM_END").await;
     }
 
-    // The third stream floods before its START: the proxy gets an ERROR with the id on the wire, the operator an event with
-    // the stream key.
+    // The third stream floods before its START: the proxy gets an ERROR with the id on the wire, the operator an event
+    // with the stream key.
     let (mut third, three) = connect_user(&mut channel, public).await;
     let key = tunnel.stream_of(third.local_addr().unwrap()).await.key;
     for _ in 0..12 {

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// A peer that answers no probe: the oldest are forgotten, and the answer to a later one acknowledges what they measured.
+/// A peer that answers no probe: the oldest are forgotten, and the answer to a later one acknowledges what they
+/// measured.
 #[test]
 fn the_oldest_of_too_many_unanswered_probes_is_forgotten() {
     let (mut probes, now) = (ProbeTracker::default(), Instant::now());

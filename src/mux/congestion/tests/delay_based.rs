@@ -183,8 +183,8 @@ fn delivery_time_is_estimated_from_queue_and_rate() {
     assert!(estimated.abs_diff(real) <= 3 * MS, "{estimated:?} {real:?}");
 }
 
-/// Regression test: the delay of TCP's retransmissions was taken for a queue, and the window shrank until TCP starved. On
-/// a system without `TCP_INFO`, losses still cannot be told from a queue, but must not cost the throughput.
+/// Regression test: the delay of TCP's retransmissions was taken for a queue, and the window shrank until TCP starved.
+/// On a system without `TCP_INFO`, losses still cannot be told from a queue, but must not cost the throughput.
 #[test]
 fn unobserved_network_path_with_losses_is_filled() {
     let mut sim = SimulatedPath::new(12.5e6, 40 * MS);

@@ -71,8 +71,8 @@ impl SimulatedLink {
     }
 }
 
-/// Regression test: each channel took the queue and the lost share of the others for those of another connection, and all
-/// together kept the queue full.
+/// Regression test: each channel took the queue and the lost share of the others for those of another connection, and
+/// all together kept the queue full.
 #[test]
 fn several_channels_keep_the_queue_as_short_as_one() {
     for (mbit, rtt) in PATHS {

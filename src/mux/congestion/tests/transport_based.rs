@@ -343,8 +343,8 @@ fn channel_competes_with_connections_that_fill_the_queue() {
     assert!(used >= 0.95 && delay <= 15 * MS, "alone again: {used} {delay:?}");
 }
 
-/// Regression test: after a download that was limited by the reader, the window was far below what the path holds, and a
-/// busy host delayed acknowledgements by more than half of the target. It took more than ten seconds to grow.
+/// Regression test: after a download that was limited by the reader, the window was far below what the path holds, and
+/// a busy host delayed acknowledgements by more than half of the target. It took more than ten seconds to grow.
 #[test]
 fn window_grows_on_a_busy_host() {
     for (mbit, rtt) in PATHS {
@@ -372,8 +372,8 @@ fn path_with_jitter_is_filled() {
     }
 }
 
-/// Regression test: a window that had shrunk to its minimum on a slow path never had as many segments in flight as a round
-/// was measured with. It stayed there for ever.
+/// Regression test: a window that had shrunk to its minimum on a slow path never had as many segments in flight as a
+/// round was measured with. It stayed there for ever.
 #[test]
 fn window_grows_from_its_minimum_when_a_slow_path_becomes_fast() {
     let mut sim = SimulatedTcp::new(Kernel::Bbr, 0.5, 40 * MS, 0.0);
@@ -385,8 +385,8 @@ fn window_grows_from_its_minimum_when_a_slow_path_becomes_fast() {
     assert!(used >= 0.9, "{used} {delay:?}");
 }
 
-/// Regression test: BBR drains the path every ten seconds, and the controller then sent its whole window at once, took the
-/// queue of that for that of another connection, and grew far beyond what the path holds.
+/// Regression test: BBR drains the path every ten seconds, and the controller then sent its whole window at once, took
+/// the queue of that for that of another connection, and grew far beyond what the path holds.
 #[test]
 fn queue_stays_short_after_the_kernel_has_drained_the_path() {
     for (mbit, rtt) in PATHS {

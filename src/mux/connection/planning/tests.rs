@@ -3,8 +3,8 @@
 use super::*;
 use crate::mux::MuxConfig;
 
-/// The server plans for as many channels as the proxy says that it opens, within its own limit: whatever a peer asks for, the
-/// server neither plans for thousands nor for none.
+/// The server plans for as many channels as the proxy says that it opens, within its own limit: whatever a peer asks
+/// for, the server neither plans for thousands nor for none.
 #[test]
 fn the_number_of_channels_that_a_proxy_announces_is_clamped() {
     let mut server = Mux::new(Role::Server, MuxConfig::default());

@@ -164,8 +164,8 @@ fn progress(row: StreamRow<'_>, width: usize, shows_bytes: bool, theme: &Theme) 
     ]
 }
 
-/// Returns why a stream ended in at most `width` cells, in the error style if it failed: of a transfer that was cut short,
-/// how far it had come. Empty while the stream is open.
+/// Returns why a stream ended in at most `width` cells, in the error style if it failed: of a transfer that was cut
+/// short, how far it had come. Empty while the stream is open.
 fn end(row: StreamRow<'_>, width: usize, theme: &Theme) -> (String, Style) {
     let Some(ended) = &row.ended else {
         return (String::new(), theme.text);

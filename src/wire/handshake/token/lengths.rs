@@ -1,6 +1,7 @@
 //! The lengths of tokens, and the prefix of generated ones.
 
-/// What every generated token begins with, so that scanners of secrets find one that was committed or published by mistake.
+/// What every generated token begins with, so that scanners of secrets find one that was committed or published by
+/// mistake.
 pub(super) const PREFIX: &str = "underpass_";
 
 /// The number of random digits: 178 bits.

@@ -1,8 +1,8 @@
 //! Whether a token that an operator chose can be guessed.
 //!
-//! Who records a handshake, or poses as the server once, tests 10⁹ tokens a second against its proof, without the server
-//! noticing. The estimate below is for attackers who try words, patterns and short texts first. It cannot see that a random
-//! looking text was published; only a generated token is known to be secret.
+//! Who records a handshake, or poses as the server once, tests 10⁹ tokens a second against its proof, without the
+//! server noticing. The estimate below is for attackers who try words, patterns and short texts first. It cannot see
+//! that a random looking text was published; only a generated token is known to be secret.
 
 use super::{error::TokenError, lengths::MIN_CHARS};
 
@@ -94,8 +94,8 @@ pub(super) fn check(text: &str) -> Result<(), TokenError> {
     Ok(())
 }
 
-/// Returns whether a text has few different characters, repeats a part of itself, or follows the order of the alphabet or of
-/// the digits.
+/// Returns whether a text has few different characters, repeats a part of itself, or follows the order of the alphabet
+/// or of the digits.
 fn is_pattern(chars: &[char]) -> bool {
     let mut distinct = chars.to_vec();
     distinct.sort_unstable();
