@@ -7,7 +7,7 @@ pub struct Pace {
     /// Streams and users whose counters are sent, of each.
     pub counted: usize,
     /// Streams and users of which anything but counters has changed, and which are sent whole, of each. One takes the
-    /// place of [`ROW_COST`](Self::ROW_COST) of those whose counters are sent.
+    /// place of `ROW_COST` of those whose counters are sent.
     pub changed: usize,
     /// Services, proxies and channels that are sent, of each.
     pub keyed: usize,

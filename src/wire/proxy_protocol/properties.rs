@@ -118,7 +118,9 @@ proptest! {
         prop_assert_eq!(decided.transpose(), verdict);
         if let Some(Ok((_, len))) = decided {
             prop_assert!(len <= bytes.len().min(MAX_HEADER));
-            prop_assert_eq!(read_by_ppp(&bytes), decided.transpose().unwrap());
+            // Everything up to CRLF is to be ignored behind UNKNOWN; ppp refuses a carriage return in it.
+            let has_stray_cr = bytes.starts_with(b"PROXY") && bytes[..len - 2].contains(&b'\r');
+            prop_assert!(has_stray_cr || read_by_ppp(&bytes) == decided.transpose().unwrap());
         }
     }
 }

@@ -65,6 +65,7 @@ fn an_unknown_public_address_is_the_unspecified_one_with_the_public_port() {
 fn what_is_to_be_ignored_is_ignored() {
     for (bytes, header) in [
         (b"PROXY UNKNOWN ffff::1 nonsense \xC3\xA4 1\r\n".to_vec(), ProxyHeader::Unknown),
+        (b"PROXY UNKNOWN \r\r\n".to_vec(), ProxyHeader::Unknown),
         // Of a health check, whatever its family and its body say.
         (v2(0x20, 0x11, 12, &IPV4), ProxyHeader::Local),
         (v2(0x20, 0x47, 3, b"\xFF\xFF\xFF"), ProxyHeader::Local),
