@@ -133,6 +133,7 @@ impl Owner {
                     TextInput::Frame(frame) => self.mux.handle_frame(channel, frame, self.now),
                     TextInput::Reply(message) => self.mux.send_message(channel, message),
                     TextInput::AnnouncedSize { .. } | TextInput::NoSession(_) => Ok(()),
+                    TextInput::Violation(error) => Err(error),
                 };
                 self.close_on_error(channel, result);
             }
