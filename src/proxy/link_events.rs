@@ -47,13 +47,15 @@ pub(super) struct ServerLinkEvents {
 impl ServerLinkEvents {
     /// Records that the server has sent GOAWAY with this code, and logs the first one. `reason` is the text for people.
     fn record_go_away(&self, code: Option<ResetCode>, reason: &str) {
-        // The end of a link that another has replaced looks like the server's.
-        let is_old = self.go_away.is_replacement_requested();
+        // The end of a link that another has replaced, or that the proxy has left, looks like the server's.
+        let is_old = self.go_away.is_replacement_requested() || self.go_away.is_superseded();
         if let Some(observer) = &self.observer {
             observer.stats().mark_closing();
         }
         match self.go_away.record(code) {
-            true if is_old => tracing::debug!("received GOAWAY on a link that is replaced: {reason}"),
+            true if is_old => {
+                tracing::debug!("received GOAWAY on a link that is not needed any more: {reason}")
+            }
             true => tracing::info!(server = self.board.label(), "received GOAWAY from the server: {reason}"),
             false => {}
         }
