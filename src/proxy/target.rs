@@ -132,16 +132,17 @@ impl ServedConnection<'_> {
 
     /// Connects to the target and relays. Returns why the stream has ended.
     async fn run(mut self, stream: Stream) -> EndReason {
-        let StreamContext { config, connector, tasks, streams, .. } = self.context;
+        let StreamContext { config, connector, streams, .. } = self.context;
         let (key, service) = (self.open.key, self.service.clone());
         let target = &service.config.target;
         let user = self.open.user.map(|user| tracing::field::display(user.client));
         // The permit of the stream covers one connection; attempts to further addresses of the target need their own.
         let policy = ConnectPolicy::for_target(config.dial_timeout).with_extra_sockets(&streams.sockets);
         let connected = tokio::select! {
-            // Polled first: the connection would be the next one of the loop.
+            // Polled first: the connection would be the next one of the loop. Also when the proxy stops: the attempt may
+            // last for as long as a name server or the target does not answer.
             biased;
-            () = self.token().cancelled(), if self.watched.is_watched() || self.observed.is_some() => {
+            () = self.token().cancelled() => {
                 let (code, reason) = self.cancelled();
                 stream.reset(code);
                 return reason;
@@ -149,11 +150,6 @@ impl ServedConnection<'_> {
             connected = connector.connect(target, policy) => connected,
             // The user disconnected meanwhile. Dropping the attempt resets the connection if it was just established.
             code = stream.wait_for_reset() => return reset_reason(code),
-            // The proxy stops. The attempt may last for as long as a name server or the target does not answer.
-            () = tasks.stopped() => {
-                stream.reset(ResetCode::Shutdown);
-                return EndReason::Shutdown;
-            }
         };
         let socket = match connected {
             Ok(socket) => socket,
