@@ -118,10 +118,17 @@ impl ProxyTlsArgs {
     /// # Errors
     /// The certificate authorities cannot be read.
     pub(in crate::cli) fn resolve(&self, servers: &[ServerArg]) -> anyhow::Result<Vec<ServerEndpoint>> {
+        // Read only if a server needs it: the authorities of the system take a while.
+        let mut default = None;
+        let mut default = || -> anyhow::Result<Option<ClientTls>> {
+            if default.is_none() {
+                default = Some(self.resolve_default()?);
+            }
+            Ok(default.clone().flatten())
+        };
         let resolve = |server: &ServerArg| {
             let tls = match &server.fingerprints[..] {
-                // One for each server: a setting can be replaced, and its clones with it.
-                [] => self.resolve_default()?,
+                [] => default()?,
                 pinned => {
                     let verification = ServerVerification::Fingerprints(pinned.to_vec());
                     Some(ClientTls::new(verification).context("cannot use TLS")?)
