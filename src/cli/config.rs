@@ -49,9 +49,9 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     }
     let mut status = ExitCode::SUCCESS;
     for (path, role) in files {
-        let mistakes = check_file(&path, role);
+        let (mistakes, has_unknown_key) = check_file(&path, role);
         let is_guessed = args.role().is_none() && !args.files.is_empty();
-        if is_guessed && mistakes.iter().any(|mistake| mistake.contains("there is no setting")) {
+        if is_guessed && has_unknown_key {
             let other = if role == Role::Server { Role::Proxy } else { Role::Server };
             output::complain(format_args!(
                 "{}: checked as the configuration of a {}; --{} checks it as that of a {}",
@@ -71,15 +71,16 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(status)
 }
 
-/// Returns the mistakes of a file and of the files that it names.
-fn check_file(path: &Path, role: Role) -> Vec<String> {
+/// Returns the mistakes of a file and of the files that it names, and whether the file has a key that does not exist.
+fn check_file(path: &Path, role: Role) -> (Vec<String>, bool) {
     let line = ["underpass", role.as_str(), "--config"].map(OsString::from).into_iter().chain([path.into()]);
     let name = path.display();
     // Without the environment, which may be another one where the file is used.
     let invocation = match CliArgs::parse_line(line.collect(), Surroundings::NONE) {
         Err(error) => {
             let prefix = if error.names_file() { String::new() } else { format!("{name}: ") };
-            return error.to_string().lines().map(|line| format!("{prefix}{line}")).collect();
+            let mistakes = error.to_string().lines().map(|line| format!("{prefix}{line}")).collect();
+            return (mistakes, error.has_unknown_key());
         }
         Ok(invocation) => invocation,
     };
@@ -105,7 +106,7 @@ fn check_file(path: &Path, role: Role) -> Vec<String> {
             ("token-file", args.token.token().map(drop)),
             ("ca", args.tls.resolve(&args.server).map(drop)),
         ],
-        _ => return Vec::new(),
+        _ => return (Vec::new(), false),
     };
     let failure = |(key, result): (&str, anyhow::Result<()>)| {
         let error = result.err()?;
@@ -113,7 +114,7 @@ fn check_file(path: &Path, role: Role) -> Vec<String> {
         let place = line.map(|line| format!("line {line}: {key}: ")).unwrap_or_default();
         Some(format!("{name}: {place}{error:#}"))
     };
-    failures.into_iter().filter_map(failure).collect()
+    (failures.into_iter().filter_map(failure).collect(), false)
 }
 
 /// Prints the options of a subcommand with where their values are from. Returns the exit status.

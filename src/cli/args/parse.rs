@@ -79,6 +79,12 @@ impl ArgsError {
         matches!(self, Self::File(_) | Self::Both(..))
     }
 
+    /// Returns whether the file has a key that does not exist.
+    pub(in crate::cli) fn has_unknown_key(&self) -> bool {
+        let (Self::File(file) | Self::Both(_, file)) = self else { return false };
+        file.mistakes.0.iter().any(|mistake| mistake.unknown_key.is_some())
+    }
+
     /// Prints it. Returns the exit status.
     pub(in crate::cli) fn report(&self) -> ExitCode {
         match self {
