@@ -11,6 +11,7 @@ use anyhow::{Context, bail, ensure};
 use rustix::process::geteuid;
 
 use super::text_file;
+use crate::operator::environment;
 
 /// The bits of a file's mode that let other users write to it.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
@@ -53,9 +54,7 @@ impl KeptFile {
         may_be_volatile: bool,
         generate: impl Fn() -> anyhow::Result<String>,
     ) -> anyhow::Result<(String, KeptIn)> {
-        let directory = requested
-            .map(Path::to_owned)
-            .or_else(|| default_directory(|name| std::env::var_os(name).map(PathBuf::from)));
+        let directory = requested.map(Path::to_owned).or_else(|| default_directory(environment));
         let kept = match &directory {
             Some(directory) => self.keep(directory, &generate),
             None => Err(anyhow::anyhow!(

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     cli::{log_format::LogFormat, text_file, token},
     config::{CockpitFile, CongestionControl},
+    operator::environment,
     tui::{RawSettings, Settings},
     wire::handshake::{Token, TokenError},
 };
@@ -60,7 +61,7 @@ impl LookArgs {
     /// Resolves the cockpit's settings: the command line takes precedence over the settings file. `read_only` disables
     /// all commands that change anything but the display.
     pub(in crate::cli) fn settings(&self, read_only: bool) -> anyhow::Result<Settings> {
-        let path = CockpitFile::path(|name| std::env::var_os(name).map(PathBuf::from));
+        let path = CockpitFile::path(environment);
         let path = path.unwrap_or_default();
         let file = match File::open(&path).and_then(|file| text_file::read(file, MAX_SETTINGS_BYTES)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => CockpitFile::default(),
