@@ -10,11 +10,11 @@ use std::{
 
 use super::{columns::Dictionary, unpack_error::Damaged};
 use crate::{
-    feed::Counters,
+    feed::{Changes, Counters},
     ids::{ProxyId, ServiceKey, StreamKey, UserChannelId},
     telemetry::{
-        Content, EndReason, Event, EventKind, ProxySnapshot, StreamPhase, StreamSnapshot, UserSnapshot,
-        micros,
+        Content, EndReason, Event, EventKind, ProxySnapshot, Snapshot, StreamPhase, StreamSnapshot,
+        UserSnapshot, micros,
     },
 };
 
@@ -145,8 +145,24 @@ impl Known {
         ms.wrapping_sub(self.boot_ms).wrapping_mul(1000)
     }
 
+    /// Begins a whole state that was taken at `at`: it does not say what is gone.
+    pub(super) fn begin_snapshot(&mut self, snapshot: &Snapshot, at: u64) {
+        self.begin_state(snapshot.uptime, at);
+        self.note_proxies(&snapshot.proxies);
+        self.left.clear();
+        self.ended.clear();
+    }
+
+    /// Begins changes to the last state that were taken at `at`.
+    pub(super) fn begin_changes(&mut self, changes: &Changes, at: u64) {
+        self.begin_state(changes.uptime, at);
+        if let Some(proxies) = &changes.proxies {
+            self.note_proxies(&proxies.new);
+        }
+    }
+
     /// Begins a state that was taken at `at`.
-    pub(super) fn begin_state(&mut self, uptime: Duration, at: u64) {
+    fn begin_state(&mut self, uptime: Duration, at: u64) {
         let started = at.wrapping_sub(micros::count(uptime) / 1000);
         (self.uptime, self.boot_ms, self.last_connected) = (uptime, started, 0);
     }
@@ -160,7 +176,9 @@ impl Known {
             }
             EventKind::StreamAssigned { key, proxy, name } => {
                 self.note_proxy(*proxy, name);
-                self.assign(*key, Some(*proxy));
+                if let Some(stream) = self.streams.get_mut(key) {
+                    stream.proxy = Some(*proxy);
+                }
             }
             EventKind::UserJoined { user, addr, service } => {
                 self.note_user(*user, *addr, service, Some(event.epoch_ms));
@@ -186,7 +204,7 @@ impl Known {
     }
 
     /// Records the proxies of a state.
-    pub(super) fn note_proxies(&mut self, proxies: &[ProxySnapshot]) {
+    fn note_proxies(&mut self, proxies: &[ProxySnapshot]) {
         proxies.iter().for_each(|proxy| self.note_proxy(proxy.id, &proxy.name));
     }
 
@@ -198,13 +216,7 @@ impl Known {
     }
 
     /// Records a user.
-    pub(super) fn note_user(
-        &mut self,
-        id: UserChannelId,
-        addr: IpAddr,
-        service: &ServiceKey,
-        joined_ms: Option<u64>,
-    ) {
+    fn note_user(&mut self, id: UserChannelId, addr: IpAddr, service: &ServiceKey, joined_ms: Option<u64>) {
         let known = self.user_places.get(&id).map(|place| &mut self.users[*place]);
         if let Some(user) = known.filter(|user| user.addr == addr && user.service == *service) {
             user.joined_ms = joined_ms.or(user.joined_ms);
@@ -224,13 +236,7 @@ impl Known {
     }
 
     /// Records an open stream.
-    pub(super) fn insert_stream(
-        &mut self,
-        key: StreamKey,
-        addr: SocketAddr,
-        service: &ServiceKey,
-        opened_ms: u64,
-    ) {
+    fn insert_stream(&mut self, key: StreamKey, addr: SocketAddr, service: &ServiceKey, opened_ms: u64) {
         if let Some(user) = self.user_places.get(&key.user).map(|place| &mut self.users[*place]) {
             user.next_stream = key.stream.0.wrapping_add(1);
         }
@@ -253,13 +259,6 @@ impl Known {
             bytes: (0, 0),
         };
         self.streams.insert(key, stream);
-    }
-
-    /// Records the proxy of a stream.
-    pub(super) fn assign(&mut self, key: StreamKey, proxy: Option<ProxyId>) {
-        if let Some(stream) = self.streams.get_mut(&key) {
-            stream.proxy = proxy;
-        }
     }
 
     /// Removes a stream that has ended.
@@ -321,8 +320,11 @@ impl Known {
     }
 
     /// Returns by how much the counters of users have probably grown since the last state, by their serial numbers,
-    /// except for those whose rows are in this one.
-    pub(super) fn take_grown_users(&mut self, rows: &[UserSnapshot]) -> BTreeMap<u64, [i64; 4]> {
+    /// except for those whose rows, with these numbers, are in this one.
+    pub(super) fn take_grown_users(
+        &mut self,
+        rows: impl IntoIterator<Item = u64>,
+    ) -> BTreeMap<u64, [i64; 4]> {
         let mut grown = BTreeMap::new();
         for place in std::mem::take(&mut self.grown_users) {
             let user = &mut self.users[place];
@@ -331,8 +333,8 @@ impl Known {
                 grown.insert(number, counters);
             }
         }
-        rows.iter().for_each(|row| {
-            grown.remove(&row.number);
+        rows.into_iter().for_each(|number| {
+            grown.remove(&number);
         });
         grown
     }

@@ -33,29 +33,31 @@ impl Packer {
         for line in lines {
             let (seq, at) = (line.seq, line.at);
             let Some(item) = line.into_item() else { continue };
-            let letter = match &item {
-                Item::Event(event) => self.pack_event(&mut batch, event),
-                Item::Snapshot(_) | Item::Changes(_) => Some(kind::STATE),
-                _ => None,
-            };
-            batch.kinds.push(letter.unwrap_or(kind::LINE));
-            if let Item::Event(event) = &item {
-                self.known.note(event);
-            }
-            let item = if letter == Some(kind::STATE) {
-                self.pack_state(&mut batch, item, at.unwrap_or_default())
-            } else {
-                item
-            };
-            if letter.is_none() || letter == Some(kind::STATE) {
+            let line_of = |item| {
                 let mut line = Line::new(seq, item);
                 line.at = at;
-                if letter.is_none() {
-                    unpacked.push(line);
-                } else {
-                    batch.state = Some(line);
+                line
+            };
+            let letter = match item {
+                Item::Event(event) => {
+                    let letter = self.pack_event(&mut batch, &event);
+                    self.known.note(&event);
+                    if letter.is_none() {
+                        unpacked.push(line_of(Item::Event(event)));
+                    }
+                    letter.unwrap_or(kind::LINE)
                 }
-            }
+                state @ (Item::Snapshot(_) | Item::Changes(_)) => {
+                    let rest = self.pack_state(&mut batch, state, at.unwrap_or_default());
+                    batch.state = Some(line_of(rest));
+                    kind::STATE
+                }
+                other => {
+                    unpacked.push(line_of(other));
+                    kind::LINE
+                }
+            };
+            batch.kinds.push(letter);
         }
         batch.shorten();
         (unpacked, batch)
@@ -137,28 +139,23 @@ impl Packer {
     fn pack_state(&mut self, batch: &mut Batch, mut state: Item, at: u64) -> Item {
         match &mut state {
             Item::Snapshot(snapshot) => {
-                self.known.begin_state(snapshot.uptime, at);
-                self.known.note_proxies(&snapshot.proxies);
-                _ = (std::mem::take(&mut self.known.left), std::mem::take(&mut self.known.ended));
+                self.known.begin_snapshot(snapshot, at);
                 self.pack_users(batch, &mut snapshot.users);
                 self.pack_streams(batch, &mut snapshot.streams);
-                self.known.take_grown_users(&[]);
+                self.known.take_grown_users([]);
             }
             Item::Changes(changes) => {
-                self.known.begin_state(changes.uptime, at);
-                if let Some(proxies) = &changes.proxies {
-                    self.known.note_proxies(&proxies.new);
-                }
+                self.known.begin_changes(changes, at);
                 let (mut users, mut streams) =
                     (changes.users.take().unwrap_or_default(), changes.streams.take().unwrap_or_default());
                 batch.kept_users = pack_gone(&mut self.known.left, &mut users.gone);
                 batch.kept_streams = pack_gone(&mut self.known.ended, &mut streams.gone);
-                let new_users = users.rows.clone();
+                let new_users: Vec<u64> = users.rows.iter().map(|row| row.number).collect();
                 self.pack_users(batch, &mut users.rows);
                 self.pack_streams(batch, &mut streams.rows);
                 self.known.note_stream_counters(&streams.counters);
                 // What differs from what was expected.
-                let mut expected = self.known.take_grown_users(&new_users);
+                let mut expected = self.known.take_grown_users(new_users);
                 expected.values_mut().flatten().for_each(|counter| *counter = counter.wrapping_neg());
                 users.counters = add_counters(expected, users.counters.rows());
                 (changes.users, changes.streams) = (users.some(), streams.some());

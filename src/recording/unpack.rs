@@ -29,12 +29,12 @@ use crate::{
 pub(super) struct Unpacker {
     /// What the segment contained so far.
     known: Known,
-    /// The batch that is being unpacked.
-    batch: OpenBatch,
+    /// The batch that is being unpacked; `None` between batches.
+    batch: Option<Box<OpenBatch>>,
 }
 
 /// A batch that is being unpacked.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct OpenBatch {
     /// Its columns.
     columns: Batch,
@@ -47,7 +47,7 @@ struct OpenBatch {
 }
 
 /// The rest of what is new in a batch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct NewValues {
     /// [`New::addrs`].
     addrs: vec::IntoIter<IpAddr>,
@@ -103,7 +103,8 @@ impl Unpacker {
     /// Begins a batch. `lines` are those before it.
     pub(super) fn begin(&mut self, lines: Vec<Line>, mut batch: Batch) {
         let new = NewValues::from(std::mem::take(&mut batch.new));
-        self.batch = OpenBatch { columns: batch, new, lines: lines.into_iter(), places: Places::default() };
+        let lines = lines.into_iter();
+        self.batch = Some(Box::new(OpenBatch { columns: batch, new, lines, places: Places::default() }));
     }
 
     /// Unpacks the next line of the batch; `None` after the last one.
@@ -111,9 +112,9 @@ impl Unpacker {
     /// # Errors
     /// The batch does not fit what came before, or its columns do not fit each other.
     pub(super) fn next_line(&mut self) -> Result<Option<Line>, Damaged> {
-        // What is taken out is put back, except after an error, which ends the segment.
-        let mut batch = std::mem::take(&mut self.batch);
-        let OpenBatch { columns, new, lines, places } = &mut batch;
+        // What is taken out is put back, except after the last line, and after an error, which ends the segment.
+        let Some(mut batch) = self.batch.take() else { return Ok(None) };
+        let OpenBatch { columns, new, lines, places } = &mut *batch;
         let place = next(&mut places.items);
         let Some(letter) = columns.kinds.as_bytes().get(place).copied().map(char::from) else {
             return Ok(None);
@@ -137,7 +138,7 @@ impl Unpacker {
                 Line::new(columns.seq.wrapping_add(place as u64), Item::Event(event))
             }
         };
-        self.batch = batch;
+        self.batch = Some(batch);
         Ok(Some(line))
     }
 
@@ -212,18 +213,13 @@ impl Unpacker {
         let mut state = state.into_item();
         match &mut state {
             Some(Item::Snapshot(snapshot)) => {
-                self.known.begin_state(snapshot.uptime, at.unwrap_or_default());
-                self.known.note_proxies(&snapshot.proxies);
-                _ = (std::mem::take(&mut self.known.left), std::mem::take(&mut self.known.ended));
+                self.known.begin_snapshot(snapshot, at.unwrap_or_default());
                 snapshot.users = self.unpack_users(batch, new, std::mem::take(&mut snapshot.users))?;
                 snapshot.streams = self.unpack_streams(batch, new, std::mem::take(&mut snapshot.streams))?;
-                self.known.take_grown_users(&[]);
+                self.known.take_grown_users([]);
             }
             Some(Item::Changes(changes)) => {
-                self.known.begin_state(changes.uptime, at.unwrap_or_default());
-                if let Some(proxies) = &changes.proxies {
-                    self.known.note_proxies(&proxies.new);
-                }
+                self.known.begin_changes(changes, at.unwrap_or_default());
                 let (mut users, mut streams) =
                     (changes.users.take().unwrap_or_default(), changes.streams.take().unwrap_or_default());
                 unpack_gone(&mut self.known.left, &batch.kept_users, &mut users.gone);
@@ -231,7 +227,7 @@ impl Unpacker {
                 users.rows = self.unpack_users(batch, new, users.rows)?;
                 streams.rows = self.unpack_streams(batch, new, streams.rows)?;
                 self.known.note_stream_counters(&streams.counters);
-                let expected = self.known.take_grown_users(&users.rows);
+                let expected = self.known.take_grown_users(users.rows.iter().map(|row| row.number));
                 users.counters = add_counters(expected, users.counters.rows());
                 (changes.users, changes.streams) = (users.some(), streams.some());
             }
