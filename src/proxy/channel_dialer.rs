@@ -56,8 +56,7 @@ pub(super) struct ChannelDialer {
 
 impl ChannelDialer {
     /// Connects to the server and runs the handshake for the first channel of a new link, which replaces the link with
-    /// the id
-    /// `replaced` if there is one. Returns the connection and the server's WELCOME.
+    /// the id `replaced` if there is one. Returns the connection and the server's WELCOME.
     pub(super) async fn open_link(
         &self,
         replaced: Option<[u8; 16]>,

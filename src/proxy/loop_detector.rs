@@ -163,8 +163,7 @@ impl LoopDetector {
     }
 
     /// Begins to watch the stream that `open` has opened on a link to `server`, whose target has the port
-    /// `target_port`.
-    /// `parent` is cancelled when all streams are to end.
+    /// `target_port`. `parent` is cancelled when all streams are to end.
     pub(super) fn watch(
         self: &Arc<Self>,
         open: &Open,

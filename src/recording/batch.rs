@@ -1,6 +1,6 @@
 //! Batches: all that was recorded within a second, in columns.
 //!
-//! With a line for each event a stream takes 63 bytes of a recording, compressed: its key, addresses, names and
+//! With a line for each event a stream took 63 bytes of a recording, compressed, and in batches it takes 39: its key, addresses, names and
 //! contents stand in three events and in rows of states again, and a column of numbers compresses better than records
 //! do. A batch has an item once, as far as [`Known`] cannot tell it, and what is unusual as a line of its own before
 //! the batch.

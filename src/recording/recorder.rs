@@ -238,7 +238,7 @@ impl RecordWriter {
     }
 }
 
-/// Records a server on a thread of its own, because writing to a disk may batch. The server never waits for it: where
+/// Records a server on a thread of its own, because writing to a disk may block. The server never waits for it: where
 /// events come faster than they are written, they are dropped, and the recording says how many.
 #[derive(Debug)]
 pub struct Recorder {
@@ -280,7 +280,7 @@ impl Recorder {
         Ok(Self { stop, thread })
     }
 
-    /// Writes what has happened since, and ends the file. Batches while it is written.
+    /// Writes what has happened since, and ends the file. Blocks while it is written.
     pub fn stop(self) {
         drop(self.stop);
         // A panic was logged by the panic hook, and what was written is there.
