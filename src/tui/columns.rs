@@ -281,14 +281,16 @@ table_columns! {
         Name = text("USER", 10, 10).drop_rank(0)
             .help("user id: one client address on one service, which has the same id whenever it returns");
         Address = text("ADDRESS", 15, 39).drop_rank(5)
-            .help("IP address of the user; the content of a stream");
+            .help("IP address of the user; the content of a stream")
+            .on_proxy("ADDRESS", "IP address of the user");
         Service = text("SERVICE", 8, 14).drop_rank(6)
-            .help("service that the user uses; the proxy of a stream");
+            .help("service that the user uses; the proxy of a stream")
+            .on_proxy("SERVICE", "service that the user uses; the server of a stream");
         Streams = figure("STREAMS", 7, 7).drop_rank(1).help("open streams; the state of a stream");
         UpRate = figure("UP/s", 6, 6).drop_rank(3).help("upload over the last second");
         DownRate = figure("DOWN/s", 7, 7).drop_rank(2).help("download over the last second");
         Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(4)
-            .help("rate limits of the user or the stream");
+            .help("rate limits of the user or the stream").server_only();
         TrafficShare = text("TRAFFIC %", 13, 20).drop_rank(10)
             .help("share of all traffic, both directions together");
         Up = figure("UP", 6, 6).drop_rank(9)
