@@ -73,10 +73,14 @@ async fn list_or_change(
         Request::Ps(query) => list_streams(bounds, telemetry, id, query).await.map(Answered::List),
         // Those of a proxy are the servers of its links.
         Request::Proxies => list(bounds, telemetry, id, "proxies", move |snapshot| {
-            let weight = |weight: Option<u32>| weight.filter(|_| !is_of_proxy);
-            let row = |proxy| ProxyListRow::of(proxy, snapshot);
-            let rows = snapshot.proxies.iter().map(row);
-            rows.map(|row| ProxyListRow { weight: weight(row.weight), ..row }).collect()
+            let rows = snapshot.proxies.iter().map(|proxy| {
+                let mut row = ProxyListRow::of(proxy, snapshot);
+                if is_of_proxy {
+                    row.weight = None;
+                }
+                row
+            });
+            rows.collect()
         })
         .await
         .map(Answered::List),

@@ -95,10 +95,10 @@ pub(super) fn warning(model: &Model) -> Option<String> {
         let why = model.labels.why_closed();
         return Some(format!("port {} closed {ago} ago: {why}{more}", service.key.port));
     }
-    let refused = shown.proxies.connected().filter(|proxy| proxy.services.is_empty());
     if model.labels.is_of_proxy() {
         return None;
     }
+    let refused = shown.proxies.connected().filter(|proxy| proxy.services.is_empty());
     let mut refused = refused.filter_map(|proxy| Some((proxy, proxy.registration_error.as_ref()?)));
     if let Some((proxy, why)) = refused.next() {
         return Some(format!("{} has no public port: {why}", shown.proxies.short_name(proxy.id)));
