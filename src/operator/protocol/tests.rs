@@ -9,6 +9,7 @@ fn the_error_of_a_command_is_the_same_after_the_control_protocol() {
         CommandError::QueueFull,
         CommandError::ServerStopped,
         CommandError::Forbidden,
+        CommandError::ServerOnly,
         CommandError::WeightOutOfRange,
         CommandError::TooManyBans,
     ] {
