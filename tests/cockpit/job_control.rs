@@ -41,6 +41,16 @@ fn address(text: &str) -> Option<SocketAddr> {
     text[..end].parse().ok().filter(|addr: &SocketAddr| addr.port() > 0)
 }
 
+/// Returns whether a screen shows the cockpit.
+fn is_cockpit(screen: &vt100::Screen) -> bool {
+    screen.alternate_screen() && screen.contents().contains("open")
+}
+
+/// Waits for the cockpit. Returns the address of the tunnel port in it.
+fn until_cockpit(terminal: &Terminal) -> SocketAddr {
+    terminal.until("the cockpit", |screen| address(&screen.contents()).filter(|_| is_cockpit(screen)))
+}
+
 /// Asserts that the server on this tunnel port runs: it answers what is no handshake by closing the connection.
 fn assert_serves(addr: SocketAddr) {
     let mut client = TcpStream::connect(addr).unwrap();
@@ -76,8 +86,7 @@ fn bg_continues_the_server_without_the_cockpit_and_fg_brings_it_back() {
     let _exclusive = exclusive();
     let terminal = shell();
     run(&terminal, SERVER);
-    let shown = |screen: &vt100::Screen| screen.alternate_screen() && screen.contents().contains("open");
-    let addr = terminal.until("the cockpit", |screen| address(&screen.contents()).filter(|_| shown(screen)));
+    let addr = until_cockpit(&terminal);
     terminal.press("\x1a");
     terminal.until("the shell", |screen| {
         (!screen.alternate_screen() && screen.contents().trim_end().ends_with("ready>")).then_some(())
@@ -91,7 +100,7 @@ fn bg_continues_the_server_without_the_cockpit_and_fg_brings_it_back() {
     terminal.press("echo $((40+2))\n");
     terminal.until("an answer", |screen| screen.contents().lines().any(|l| l.trim() == "42").then_some(()));
     terminal.press("fg\n");
-    terminal.until("the cockpit again", |screen| shown(screen).then_some(()));
+    terminal.until("the cockpit again", |screen| is_cockpit(screen).then_some(()));
     terminal.press("q");
     terminal.until("the shell again", |screen| (!screen.alternate_screen()).then_some(()));
     terminal.press("exit 7\n");
@@ -105,9 +114,7 @@ fn a_server_that_was_stopped_and_continued_in_the_background_ends_at_sigterm() {
     let _exclusive = exclusive();
     let terminal = shell();
     run(&terminal, SERVER);
-    terminal.until("the cockpit", |screen| {
-        (screen.alternate_screen() && screen.contents().contains("open")).then_some(())
-    });
+    terminal.until("the cockpit", |screen| is_cockpit(screen).then_some(()));
     // The shell is the parent, and the only process whose child this is.
     let children = format!("/proc/{0}/task/{0}/children", terminal.pid());
     let pid = std::fs::read_to_string(children).unwrap();
@@ -205,8 +212,7 @@ fn detach_returns_to_the_shell_and_the_server_outlives_the_terminal() {
     let server = control_socket("detach");
     let mut terminal = shell();
     run(&terminal, &format!("{SERVER} --plain --control {}", server.0.display()));
-    let shown = |screen: &vt100::Screen| screen.alternate_screen() && screen.contents().contains("open");
-    let addr = terminal.until("the cockpit", |screen| address(&screen.contents()).filter(|_| shown(screen)));
+    let addr = until_cockpit(&terminal);
     terminal.fill(":", "detach");
     terminal.until("the line and the prompt", |screen| {
         let text = screen.contents();
@@ -236,8 +242,7 @@ fn detach_without_a_shell_leaves_the_server_running() {
         (120, 36),
         &[],
     );
-    let shown = |screen: &vt100::Screen| screen.alternate_screen() && screen.contents().contains("open");
-    let addr = terminal.until("the cockpit", |screen| address(&screen.contents()).filter(|_| shown(screen)));
+    let addr = until_cockpit(&terminal);
     terminal.fill(":", "detach");
     terminal.until_shows("detached; the server (pid");
     terminal.until_sane();

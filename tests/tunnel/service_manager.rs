@@ -95,10 +95,8 @@ async fn a_server_is_ready_once_it_listens_and_reports_its_end() {
 async fn a_proxy_is_ready_once_it_is_registered() {
     let mut manager = Manager::open("registered");
     // Nothing listens there until the server does.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let late = free.local_addr().unwrap();
-    drop(free);
-    let late_server = late.to_string();
+    let [late] = target::free_ports();
+    let late_server = format!("127.0.0.1:{late}");
     let args = [
         "proxy",
         "--server",

@@ -8,7 +8,6 @@ use crate::support::{
     target::{self, LOOPBACK},
     tunnel::{FORMATS, RunningProxy, Tunnel},
 };
-use tokio::io::AsyncReadExt as _;
 use underpass::{
     cli::demo::DemoFile,
     config::{ProxyConfig, ProxyFormat, ServerConfig, ServerEndpoint},
@@ -106,9 +105,8 @@ async fn add_and_remove_servers(format: ProxyFormat) {
     let second = public(&served, &servers[1]);
     let is_leaving = |snapshot: &Snapshot| snapshot.proxies[0].channels[0].state == ChannelState::GoingAway;
     servers[0].until("no new streams", is_leaving).await;
-    let mut user = tokio::net::TcpStream::connect(first).await.unwrap();
-    let end = crate::support::soon("the end", user.read_u8()).await;
-    assert!(end.is_err(), "a new user of a removed server is reset");
+    // A new user of a removed server.
+    is_refused(first).await;
     assert!(!leaving.has_ended(), "the download ended before its server was removed");
     assert_eq!(leaving.end("a download of a removed server").await, Ok(Fetched::from(LONG_FILE)));
     servers[0].until("the link ends with its last stream", |snapshot| snapshot.proxies.is_empty()).await;

@@ -199,8 +199,8 @@ async fn a_changed_port_replaces_a_link_of_the_text_format() {
     let is_leaving =
         |proxy: &ProxySnapshot| proxy.channels.iter().any(|one| one.state == ChannelState::GoingAway);
     tunnel.until("no streams on the former link", |snapshot| snapshot.proxies.iter().any(is_leaving)).await;
-    let mut user = TcpStream::connect(former).await.unwrap();
-    assert!(soon("the end", user.read(&mut [0])).await.is_err(), "a new user of the former port is reset");
+    // A new user of the former port.
+    is_refused(former).await;
     assert!(!running.has_ended(), "the download ended before the change");
     assert_eq!(running.end("a download").await, Ok(Fetched::from(LONG_FILE)));
     tunnel.until("the former link ends", |snapshot| snapshot.proxies.len() == 1).await;

@@ -15,6 +15,16 @@ use crate::{
 
 const TICK: Duration = Duration::from_millis(100);
 
+/// A paused recording.
+const PAUSED: Playback = Playback {
+    position: 52_605_000,
+    begins: 0,
+    ends: 60_000_000,
+    speed: 1.0,
+    is_paused: true,
+    is_seeking: false,
+};
+
 /// A cockpit of this role that shows the streams of a busy server, and knows no join command.
 fn guest(role: Role) -> Fixture {
     guest_of(Fixture::busy(120, 36), role)
@@ -70,19 +80,11 @@ fn an_empty_log_says_why_it_is_empty() {
 /// Old figures must not pass for those of a server now, also where the header has little room.
 #[test]
 fn every_screen_of_every_size_says_that_it_shows_the_past() {
-    let playback = Playback {
-        position: 52_605_000,
-        begins: 0,
-        ends: 60_000_000,
-        speed: 1.0,
-        is_paused: true,
-        is_seeking: false,
-    };
     for (width, height) in [(200, 50), (120, 36), (80, 24), (60, 15)] {
         for screen in ["1", "2", "3", "4"] {
             let mut fixture = guest(Role::Replay);
             fixture.resize(width, height);
-            fixture.send(Msg::SourceState(SourceState::Playing(playback)));
+            fixture.send(Msg::SourceState(SourceState::Playing(PAUSED)));
             fixture.press(screen);
             let text = fixture.text();
             assert!(text.contains("● replay paused 14:36:45Z"), "{width}, {screen}: {text}");
@@ -100,15 +102,7 @@ fn every_screen_of_every_size_says_that_it_shows_the_past() {
 /// At its begin a recording has no proxy and no stream.
 #[test]
 fn a_recording_without_a_proxy_has_its_time_in_the_smallest_header() {
-    let playback = Playback {
-        position: 52_605_000,
-        begins: 0,
-        ends: 60_000_000,
-        speed: 1.0,
-        is_paused: true,
-        is_seeking: false,
-    };
     let mut fixture = guest_of(Fixture::empty(60, 15), Role::Replay);
-    fixture.send(Msg::SourceState(SourceState::Playing(playback)));
+    fixture.send(Msg::SourceState(SourceState::Playing(PAUSED)));
     assert!(fixture.text().contains("● replay paused 14:36:45Z"), "{}", fixture.text());
 }
