@@ -45,7 +45,7 @@ pub struct MuxConfig {
     pub ping_interval: Duration,
     /// The interval between keepalive pings on an idle channel that is the primary channel of streams.
     pub idle_stream_ping_interval: Duration,
-    /// The interval between keepalive pings on the link's first channel if it is idle and without streams; three times
+    /// The interval between keepalive pings on the link's first channel if it is idle and without streams; four times
     /// as long on the others. NATs forget a connection that was idle for a minute or more, and a user who arrives while
     /// the channel is dead must not wait for longer than opening a stream may take: only the proxy can connect again.
     pub idle_ping_interval: Duration,
