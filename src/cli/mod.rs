@@ -39,6 +39,8 @@ use std::process::ExitCode;
 
 use args::{CliArgs, CliCommand, Invocation, Surroundings};
 
+use crate::runtime::ignore_signal;
+
 /// The exit status for an error of the environment: a port in use, no terminal, a file that cannot be read.
 const FAILED: u8 = 1;
 /// The exit status for a wrong command line or configuration file.
@@ -53,6 +55,9 @@ const CORRUPT: u8 = 4;
 /// 0 success · 1 failure · 2 invalid command line or configuration file · 3 refused by the server for good · 4 the demo
 /// detected corrupted data · 5 the object of a command does not exist · 6 no server or proxy can be reached.
 pub fn run() -> ExitCode {
+    // Where a file may not grow further (ulimit -f), as a recording or a log at stderr, the write fails and the tunnel
+    // continues; the signal would end the process.
+    ignore_signal(libc::SIGXFSZ);
     let line = std::env::args_os().collect();
     let Invocation { args, options } = match CliArgs::parse_line(line, Surroundings::PROCESS) {
         Ok(invocation) => invocation,

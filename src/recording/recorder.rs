@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         mpsc::{self, RecvTimeoutError},
@@ -11,13 +11,15 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::geteuid;
 use tokio::sync::broadcast::{self, error::TryRecvError};
 
 use super::{FileHeader, retention, writer::FileWriter};
 use crate::{
     feed::{Encoder, Interest, Missed, Pace},
     telemetry::{
-        Event, LIFECYCLE_TARGET, LogBroadcast, LogRecord, Notable, Sampler, Snapshot, Telemetry, epoch_ms,
+        Event, EventKind, LIFECYCLE_TARGET, LogBroadcast, LogRecord, Notable, Sampler, Snapshot, Telemetry,
+        epoch_ms,
     },
 };
 
@@ -34,8 +36,26 @@ const MIN_BYTES_PER_STATE: u64 = 10;
 const FLUSH_MS: u64 = 5_000;
 /// The size of a file as a fraction of all: deleting the oldest one frees this much.
 const FILES: u64 = 16;
-/// How long the recorder waits after an error, such as a full disk, before it tries a new file, in milliseconds.
-const RETRY_MS: u64 = 60_000;
+/// How long the recorder waits after an error, such as a full disk, before it tries a new file, in milliseconds. An
+/// attempt on a disk that is still full creates no file.
+const RETRY_MS: u64 = 10_000;
+
+/// The least free space with which a file is begun and continued: less is a full disk, even where the last block of the
+/// file has room.
+const MIN_FREE_BYTES: u64 = 64 * 1024;
+
+/// Checks whether the file system of `dir` has space that this user may take.
+pub(super) fn check_space(dir: &Path) -> io::Result<()> {
+    let space = rustix::fs::statvfs(dir)?;
+    // The superuser may take what the file system reserves.
+    let blocks = if geteuid().is_root() { space.f_bfree } else { space.f_bavail };
+    // Some file systems, of networks and of user space, do not know.
+    let is_known = space.f_blocks > 0;
+    if is_known && blocks.saturating_mul(space.f_frsize) < MIN_FREE_BYTES {
+        return Err(io::Error::from(rustix::io::Errno::NOSPC));
+    }
+    Ok(())
+}
 
 /// Where a recording goes, and how large it may become.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,10 +87,12 @@ pub(super) struct RecordWriter {
     flushed_at: u64,
     /// When a new file may be tried after an error.
     retry_at: u64,
-    /// Whether an error was reported that has not been overcome: the same one each minute is not reported again.
+    /// Whether an error was reported that has not been overcome: each attempt that fails after it is the same outage.
     has_failed: bool,
     /// Events that could not be written, and events and log records that came faster than they were taken.
     missed: Missed,
+    /// The begin or the end of an outage that is to be reported.
+    notice: Option<EventKind>,
 }
 
 impl RecordWriter {
@@ -92,6 +114,7 @@ impl RecordWriter {
             retry_at: at,
             has_failed: false,
             missed: Missed::default(),
+            notice: None,
         };
         writer.open(at)?;
         Ok(writer)
@@ -101,6 +124,7 @@ impl RecordWriter {
     fn open(&mut self, at: u64) -> io::Result<()> {
         let RecorderOptions { dir, max_bytes, max_age } = &self.options;
         retention::prune(dir, max_bytes - max_bytes / FILES, *max_age, at)?;
+        check_space(dir)?;
         // A file of the same second exists after a quick restart.
         for attempt in 0.. {
             match FileWriter::create(&retention::path_of(dir, at, attempt), &self.header, at) {
@@ -150,10 +174,12 @@ impl RecordWriter {
         }
     }
 
-    /// Writes the state of the server at `at`. Begins a new segment or file where it is time for one.
-    pub(super) fn state(&mut self, snapshot: &Snapshot, at: u64) {
+    /// Writes the state of the server at `at`. Begins a new segment or file where it is time for one. Returns the event
+    /// with which an outage has begun or ended.
+    pub(super) fn state(&mut self, snapshot: &Snapshot, at: u64) -> Option<EventKind> {
         let result = self.try_state(snapshot, at);
         self.written(result, at);
+        self.notice.take()
     }
 
     /// Writes the state. Returns the bytes of the lines after the first state of the segment, which is 0 for that state
@@ -171,7 +197,8 @@ impl RecordWriter {
             }
             self.open(at)?;
             if std::mem::take(&mut self.has_failed) {
-                tracing::warn!("recording continues; events missing in it: {}", self.missed.events);
+                let (dir, missed_events) = (self.options.dir.display().to_string(), self.missed.events);
+                self.notice = Some(EventKind::RecordingContinued { dir, missed_events });
             }
         }
         let Some(file) = &mut self.file else { return Ok(0) };
@@ -197,6 +224,10 @@ impl RecordWriter {
         if at.checked_sub(self.flushed_at).is_none_or(|age| age >= FLUSH_MS) {
             self.flushed_at = at;
             file.flush()?;
+            // What is flushed is little on an idle server: it may fit into the last block of the file for minutes, and
+            // be written to a deleted file for ever.
+            file.check_place()?;
+            check_space(&self.options.dir)?;
         }
         if is_first {
             self.segment_bytes.0 = bytes;
@@ -205,18 +236,19 @@ impl RecordWriter {
         Ok(bytes)
     }
 
-    /// Counts what was written; after an error, gives the file up and reports it, once.
+    /// Counts what was written; after an error, gives the file up and reports that, once.
     fn written(&mut self, result: io::Result<u64>, at: u64) {
         match result {
             Ok(bytes) => self.segment_bytes.1 += bytes,
             Err(error) => {
-                self.file = None;
+                if let Some(file) = self.file.take() {
+                    // What fits is readable to its end.
+                    _ = file.close();
+                }
                 self.retry_at = at + RETRY_MS;
                 if !std::mem::replace(&mut self.has_failed, true) {
-                    tracing::error!(
-                        "cannot write the recording in {}: {error}; the server continues, and the recorder tries again every minute",
-                        self.options.dir.display()
-                    );
+                    let dir = self.options.dir.display().to_string();
+                    self.notice = Some(EventKind::RecordingFailed { dir, reason: error.to_string() });
                 }
             }
         }
@@ -264,13 +296,14 @@ impl Recorder {
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new().name("recorder".to_owned()).spawn(move || {
             let mut sampler = Sampler::default();
+            let report = |notice: Option<EventKind>| _ = notice.map(|event| telemetry.emit(event));
             // Events are written only after a state.
-            writer.state(sampler.sample(&telemetry, &[]), epoch_ms());
+            report(writer.state(sampler.sample(&telemetry, &[]), epoch_ms()));
             loop {
                 let is_last = stopped.recv_timeout(STATE_INTERVAL) != Err(RecvTimeoutError::Timeout);
                 write_items(&mut writer, &mut events, RecordWriter::event, RecordWriter::miss_events);
                 write_items(&mut writer, &mut log, RecordWriter::log, RecordWriter::miss_log);
-                writer.state(sampler.sample(&telemetry, &[]), epoch_ms());
+                report(writer.state(sampler.sample(&telemetry, &[]), epoch_ms()));
                 if is_last {
                     break;
                 }

@@ -1,6 +1,13 @@
 //! Writes one file.
 
-use std::{fmt, fs::File, io, io::Write as _, path::Path};
+use std::{
+    fmt,
+    fs::{self, File, Metadata},
+    io,
+    io::Write as _,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use zstd::{stream::write::Encoder as Compressor, zstd_safe::CParameter};
 
@@ -17,6 +24,10 @@ const MIN_MATCH: u32 = 6;
 
 /// A file that is being written.
 pub(super) struct FileWriter {
+    /// Where it is.
+    path: PathBuf,
+    /// Which file that is.
+    identity: Identity,
     /// The segment that is being written. `None` only while a segment ends.
     segment: Option<Compressor<'static, CountingFile>>,
     /// Packs the lines of the segment.
@@ -27,6 +38,17 @@ pub(super) struct FileWriter {
     last: u64,
     /// Notable events in the segment, by [`Notable`].
     notable: [u64; Notable::ALL.len()],
+}
+
+/// What makes a file the same: its device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity(u64, u64);
+
+impl Identity {
+    /// Returns the identity of the file with this metadata.
+    fn of(metadata: &Metadata) -> Self {
+        Self(metadata.dev(), metadata.ino())
+    }
 }
 
 /// A file, and how much was written to it.
@@ -71,12 +93,21 @@ impl FileWriter {
     pub(super) fn create(path: &Path, header: &FileHeader, at: u64) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt as _;
         let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+        // On a full disk the next attempts would leave an empty file each.
+        Self::begin(file, path, header, at).inspect_err(|_| _ = fs::remove_file(path))
+    }
+
+    /// Writes the header to a new file.
+    fn begin(file: File, path: &Path, header: &FileHeader, at: u64) -> io::Result<Self> {
+        let identity = Identity::of(&file.metadata()?);
         let mut compressor = begin(CountingFile { file, written: 0 }, at)?;
         serde_json::to_writer(&mut compressor, header)?;
         compressor.write_all(b"\n")?;
         // In a block of its own, so that damage behind it leaves the file a recording.
         compressor.flush()?;
         Ok(Self {
+            path: path.to_owned(),
+            identity,
             segment: Some(compressor),
             packer: Packer::default(),
             waiting: Vec::new(),
@@ -121,6 +152,18 @@ impl FileWriter {
     /// Passes what was written so far to the kernel, so that a crash of the program loses nothing of it.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.segment()?.flush()
+    }
+
+    /// Checks whether the file is still where it was created: what is written to a deleted one is lost.
+    pub(super) fn check_place(&self) -> io::Result<()> {
+        match fs::metadata(&self.path) {
+            Ok(metadata) if Identity::of(&metadata) == self.identity => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => {
+                let path = self.path.display();
+                Err(io::Error::new(io::ErrorKind::NotFound, format!("{path} was deleted or replaced")))
+            }
+        }
     }
 
     /// Returns the size of the file; what the compressor still holds is not in it.

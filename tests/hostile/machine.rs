@@ -103,6 +103,47 @@ async fn an_unread_log_does_not_affect_traffic() {
     drop(unread);
 }
 
+/// The disk of a recording is full, and has space again. The operator is told both within seconds, once, and users are
+/// served meanwhile.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_of_a_recording_is_reported_and_overcome() {
+    let dir = std::env::temp_dir().join(format!("up-recording-disk-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let path = dir.display();
+    // A disk of its own, which ends with the server.
+    let disk = format!("mount -t tmpfs -o size=1m none '{path}'");
+    let mut unshare = None;
+    for flags in ["-m", "-rm"] {
+        let trial = Command::new("unshare").args([flags, "sh", "-c", &disk]).stderr(Stdio::null()).status();
+        if unshare.is_none() && trial.await.is_ok_and(|status| status.success()) {
+            unshare = Some(format!("unshare {flags}"));
+        }
+    }
+    let Some(unshare) = unshare else { return println!("skipped: no mount namespaces here") };
+    let binary = env!("CARGO_BIN_EXE_underpass");
+    let mut process = program(&format!(
+        "exec {unshare} sh -c \"{disk} && exec '{binary}' {SERVER} --record '{path}/recording'\""
+    ));
+    let addr = process.listens().await;
+    process.line("underpass replay").await;
+    let filler = format!("/proc/{}/root{path}/filler", process.pid());
+    let full = std::fs::write(&filler, vec![1; 2 << 20]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let line = process.line_within(15 * SECOND, "cannot write the recording in").await;
+    assert!(line.contains("WARN") && line.contains("No space left on device"), "{line}");
+    assert!(line.contains(&format!("{path}/recording")), "{line}");
+    let (proxy, _echo, public) = proxy(&addr.to_string()).await;
+    serves_a_fresh_user(public).await;
+    std::fs::remove_file(&filler).unwrap();
+    process.line_within(20 * SECOND, "continues; events missing in it").await;
+    assert_eq!(process.output().matches("cannot write the recording").count(), 1, "{}", process.output());
+    proxy.stop().await;
+    process.signal(Signal::Term).await;
+    assert_eq!(process.exit_within(15 * SECOND).await.code(), Some(0), "{}", process.output());
+    _ = std::fs::remove_dir(&dir);
+}
+
 /// The wall clock jumps by a year each second. Only the log's timestamps use it: keepalives, timeouts and the linger
 /// time of users use the monotonic clock.
 #[cfg(target_os = "linux")]

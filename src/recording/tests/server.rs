@@ -104,8 +104,8 @@ impl Server {
         writer.event(Event { epoch_ms: BEGINS + self.ms, kind });
     }
 
-    /// Advances by a second in which `streams` open, and writes what happens.
-    pub(super) fn second(&mut self, streams: u64, writer: &mut RecordWriter) {
+    /// Advances by a second in which `streams` open, and writes what happens. Returns what the recorder reports.
+    pub(super) fn second(&mut self, streams: u64, writer: &mut RecordWriter) -> Option<EventKind> {
         let begin = self.ms;
         for index in 0..streams {
             self.advance(begin + index * 1000 / streams, writer);
@@ -115,7 +115,7 @@ impl Server {
         self.leave(writer);
         self.carry();
         self.measure();
-        writer.state(&self.snapshot, BEGINS + self.ms);
+        writer.state(&self.snapshot, BEGINS + self.ms)
     }
 
     /// Ends streams up to a time, in its order.

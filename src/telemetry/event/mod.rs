@@ -331,6 +331,21 @@ pub enum EventKind {
         /// The fingerprint of the new key.
         fingerprint: String,
     },
+    /// The recording cannot be written. The server continues without it, and the recorder tries a new file every ten
+    /// seconds.
+    RecordingFailed {
+        /// The directory of the recording.
+        dir: String,
+        /// The I/O error.
+        reason: String,
+    },
+    /// The recording continues after it had failed, in a new file.
+    RecordingContinued {
+        /// The directory of the recording.
+        dir: String,
+        /// How many events of the time between are missing in it.
+        missed_events: u64,
+    },
     /// The server drains: it accepts no new users and lets open streams finish.
     DrainStarted {
         /// The number of open streams.
@@ -376,6 +391,7 @@ impl EventKind {
             | Self::TokensInvalid { .. }
             | Self::TokenEnded { .. }
             | Self::TlsKeyChanged { .. }
+            | Self::RecordingFailed { .. }
             | Self::TaskPanicked { .. } => true,
             Self::StreamEnded { reason, .. } => reason.is_failure(),
             Self::ProxyDisconnected { reason, .. }

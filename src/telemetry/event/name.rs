@@ -37,6 +37,8 @@ impl EventKind {
             Self::TokensInvalid { .. } => "tokens_invalid",
             Self::TokenEnded { .. } => "token_ended",
             Self::TlsKeyChanged { .. } => "tls_key_changed",
+            Self::RecordingFailed { .. } => "recording_failed",
+            Self::RecordingContinued { .. } => "recording_continued",
             Self::DrainStarted { .. } => "drain_started",
             Self::DrainDeadlineSet { .. } => "drain_deadline_set",
             Self::TaskPanicked { .. } => "task_panicked",

@@ -60,7 +60,7 @@ fn each_kind_has_the_name_of_its_variant() {
         .collect();
     let error = serde_json::from_str::<EventKind>("\"none\"").unwrap_err().to_string();
     let of_json: Vec<&str> = error.split('`').skip(3).step_by(2).collect();
-    assert_eq!((names.len(), names), (34, of_json));
+    assert_eq!((names.len(), names), (36, of_json));
 }
 
 /// The log has one line for each stream: its end, and that of a health check only on request. A failure is shown also

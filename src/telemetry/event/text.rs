@@ -131,6 +131,13 @@ impl fmt::Display for EventKind {
                 "read another TLS key: {file}; proxies with --fingerprint {previous} stay connected, but new connections are refused: \
                  give them --fingerprint {fingerprint}, in their configuration file with `underpass reload`, else with a restart"
             ),
+            Self::RecordingFailed { dir, reason } => write!(
+                f,
+                "cannot write the recording in {dir}: {reason}; the server continues without it and tries a new file every 10 s"
+            ),
+            Self::RecordingContinued { dir, missed_events } => {
+                write!(f, "the recording in {dir} continues; events missing in it: {missed_events}")
+            }
             Self::DrainStarted { open_streams } => write!(f, "draining, streams still open: {open_streams}"),
             Self::DrainDeadlineSet { open_streams, within } => {
                 write!(f, "drain deadline in {}; streams still open: {open_streams}", seconds(*within))
