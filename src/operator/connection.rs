@@ -18,6 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    activity::Activity,
     execute::{self, Answered},
     line_reader::{LineError, LineReader},
     peer::{Access, Peer},
@@ -53,6 +54,8 @@ pub(super) struct Connection {
     events: Option<EventFollower>,
     /// The state that the client watches; `None` if it does not.
     watcher: Option<Watcher>,
+    /// Whether the connection is idle, and has to give way to another one.
+    activity: Arc<Activity>,
 }
 
 /// A client's request to follow events.
@@ -90,6 +93,8 @@ enum Next {
     Watch,
     /// The process ends.
     Stop,
+    /// Another connection takes the place of this one.
+    Displaced,
 }
 
 impl Connection {
@@ -103,7 +108,13 @@ impl Connection {
     ) -> Self {
         let (reader, writer) = socket.into_split();
         let reader = LineReader::new(reader, MAX_REQUEST_BYTES);
-        Self { reader, writer, peer, access, shared, stop, events: None, watcher: None }
+        let activity = Arc::new(Activity::new());
+        Self { reader, writer, peer, access, shared, stop, events: None, watcher: None, activity }
+    }
+
+    /// Returns what the connection is doing, also after it was started.
+    pub(super) fn activity(&self) -> Arc<Activity> {
+        self.activity.clone()
     }
 
     /// Greets the client and serves its requests until it closes the connection or the process ends.
@@ -131,11 +142,19 @@ impl Connection {
                     event = events => Next::Event(event),
                     () = due(&mut self.watcher) => Next::Watch,
                     () = self.stop.cancelled() => Next::Stop,
+                    () = self.activity.displaced() => Next::Displaced,
                 }
             };
             match next {
                 Next::Line(Ok(Some(line))) if line.is_empty() => {}
-                Next::Line(Ok(Some(line))) => self.serve_request(&line).await?,
+                Next::Line(Ok(Some(_))) if !self.activity.try_begin() => return self.give_way(),
+                Next::Line(Ok(Some(line))) => {
+                    self.serve_request(&line).await?;
+                    if self.events.is_none() && self.watcher.is_none() {
+                        self.activity.rest();
+                    }
+                }
+                Next::Displaced => return self.give_way(),
                 Next::Line(Ok(None) | Err(LineError::Io(_))) | Next::Stop => return Ok(()),
                 Next::Line(Err(LineError::TooLong(_))) => {
                     let why =
@@ -155,6 +174,14 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Tells the client why its connection ends, if it takes that at once: the one that takes its place waits.
+    fn give_way(&mut self) -> Result<(), End> {
+        let why = "this connection was idle and gave way to another one, because the control socket had its maximum of connections";
+        let refusal = RequestError::new(ErrorCode::Busy, why);
+        _ = self.writer.try_write(&protocol::answer(&Value::Null, &Err(refusal)));
+        Err(End::Closed)
     }
 
     /// Performs the request in `line` and answers it.

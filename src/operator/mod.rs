@@ -12,6 +12,7 @@
 //!
 //! This module must not name the server, the proxy or the cockpit: it gets the handles that it needs.
 
+mod activity;
 mod client;
 mod connection;
 mod execute;

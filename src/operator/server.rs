@@ -17,6 +17,7 @@ use tokio::{net::UnixStream, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    activity::Activity,
     connection::Connection,
     peer::{Access, AccessRules, Peer},
     place::environment,
@@ -67,15 +68,40 @@ pub struct ControlServer {
     socket: Option<ControlSocket>,
     /// The tasks of the connections.
     connections: JoinSet<Closed>,
-    /// How many connections each user has; those of the owner and of root are under the same key.
-    open: HashMap<u32, usize>,
+    /// The open connections by their serial numbers.
+    open: HashMap<u64, OpenConnection>,
+    /// The serial number of the next connection.
+    next_number: u64,
     /// Cancelled to end the connections.
     stop: CancellationToken,
 }
 
-/// The end of a connection: the user that it counts for.
+/// An open connection.
 #[derive(Debug)]
-struct Closed(u32);
+struct OpenConnection {
+    /// The user that it counts for.
+    key: u32,
+    /// What it is doing.
+    activity: Arc<Activity>,
+}
+
+/// The end of a connection: its serial number.
+#[derive(Debug)]
+struct Closed(u64);
+
+/// The maximum of connections that is reached.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+enum Maximum {
+    /// That of all together.
+    #[error("the control socket has its maximum of {0} connections; close one and try again")]
+    Total(usize),
+    /// That of users other than the owner.
+    #[error("other users than the owner have their maximum of {0} connections; try again later")]
+    Others(usize),
+    /// That of one user.
+    #[error("this user has its maximum of {0} connections; close one and try again")]
+    User(usize),
+}
 
 /// The key of the owner and of root in the count of connections.
 const OWNER: u32 = 0;
@@ -113,6 +139,7 @@ impl ControlServer {
             socket,
             connections: JoinSet::new(),
             open: HashMap::new(),
+            next_number: 0,
             stop: CancellationToken::new(),
         })
     }
@@ -140,7 +167,7 @@ impl ControlServer {
             tokio::select! {
                 accepted = accept(self.socket.as_ref()) => {
                     match accepted {
-                        Ok(socket) => self.admit(socket),
+                        Ok(socket) => self.admit(socket).await,
                         Err(error) => {
                             // Without a descriptor that is left, ten times a second.
                             accept_failures.log(|| {
@@ -150,7 +177,9 @@ impl ControlServer {
                         }
                     }
                 }
-                Some(ended) = self.connections.join_next() => self.count_closed(ended),
+                Some(ended) = self.connections.join_next() => {
+                    self.count_closed(ended);
+                }
                 () = is_draining.cancelled(), if leaves && self.socket.is_some() => {
                     // The successor takes the name now. Open connections stay until the end.
                     self.socket = None;
@@ -185,7 +214,7 @@ impl ControlServer {
     }
 
     /// Starts the task of a connection, or refuses the connection.
-    fn admit(&mut self, socket: UnixStream) {
+    async fn admit(&mut self, socket: UnixStream) {
         let peer = match Peer::of(&socket) {
             Ok(peer) => peer,
             Err(error) => {
@@ -193,7 +222,7 @@ impl ControlServer {
             }
         };
         let key = if peer.is_owner() { OWNER } else { peer.uid };
-        let access = match self.admission(&peer, key) {
+        let access = match self.admission(&peer, key).await {
             Ok(access) => access,
             Err(refusal) => {
                 let uid = peer.uid;
@@ -209,43 +238,70 @@ impl ControlServer {
             }
         };
         let connection = Connection::new(socket, peer, access, self.shared.clone(), self.stop.clone());
-        self.spawn(key, connection.run());
+        self.spawn(key, connection.activity(), connection.run());
     }
 
-    /// Returns what a client may do, or why it is refused.
-    fn admission(&self, peer: &Peer, key: u32) -> Result<Access, RequestError> {
-        let others: usize = self.open.iter().filter(|(key, _)| **key != OWNER).map(|(_, count)| count).sum();
-        let of_user = self.open.get(&key).copied().unwrap_or_default();
-        let busy = |why: String| Err(RequestError::new(ErrorCode::Busy, why));
-        let max = self.options.max_connections;
-        if self.connections.len() >= max {
-            return busy(format!(
-                "the control socket has its maximum of {max} connections; close one and try again"
-            ));
-        }
-        let (max_others, max_of_user) = (max / OTHERS_SHARE, max / USER_SHARE);
-        if key != OWNER && others >= max_others {
-            return busy(format!(
-                "other users than the owner have their maximum of {max_others} connections; try again later"
-            ));
-        }
-        if key != OWNER && of_user >= max_of_user {
-            return busy(format!(
-                "this user has its maximum of {max_of_user} connections; close one and try again"
-            ));
-        }
-        peer.access(&self.options.rules).ok_or_else(|| {
+    /// Returns what a client may do, or why it is refused. Where a maximum is reached, an idle connection gives way.
+    async fn admission(&mut self, peer: &Peer, key: u32) -> Result<Access, RequestError> {
+        let access = peer.access(&self.options.rules).ok_or_else(|| {
             RequestError::new(
                 ErrorCode::Forbidden,
                 "only the user of this process and root may use its control socket; --control-group and --control-readers admit \
                  members of a group",
             )
-        })
+        })?;
+        while let Some(maximum) = self.reached_maximum(key) {
+            if !self.displace_idle(key, maximum).await {
+                return Err(RequestError::new(ErrorCode::Busy, maximum.to_string()));
+            }
+        }
+        Ok(access)
+    }
+
+    /// Returns the maximum that keeps the user `key` from one more connection.
+    fn reached_maximum(&self, key: u32) -> Option<Maximum> {
+        let count = |counts: &dyn Fn(u32) -> bool| self.open.values().filter(|open| counts(open.key)).count();
+        let max = self.options.max_connections;
+        let (max_others, max_of_user) = (max / OTHERS_SHARE, max / USER_SHARE);
+        if self.open.len() >= max {
+            Some(Maximum::Total(max))
+        } else if key != OWNER && count(&|other| other != OWNER) >= max_others {
+            Some(Maximum::Others(max_others))
+        } else if key != OWNER && count(&|other| other == key) >= max_of_user {
+            Some(Maximum::User(max_of_user))
+        } else {
+            None
+        }
+    }
+
+    /// Ends an idle connection that makes room for one of the user `key`, and waits for its end. Returns whether there
+    /// was one. Those of the owner give way to the owner only.
+    async fn displace_idle(&mut self, key: u32, maximum: Maximum) -> bool {
+        let makes_room = |other: u32| match maximum {
+            Maximum::Total(_) => key == OWNER || other != OWNER,
+            Maximum::Others(_) => other != OWNER,
+            Maximum::User(_) => other == key,
+        };
+        let candidates = self.open.iter().filter(|(_, open)| makes_room(open.key));
+        let idle = candidates.filter_map(|(number, open)| Some((open.activity.order()?, *number)));
+        let Some((_, number)) = idle.min() else { return false };
+        // A request that has come meanwhile is performed, and another connection is chosen.
+        if self.open.get(&number).is_some_and(|open| open.activity.try_displace()) {
+            // Its task only waits for this, and does so no longer.
+            while let Some(ended) = self.connections.join_next().await {
+                if self.count_closed(ended) == Some(number) {
+                    break;
+                }
+            }
+        }
+        true
     }
 
     /// Spawns the task of a connection, which counts for the user `key` until it ends.
-    fn spawn(&mut self, key: u32, run: impl Future<Output = ()> + Send + 'static) {
-        *self.open.entry(key).or_default() += 1;
+    fn spawn(&mut self, key: u32, activity: Arc<Activity>, run: impl Future<Output = ()> + Send + 'static) {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.open.insert(number, OpenConnection { key, activity });
         let shared = self.shared.clone();
         self.connections.spawn(async move {
             // A panic is reported, and its connection is no longer counted.
@@ -255,20 +311,16 @@ impl ControlServer {
                     .telemetry()
                     .emit(EventKind::TaskPanicked { task: "control connection".to_owned() });
             }
-            Closed(key)
+            Closed(number)
         });
     }
 
-    /// Counts a connection that has ended.
-    fn count_closed(&mut self, ended: Result<Closed, tokio::task::JoinError>) {
+    /// Counts a connection that has ended. Returns its serial number.
+    fn count_closed(&mut self, ended: Result<Closed, tokio::task::JoinError>) -> Option<u64> {
         // Tasks neither panic, which is caught, nor are they aborted before the end.
-        let Ok(Closed(key)) = ended else { return };
-        if let Some(count) = self.open.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
-                self.open.remove(&key);
-            }
-        }
+        let Ok(Closed(number)) = ended else { return None };
+        self.open.remove(&number);
+        Some(number)
     }
 }
 
@@ -292,3 +344,6 @@ fn log_opened(socket: &ControlSocket) {
         tracing::warn!("{warning}");
     }
 }
+
+#[cfg(test)]
+mod tests;

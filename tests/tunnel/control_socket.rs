@@ -368,6 +368,14 @@ async fn more_connections_than_the_maximum_are_told_so() {
     for _ in 0..128 {
         clients.push(RawClient::connect(&path).await.0);
     }
+    // Idle ones give way.
+    for _ in 0..128 {
+        let (mut client, greeting) = RawClient::connect(&path).await;
+        assert_eq!(greeting["access"], "operate", "{greeting}");
+        client.send(r#"{"id":1,"do":"events"}"#).await;
+        assert!(client.line().await.unwrap()["ok"].is_object());
+        clients.push(client);
+    }
     let (_, refusal) = RawClient::connect(&path).await;
     assert_eq!(refusal["error"]["code"], "busy", "{refusal}");
     drop(clients);
