@@ -1,15 +1,15 @@
 //! Descriptors of the process: raised to what the system permits, and divided before the first connection.
 
 use crate::{
-    config::{ProxyConfig, ServerConfig},
+    config::{ProxyConfig, ServerConfig, SideUses},
     runtime::{descriptor_limit, raise_descriptor_limit},
 };
 
 /// Raises the limit of descriptors, and lowers the limits of `config` to what it allows. Logs both. `workers` is the
-/// number of worker threads.
-pub(super) fn fit_server(config: &mut ServerConfig, workers: usize) -> anyhow::Result<()> {
+/// number of worker threads, `uses` what the server does beside the tunnel.
+pub(super) fn fit_server(config: &mut ServerConfig, workers: usize, uses: SideUses) -> anyhow::Result<()> {
     let (limit, wanted) = (raise(), config.max_streams);
-    config.fit_descriptors(limit, workers)?;
+    config.fit_descriptors(limit, workers, uses)?;
     report(limit, wanted, config.max_streams);
     tracing::info!(
         "channels and public ports of all proxies together: at most {} (what the descriptors leave beside --max-streams)",
@@ -19,10 +19,10 @@ pub(super) fn fit_server(config: &mut ServerConfig, workers: usize) -> anyhow::R
 }
 
 /// Raises the limit of descriptors, and lowers the maximum of streams in `config` to what it allows. Logs both.
-/// `workers` is the number of worker threads.
-pub(super) fn fit_proxy(config: &mut ProxyConfig, workers: usize) -> anyhow::Result<()> {
+/// `workers` is the number of worker threads, `uses` what the proxy does beside the tunnel.
+pub(super) fn fit_proxy(config: &mut ProxyConfig, workers: usize, uses: SideUses) -> anyhow::Result<()> {
     let (limit, wanted) = (raise(), config.max_streams);
-    config.fit_descriptors(limit, workers)?;
+    config.fit_descriptors(limit, workers, uses)?;
     report(limit, wanted, config.max_streams);
     Ok(())
 }

@@ -19,7 +19,7 @@ use super::{
     signals::{self, Hangup},
 };
 use crate::{
-    config::ProxyConfig,
+    config::{ProxyConfig, SideUses},
     control::{Command, CommandError, CommandReply, Executed},
     metrics::ProxyMetrics,
     operator::{LinkReport, ProcessHandle, ProxyHandle, ProxyReport, ProxyServiceReport, Role, Subject},
@@ -39,7 +39,12 @@ pub(super) fn run(args: ProxyArgs, options: ResolvedOptions) -> anyhow::Result<E
     )?;
     host::run(&args.workers, async |workers| {
         let mut config = ProxyConfig { servers: args.tls.resolve(&args.server)?, ..args.config() };
-        descriptors::fit_proxy(&mut config, workers.count())?;
+        let uses = SideUses {
+            has_control: !args.control.is_off(),
+            has_metrics: args.metrics.metrics.is_some(),
+            has_recording: false,
+        };
+        descriptors::fit_proxy(&mut config, workers.count(), uses)?;
         let drain_timeout = config.drain_timeout;
         let endpoint = MetricsEndpoint::open(args.metrics.metrics, false)?;
         let (proxy, stats) = (Proxy::new(config, token, workers.clone()), Arc::<ServedStats>::default());

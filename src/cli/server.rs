@@ -30,7 +30,7 @@ use super::{
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    config::ServerConfig,
+    config::{ServerConfig, SideUses},
     metrics::ServerMetrics,
     net::Listener,
     operator::{ProcessHandle, Role, ServerHandle, Subject},
@@ -78,7 +78,12 @@ pub(super) fn run(args: ServerArgs, options: ResolvedOptions) -> anyhow::Result<
             certificate.as_ref().map(|certificate| ServerTls::new(&certificate.identity)).transpose()?;
         let mut config = ServerConfig { tls: tls.clone(), ..args.config() };
         config.user_id_key = user_id_key::load(args.state_dir.as_deref());
-        descriptors::fit_server(&mut config, workers.count())?;
+        let uses = SideUses {
+            has_control: !args.control.is_off(),
+            has_metrics: args.metrics.metrics.is_some(),
+            has_recording: args.record.options().is_some(),
+        };
+        descriptors::fit_server(&mut config, workers.count(), uses)?;
         let (drain_timeout, hands_over) = (config.drain_timeout, config.reuse_port);
         let inherited =
             service_manager::inherited_tunnel_port()?.map(Listener::from_inherited).transpose()?;

@@ -3,10 +3,18 @@
 
 use super::{ProxyConfig, ServerConfig};
 
-/// Descriptors that a process needs beside its connections: stdin, stdout, stderr, the terminal of the cockpit, the
-/// listeners of the tunnel port, the control socket and metrics, pipes of signals, files that are read while it runs, a
-/// recording, lookups of names, eight connections of scrapers.
-const RESERVED: usize = 32;
+/// Descriptors that every process needs beside its connections: stdin, stdout, stderr, the terminal of the cockpit, the
+/// listener of the tunnel port, pipes of signals, files that are read while it runs, lookups of names.
+const RESERVED: usize = 19;
+
+/// Descriptors for metrics: the listener, and eight connections of scrapers.
+const METRICS: usize = 9;
+
+/// Descriptors of a recording: its file, and the directory while old files are looked for.
+const RECORDING: usize = 2;
+
+/// Descriptors of the control socket beside its connections: the listener, and the lock on its name.
+const CONTROL_SOCKET: usize = 2;
 
 /// Descriptors of a worker thread: epoll, eventfd and its end of the pipe of signals, and one connection that was
 /// accepted and is being refused.
@@ -37,6 +45,28 @@ pub fn max_control_connections(limit: u64) -> usize {
     share.clamp(*CONTROL_CONNECTIONS.start(), *CONTROL_CONNECTIONS.end())
 }
 
+/// What a process does beside the tunnel and only where its operator wants it. What is off leaves its descriptors to
+/// streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SideUses {
+    /// It has a control socket (`--control`).
+    pub has_control: bool,
+    /// It answers scrapers (`--metrics`).
+    pub has_metrics: bool,
+    /// It records (`--record`).
+    pub has_recording: bool,
+}
+
+impl SideUses {
+    /// Returns the descriptors for them, of `limit` in all.
+    fn descriptors(self, limit: u64) -> usize {
+        let if_on = |is_on, count| if is_on { count } else { 0 };
+        if_on(self.has_control, CONTROL_SOCKET + max_control_connections(limit))
+            + if_on(self.has_metrics, METRICS)
+            + if_on(self.has_recording, RECORDING)
+    }
+}
+
 /// The limit of descriptors leaves none for streams.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -57,12 +87,12 @@ struct Shares {
 }
 
 impl Shares {
-    /// Divides `limit` descriptors of a process with `workers` worker threads, of which the tunnel gets at most
-    /// `max_tunnel`.
-    fn of(limit: u64, workers: usize, max_tunnel: usize) -> Result<Self, TooFewDescriptors> {
+    /// Divides `limit` descriptors of a process with `workers` worker threads and `uses`, of which the tunnel gets at
+    /// most `max_tunnel`.
+    fn of(limit: u64, workers: usize, uses: SideUses, max_tunnel: usize) -> Result<Self, TooFewDescriptors> {
         let all = usize::try_from(limit).unwrap_or(usize::MAX);
         let tunnel = (all / TUNNEL_SHARE).min(max_tunnel);
-        let reserved = RESERVED + PER_WORKER * workers + max_control_connections(limit);
+        let reserved = RESERVED + PER_WORKER * workers + uses.descriptors(limit);
         let streams = all.saturating_sub(reserved + tunnel);
         if streams == 0 { Err(TooFewDescriptors { limit }) } else { Ok(Self { streams, tunnel }) }
     }
@@ -70,12 +100,17 @@ impl Shares {
 
 impl ServerConfig {
     /// Lowers the maximum numbers of streams, unauthenticated connections, channels and ports to what `limit`
-    /// descriptors allow for all of them together, in a process with `workers` worker threads.
+    /// descriptors allow for all of them together and `uses`, in a process with `workers` worker threads.
     ///
     /// # Errors
     /// No descriptor is left for streams.
-    pub fn fit_descriptors(&mut self, limit: u64, workers: usize) -> Result<(), TooFewDescriptors> {
-        let Shares { streams, tunnel } = Shares::of(limit, workers, MAX_SERVER_TUNNEL)?;
+    pub fn fit_descriptors(
+        &mut self,
+        limit: u64,
+        workers: usize,
+        uses: SideUses,
+    ) -> Result<(), TooFewDescriptors> {
+        let Shares { streams, tunnel } = Shares::of(limit, workers, uses, MAX_SERVER_TUNNEL)?;
         self.max_streams = self.max_streams.min(streams);
         let tunnel = tunnel + (streams - self.max_streams);
         // Unauthenticated connections must leave room for those that authenticate.
@@ -87,14 +122,19 @@ impl ServerConfig {
 }
 
 impl ProxyConfig {
-    /// Lowers the maximum number of streams to what `limit` descriptors allow beside the channels, in a process with
-    /// `workers` worker threads.
+    /// Lowers the maximum number of streams to what `limit` descriptors allow beside the channels and `uses`, in a
+    /// process with `workers` worker threads.
     ///
     /// # Errors
     /// No descriptor is left for streams.
-    pub fn fit_descriptors(&mut self, limit: u64, workers: usize) -> Result<(), TooFewDescriptors> {
+    pub fn fit_descriptors(
+        &mut self,
+        limit: u64,
+        workers: usize,
+        uses: SideUses,
+    ) -> Result<(), TooFewDescriptors> {
         let max_tunnel = MAX_PROXY_TUNNEL.saturating_mul(self.servers.len());
-        let Shares { streams, .. } = Shares::of(limit, workers, max_tunnel)?;
+        let Shares { streams, .. } = Shares::of(limit, workers, uses, max_tunnel)?;
         self.max_streams = self.max_streams.min(streams);
         Ok(())
     }

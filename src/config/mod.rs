@@ -19,7 +19,7 @@ mod services;
 
 pub use cockpit::{CockpitFile, CockpitFileError, REFRESH_RANGE, user_directory};
 pub use congestion::CongestionControl;
-pub use descriptors::{TooFewDescriptors, max_control_connections};
+pub use descriptors::{SideUses, TooFewDescriptors, max_control_connections};
 pub use endpoint::{Exposure, ServerEndpoint};
 pub use mistakes::{Mistake, Mistakes};
 pub use near_miss::UnknownKey;

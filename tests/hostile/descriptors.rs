@@ -119,14 +119,14 @@ async fn a_proxy_keeps_descriptors_for_its_channels() {
     let mut process = program(&format!(
         "ulimit -n 96 && exec '{BINARY}' proxy --plain --server {server} --port 0 --to {to} --token {token} --workers 1"
     ));
-    process.line("descriptors: 96, so at most 28 streams instead of 50000").await;
+    process.line("descriptors: 96, so at most 39 streams instead of 50000").await;
     let public = SocketAddr::new(LOOPBACK.ip(), process.serves().await.port);
     let mut served = Vec::new();
     for _ in 0..60 {
         served.extend(served_from([127, 0, 0, 1], public).await);
     }
-    assert_eq!(served.len(), 28);
-    process.line("the maximum of 28 streams is open (option --max-streams)").await;
+    assert_eq!(served.len(), 39);
+    process.line("the maximum of 39 streams is open (option --max-streams)").await;
     relay.set_all(Wire::Closed);
     process.line("link to the server resumed").await;
     for user in &mut served {
