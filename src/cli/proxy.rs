@@ -81,6 +81,7 @@ pub(super) fn run(args: ProxyArgs, options: ResolvedOptions) -> anyhow::Result<E
         let watched = Watched {
             health: health.clone(),
             shutdown: &shutdown,
+            drain_timeout,
             reload: has_file.then(|| hangups.clone()),
         };
         let informed = manager.inform(watched, registered, || {

@@ -126,7 +126,12 @@ pub(super) fn run(args: ServerArgs, options: ResolvedOptions) -> anyhow::Result<
         });
         let (hangup, hangups) = Hangup::of_service();
         let manager = ServiceManager::from_env();
-        let watched = Watched { health: health.clone(), shutdown: &shutdown, reload: Some(hangups.clone()) };
+        let watched = Watched {
+            health: health.clone(),
+            shutdown: &shutdown,
+            drain_timeout,
+            reload: Some(hangups.clone()),
+        };
         // The ports listen already.
         let informed = manager.inform(watched, std::future::ready(()), || status(&telemetry, &shutdown));
         signals::follow(shutdown.clone(), drain_timeout, hangup)?;

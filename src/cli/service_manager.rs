@@ -20,6 +20,10 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a reload of files may take until it counts as done: they are looked at twice, half a second apart.
 const RELOAD_TIME: Duration = Duration::from_millis(1500);
 
+/// How much longer than the drain timeout the process may take to end: what the units of `assets/systemd` allow beyond
+/// the default one.
+const CLEANUP_TIME: Duration = Duration::from_secs(4);
+
 /// The name of the socket for the tunnel port where several are inherited (`FileDescriptorName=`).
 const TUNNEL_SOCKET: &str = "tunnel";
 
@@ -38,6 +42,8 @@ pub(super) struct Watched<'a> {
     pub(super) health: Health,
     /// Says that the process drains.
     pub(super) shutdown: &'a ShutdownSignals,
+    /// How long the drain may take.
+    pub(super) drain_timeout: Duration,
     /// Changes when files are read again; `None` if there are none.
     pub(super) reload: Option<watch::Receiver<()>>,
 }
@@ -52,9 +58,8 @@ impl ServiceManager {
     }
 
     /// Notifies the service manager of all that it wants to know: READY once `ready` has completed, STOPPING when the
-    /// drain begins, RELOADING and READY for each reload, WATCHDOG twice in the time that it allows while the process
-    /// works, and what
-    /// `status` returns. Never completes.
+    /// drain begins, with the time that it may take, RELOADING and READY for each reload, WATCHDOG twice in the time that
+    /// it allows while the process works, and what `status` returns. Never completes.
     pub(super) async fn inform(
         &self,
         watched: Watched<'_>,
@@ -64,7 +69,7 @@ impl ServiceManager {
         if !self.is_present {
             return pending().await;
         }
-        let Watched { health, shutdown, mut reload } = watched;
+        let Watched { health, shutdown, drain_timeout, mut reload } = watched;
         let mut alive = interval(self.watchdog.map_or(STATUS_INTERVAL, |time| time / 2));
         let mut shown = interval(STATUS_INTERVAL);
         for ticks in [&mut alive, &mut shown] {
@@ -90,7 +95,11 @@ impl ServiceManager {
                 }
                 () = shutdown.requested(), if !is_stopping => {
                     is_stopping = true;
-                    self.stopping().await;
+                    // A unit knows the default drain timeout only (TimeoutStopSec=), and kills what takes longer. The
+                    // crate's own state is too small for more than 71 minutes.
+                    let extended = (drain_timeout + CLEANUP_TIME).as_micros();
+                    let extended = format!("EXTEND_TIMEOUT_USEC={extended}");
+                    self.notify(&[NotifyState::Stopping, NotifyState::Custom(&extended)]).await;
                 }
                 () = reloaded, if is_ready && !is_stopping => {
                     // systemd 253 and later compare the time with that of their SIGHUP.

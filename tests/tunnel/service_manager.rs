@@ -90,6 +90,21 @@ async fn a_server_is_ready_once_it_listens_and_reports_its_end() {
     assert_eq!(server.exit().await.code(), Some(0), "{}", server.output());
 }
 
+/// The units allow for the default drain timeout only: systemd kills what takes longer, unless it is told.
+#[tokio::test]
+async fn a_drain_longer_than_the_default_is_announced() {
+    let mut manager = Manager::open("drain");
+    let args = [&SERVER[..], &["--drain", "7200"]].concat();
+    let mut server = manager.start(&args, None);
+    manager.hears("READY=1").await;
+    server.signal(Signal::Term).await;
+    let message = manager.hears("STOPPING=1").await;
+    let extended = message.lines().find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC="));
+    let extended = extended.map(|time| time.parse::<u64>().unwrap());
+    assert!(extended.is_some_and(|time| time > 7_200_000_000), "{message}");
+    assert_eq!(server.exit().await.code(), Some(0), "{}", server.output());
+}
+
 /// A proxy that no server has registered carries nothing, so that it is not ready.
 #[tokio::test]
 async fn a_proxy_is_ready_once_it_is_registered() {
@@ -178,11 +193,46 @@ fn the_units_of_the_system_stay_hardened() {
     if !client::is_installed("systemd-analyze", "the exposure of the units is not checked") {
         return;
     }
+    // That of a template is computed for an instance, and not without installing it.
     for unit in ["underpass-server.service", "underpass-proxy.service"] {
         let mut command = std::process::Command::new("systemd-analyze");
         let unit = format!("{}/assets/systemd/{unit}", env!("CARGO_MANIFEST_DIR"));
         let output = command.args(["security", "--offline=true", MAX_EXPOSURE, &unit]).output().unwrap();
         assert!(output.status.success(), "{unit}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+/// Reads a unit of the system without its comments, but for lines that begin with one of `without`.
+fn unit(name: &str, without: &[&str]) -> Vec<String> {
+    let path = format!("{}/assets/systemd/{name}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.filter(|line| !without.iter().any(|without| line.starts_with(without))).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_template_of_the_server_differs_from_its_unit_where_it_has_to() {
+    let without = ["Description=", "ExecStart=", "Environment="];
+    let (unit, template) =
+        (unit("underpass-server.service", &without), unit("underpass-server@.service", &without));
+    assert!(unit.len() > 40 && unit == template, "{unit:#?}\n{template:#?}");
+}
+
+/// `systemctl reload` fails with the reason only if a command of the unit waits for the result; that command and the
+/// service have to agree on the control socket.
+#[test]
+fn the_units_reload_through_the_control_socket_that_they_name() {
+    let names = [("server", "server"), ("proxy", "proxy"), ("server@", "%i")];
+    let units = names.map(|(unit, name)| (format!("underpass-{unit}.service"), name));
+    let of_users = units[..2].iter().map(|(unit, name)| (format!("user/{unit}"), *name));
+    for (file, name) in units.iter().cloned().chain(of_users) {
+        let lines = unit(&file, &[]);
+        for expected in [
+            "ExecReload=/usr/bin/underpass reload".to_owned(),
+            format!("Environment=UNDERPASS_CONTROL={name}"),
+        ] {
+            assert!(lines.contains(&expected), "{file}: {expected}: {lines:#?}");
+        }
     }
 }
 
