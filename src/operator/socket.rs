@@ -238,7 +238,8 @@ fn open_to_groups(path: &Path, directory: Option<&Path>, rules: &AccessRules) ->
         )
     };
     if let Some(directory) = directory {
-        set(directory, 0o710, 0o711).map_err(|error| failed(directory, error))?;
+        // Members list it: commands without a name look for the sockets that there are.
+        set(directory, 0o750, 0o755).map_err(|error| failed(directory, error))?;
     }
     set(path, 0o660, 0o666).map_err(|error| failed(path, error))
 }

@@ -143,11 +143,11 @@ async fn the_socket_is_opened_to_one_group_or_to_all_for_two() {
     let directory = Directory::new();
     let one = AccessRules { operators: group(own), readers: None };
     let socket = directory.create_for("one", false, &one).unwrap();
-    assert_eq!((mode(socket.path()), mode(&directory.0)), (0o660, 0o710));
+    assert_eq!((mode(socket.path()), mode(&directory.0)), (0o660, 0o750));
     assert_eq!(fs::metadata(socket.path()).unwrap().gid(), own);
     let two = AccessRules { operators: group(own), readers: group(own + 1) };
     let socket = directory.create_for("two", false, &two).unwrap();
-    assert_eq!((mode(socket.path()), mode(&directory.0)), (0o666, 0o711));
+    assert_eq!((mode(socket.path()), mode(&directory.0)), (0o666, 0o755));
     assert!(socket.warning.is_none());
 }
 
