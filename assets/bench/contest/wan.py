@@ -88,6 +88,11 @@ class Rig:
 
 
 def is_listening(pid, port):
+    # Before `ip netns exec` has entered the namespace, the tables are those of this process: whatever listens on the port
+    # outside was taken for the program that is about to, and the load came too early ("connection refused").
+    with contextlib.suppress(OSError):
+        if os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat("/proc/self/ns/net").st_ino:
+            return False
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
             for line in open(f"/proc/{pid}/net/{table}").read().splitlines()[1:]:
