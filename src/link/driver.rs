@@ -183,7 +183,7 @@ impl Driver {
     /// `None` if the link has ended or is closing.
     pub fn attach(link: &Arc<Link>, new: NewChannel) -> Option<Self> {
         let NewChannel { id, socket, rtt, read_ahead, codec, text, stats, registration } = new;
-        socket.set_notsent_lowat(MAX_UNSENT_BYTES);
+        socket.set_buffers(MAX_UNSENT_BYTES, rtt);
         socket.set_user_timeout(if text.is_none() { BINARY_USER_TIMEOUT } else { TEXT_USER_TIMEOUT });
         // If this process dies, the peer receives a reset, and can tell that from an end that a middlebox caused.
         socket.set_reset_on_close(true);

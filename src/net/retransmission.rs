@@ -49,6 +49,18 @@ pub(super) fn unlock_buffers(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, SO_BUF_LOCK, 0)
 }
 
+/// Has the kernel offer a receive window of up to `bytes` at once, and enlarge it further as usual.
+///
+/// The receive buffer grows with a threshold of `SO_RCVLOWAT`, and stays as large when the threshold falls again.
+/// `SO_RCVBUF` would fix its size, at no more than `net.core.rmem_max`.
+///
+/// # Errors
+/// The socket is closed.
+pub(super) fn open_receive_window(socket: BorrowedFd<'_>, bytes: libc::c_int) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes)?;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVLOWAT, 1)
+}
+
 /// Sets a socket option whose value is an integer.
 ///
 /// # Errors

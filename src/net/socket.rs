@@ -19,6 +19,14 @@ use super::{
 };
 use crate::{mux::TransportSample, telemetry::TcpInfo};
 
+/// From this RTT on, the receive window of a channel is enlarged at once.
+const MIN_OPENED_RTT: Duration = Duration::from_millis(20);
+
+/// The receive window, in bytes, that a channel asks for then: 80 Mbit/s over 200 ms. The kernel
+/// takes at most half of its own maximum (`net.ipv4.tcp_rmem`).
+#[cfg(target_os = "linux")]
+const OPENED_WINDOW: i32 = 2 << 20;
+
 /// How long a connection is idle before the kernel sends keepalive probes (`TCP_KEEPIDLE`).
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
@@ -100,9 +108,25 @@ impl ChannelSocket {
         let _ = rtt;
     }
 
-    /// Sets `TCP_NOTSENT_LOWAT`, as [`set_notsent_lowat`] does.
-    pub(crate) fn set_notsent_lowat(&self, bytes: u32) {
-        set_notsent_lowat(&self.stream, bytes);
+    /// Enlarges the receive window at once.
+    ///
+    /// The kernel starts with 64 KiB, and doubles that for each RTT in which the reader has taken as much. Segments
+    /// behind a lost one are not taken: on a path with losses, the sender waited for the window for several round trips
+    /// of its slow start, which BBR took for a full path. Has no effect on other systems than Linux.
+    fn open_receive_window(&self) {
+        #[cfg(target_os = "linux")]
+        if let Err(error) = super::retransmission::open_receive_window(self.stream.as_fd(), OPENED_WINDOW) {
+            tracing::debug!("cannot set the socket option SO_RCVLOWAT: {error}");
+        }
+    }
+
+    /// Limits what waits in the send buffer, as [`set_notsent_lowat`] does, and enlarges the receive window if the RTT is
+    /// long.
+    pub(crate) fn set_buffers(&self, max_unsent: u32, rtt: Option<Duration>) {
+        set_notsent_lowat(&self.stream, max_unsent);
+        if rtt.is_some_and(|rtt| rtt >= MIN_OPENED_RTT) {
+            self.open_receive_window();
+        }
     }
 
     /// Reads the kernel's statistics of the connection (`TCP_INFO`). Returns `None` on other systems than Linux, and if

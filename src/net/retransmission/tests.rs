@@ -1,6 +1,7 @@
-//! Unit tests of the bound of the retransmission timeout.
+//! Unit tests of the bound of the retransmission timeout, and of the receive window.
 
 use std::{
+    io::Write,
     net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd,
 };
@@ -32,4 +33,22 @@ fn a_kernel_with_the_option_accepts_the_bound() {
 fn a_udp_socket_has_no_retransmission_timeout() {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     assert!(set_max_timeout(socket.as_fd(), Duration::from_secs(1)).is_err());
+}
+
+/// The kernel offers 64 KiB until the reader has taken as much, for which a sender in slow start waits where segments are
+/// lost.
+#[test]
+fn the_receive_window_is_open_before_data_has_arrived() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (receiver, _) = listener.accept().unwrap();
+    let buffer = || socket2::SockRef::from(&receiver).recv_buffer_size().unwrap();
+    let before = buffer();
+    open_receive_window(receiver.as_fd(), 1 << 20).unwrap();
+    assert!(buffer() >= (1 << 20).max(before), "{before} → {}", buffer());
+    // The threshold is one byte again: a single byte wakes the reader.
+    sender.write_all(b"1").unwrap();
+    let mut readable = [rustix::event::PollFd::new(&receiver, rustix::event::PollFlags::IN)];
+    let timeout = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
+    assert_eq!(rustix::event::poll(&mut readable, Some(&timeout)).unwrap(), 1);
 }
