@@ -8,7 +8,7 @@
 //!   down; any other sends its next message on the channel where the least is in its way.
 //! - *Bulk on one channel, or spread.* Bulk streams share one channel, whose congestion controller then knows the whole
 //!   queue of the bottleneck. They are spread over the channels where most round trips lose a segment, for which a
-//!   single channel would always wait.
+//!   single channel would always wait, and a channel without one sends data of those of another one.
 //! - *Two copies under loss.* A message that fits in a small frame is sent on a second channel as well. The receiver
 //!   drops by offset what it has already, so that a lost segment delays the message only if both channels lose one.
 //!

@@ -9,8 +9,9 @@ const MIN_INTERVAL: Duration = Duration::from_millis(10);
 const MIN_GAIN: f64 = 1.25;
 
 /// How many bandwidth-delay products the window of a striped stream holds: one is in flight, one waits in the
-/// reassembly buffer for data of a slower channel, and as much again lets other channels deliver more.
-const STRIPED_BDPS: f64 = 4.0;
+/// reassembly buffer for data of a slower channel, and as much again lets other channels deliver more. Twice that,
+/// because a lost segment of any channel delays what all deliver: with four, channels in slow start waited for credit.
+const STRIPED_BDPS: f64 = 8.0;
 
 /// The minimum RTT from which the network takes most of it, and not the wake-up of tasks: then the bandwidth-delay
 /// product is known, and the window is computed from it. With trials, which must raise the rate by a quarter, one

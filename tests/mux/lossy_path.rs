@@ -32,6 +32,9 @@ pub(crate) struct LossyPath {
     idle_at: Instant,
     /// The connections, of which the first is served next.
     turn: usize,
+    /// The congestion window of each connection's kernel, in bytes: the first, since when it grows, and by which factor
+    /// in each round trip.
+    kernel_window: (f64, Instant, f64),
     connections: Vec<Connection>,
 }
 
@@ -74,8 +77,30 @@ impl LossyPath {
             random: 0x9E37_79B9_7F4A_7C15,
             idle_at: now,
             turn: 0,
+            kernel_window: (f64::from(1 << 30), now, 1.0),
             connections: (0..connections).map(|_| Connection::default()).collect(),
         }
+    }
+
+    /// Has the kernel of each connection begin with a congestion window of `bytes` bytes, which grows by `factor` in each
+    /// round trip, as that of BBR does after losses have ended its slow start.
+    pub(crate) fn limit_kernel_window(&mut self, bytes: f64, factor: f64) {
+        self.kernel_window = (bytes, self.kernel_window.1, factor);
+    }
+
+    /// Returns the congestion window of each connection's kernel, in bytes.
+    fn kernel_window(&self, now: Instant) -> u64 {
+        let (first, since, factor) = self.kernel_window;
+        let round_trips = (now - since).as_secs_f64() / (2 * self.delay).as_secs_f64();
+        (first * factor.powf(round_trips)).min(f64::from(1 << 30)) as u64
+    }
+
+    /// Returns how many bytes of a connection are on the network.
+    fn in_flight(&self, connection: usize, now: Instant) -> u64 {
+        let (connection, rtt) = (&self.connections[connection], 2 * self.delay);
+        let in_pipe = connection.in_flight.iter().filter(|segment| segment.sent_at + rtt > now);
+        in_pipe.map(|segment| segment.bytes as u64).sum::<u64>()
+            + connection.acknowledged.iter().map(|(_, bytes)| *bytes as u64).sum::<u64>()
     }
 
     /// Returns whether the next segment is lost.
@@ -110,8 +135,11 @@ impl LossyPath {
         }
     }
 
-    /// Sends one segment of a connection. Returns false if it has no data.
+    /// Sends one segment of a connection. Returns false if it has no data, or its kernel's window is full.
     fn send_segment(&mut self, index: usize, now: Instant) -> bool {
+        if self.in_flight(index, now) >= self.kernel_window(now) {
+            return false;
+        }
         let (mut bytes, mut frames) = (0, Vec::new());
         let unsent = &mut self.connections[index].unsent;
         while let Some((left, _)) = unsent.front_mut().filter(|_| bytes < SEGMENT_LEN) {
@@ -177,27 +205,26 @@ impl LossyPath {
     }
 
     /// Returns what the sender's kernel reports of a connection. Without `reports_loss` it hides retransmissions.
-    pub(crate) fn sample(&mut self, connection: usize, reports_loss: bool, now: Instant) -> TransportSample {
+    pub(crate) fn sample(&mut self, index: usize, reports_loss: bool, now: Instant) -> TransportSample {
         let (queued, rtt) = (self.idle_at.saturating_duration_since(now), 2 * self.delay);
-        let connection = &mut self.connections[connection];
+        let connection = &mut self.connections[index];
         while let Some((_, bytes)) = connection.acknowledged.front().filter(|(at, _)| *at <= now) {
             connection.delivered += *bytes as u64;
             connection.acknowledged.pop_front();
         }
+        let connection = &self.connections[index];
         let is_acknowledged =
             |segment: &Segment| matches!(segment.state, SegmentState::Arriving(at) if at + self.delay <= now);
         // A segment before one that is selectively acknowledged is missing.
         let last_acknowledged = connection.in_flight.iter().rposition(is_acknowledged).unwrap_or(0);
         let is_recovering =
             connection.in_flight.iter().take(last_acknowledged).any(|segment| !is_acknowledged(segment));
-        let in_pipe = connection.in_flight.iter().filter(|segment| segment.sent_at + rtt > now);
         TransportSample {
             rtt: rtt + queued,
-            in_flight: in_pipe.map(|segment| segment.bytes as u64).sum::<u64>()
-                + connection.acknowledged.iter().map(|(_, bytes)| *bytes as u64).sum::<u64>(),
+            in_flight: self.in_flight(index, now),
             unsent: connection.unsent.iter().map(|(left, _)| *left as u64).sum(),
             delivered: connection.delivered,
-            cwnd: 1 << 30,
+            cwnd: self.kernel_window(now),
             sent_segments: if reports_loss { connection.sent_segments } else { 0 },
             retransmitted_segments: if reports_loss { connection.retransmitted_segments } else { 0 },
             is_recovering,

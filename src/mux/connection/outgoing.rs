@@ -169,8 +169,9 @@ impl Mux {
             let delivery = congested.path.estimated_delivery(idle.path.chunk_size() as u64);
             delivery.is_none_or(|later| one_way_delay <= later)
         };
+        let is_source = |other: &Channel| other.is_congested(self.placement.spreads_bulk) && is_faster(other);
         let mut others = self.channels.iter().filter(|&(&other, _)| other != id);
-        others.find(|(_, other)| other.is_congested() && is_faster(other)).map(|(&other, _)| other)
+        others.find(|(_, other)| is_source(other)).map(|(&other, _)| other)
     }
 
     /// Queues for retransmission, on their primary channels, what streams with another primary channel have in flight

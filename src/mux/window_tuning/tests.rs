@@ -82,3 +82,19 @@ fn window_grows_while_that_raises_the_rate() {
     assert_eq!(final_window(125e6, Duration::from_millis(250)), MAX, "the maximum limits it");
     assert_eq!(final_window(1e3, Duration::from_millis(50)), INITIAL, "a slow reader needs no more");
 }
+
+/// Each of several channels in slow start doubles what it has in flight in the round trip that the credit takes, and what
+/// they deliver waits for a lost segment of any of them for another one.
+#[test]
+fn window_of_a_striped_stream_holds_what_waits_for_a_retransmission() {
+    let (begin, rtt, bdp) = (Instant::now(), Duration::from_millis(200), 1_250_000);
+    let (mut tuner, mut window, mut received) = (WindowTuner::default(), INITIAL, 0);
+    tuner.set_striped();
+    for ms in 0..2000 {
+        received += bdp / 200;
+        let flow = ReceivedFlow { received, unread: 0, limit: received + u64::from(window), window };
+        let now = begin + Duration::from_millis(ms);
+        window = tuner.on_consumed(bdp / 200, flow, rtt, now).unwrap_or(window).min(MAX);
+    }
+    assert!(u64::from(window) >= 6 * bdp, "{window}");
+}
