@@ -23,20 +23,47 @@ impl StreamDetailsSource for StreamControl {
             Some((state.mux.send_flow(stream)?, state.mux.recv_flow(stream)?, health))
         })?;
         let report = |timer: &BottleneckTimer| (timer.current(now), timer.times(now));
-        let (down, times_down) = report(&endpoint.lock_delivery().bottleneck);
-        let (up, times_up) = report(&endpoint.shared().send_bottleneck());
-        let bytes = endpoint.shared().stats().map_or(ByteCounts { down: 0, up: 0 }, |stats| ByteCounts {
+        let received = report(&endpoint.lock_delivery().bottleneck);
+        let sent = report(&endpoint.shared().send_bottleneck());
+        // At the proxy the local socket is that of the target.
+        let is_at_proxy = endpoint.shared().served().is_some();
+        let bytes = endpoint.shared().shown().map_or(ByteCounts { down: 0, up: 0 }, |stats| ByteCounts {
             down: stats.traffic.down(),
             up: stats.traffic.up(),
         });
-        let (is_expecting_data, is_sending) = {
+        let (activity, is_response_due) = {
             let mut tracker = endpoint.shared().activity();
             let tracker = tracker.get_or_insert_with(|| Box::new(ActivityTracker::new(bytes)));
-            let activity = tracker.sample(bytes, now);
-            // While the request itself is still being sent, no response is due.
-            let is_response_due = tracker.is_awaiting_response() && !activity.is_active_up && up.is_none();
-            (activity.is_active_down || is_response_due, activity.is_active_up)
+            (tracker.sample(bytes, now), tracker.is_awaiting_response())
         };
+        let no_channel = health.is_none().then_some(Bottleneck::Channel);
+        if is_at_proxy {
+            let ((up, times_up), (down, times_down)) = (received, sent);
+            let swapped = |by: Option<Bottleneck>| by.map(Bottleneck::seen_from_proxy);
+            let up = up.or_else(|| receive_bottleneck(&recv, health.as_ref(), activity.is_active_up));
+            // While the request itself still arrives, no response is due.
+            let is_target_due =
+                activity.is_active_down || (is_response_due && !activity.is_active_up && up.is_none());
+            return Some(StreamDetails {
+                download_window: send.window,
+                upload_window: recv.window,
+                download_buffered: send.unsent,
+                upload_buffered: recv.buffered,
+                download_in_flight: send.in_flight,
+                download_bottleneck: swapped(down)
+                    .or(no_channel)
+                    .or(is_target_due.then_some(Bottleneck::Target)),
+                upload_bottleneck: swapped(up),
+                bottleneck_times: times_down.or_longer(times_up).seen_from_proxy(),
+                failovers: endpoint.shared().failovers(),
+                retransmitted_bytes: send.retransmitted,
+                ..StreamDetails::default()
+            });
+        }
+        let ((down, times_down), (up, times_up)) = (received, sent);
+        // While the request itself is still being sent, no response is due.
+        let is_expecting_data =
+            activity.is_active_down || (is_response_due && !activity.is_active_up && up.is_none());
         Some(StreamDetails {
             download_window: recv.window,
             upload_window: send.window,
@@ -45,14 +72,11 @@ impl StreamDetailsSource for StreamControl {
             upload_in_flight: send.in_flight,
             download_bottleneck: down
                 .or_else(|| receive_bottleneck(&recv, health.as_ref(), is_expecting_data)),
-            upload_bottleneck: up
-                .or(health.is_none().then_some(Bottleneck::Channel))
-                .or(is_sending.then_some(Bottleneck::User)),
+            upload_bottleneck: up.or(no_channel).or(activity.is_active_up.then_some(Bottleneck::User)),
             bottleneck_times: times_down.or_longer(times_up),
             failovers: endpoint.shared().failovers(),
             retransmitted_bytes: send.retransmitted,
-            connect_latency: None,
-            time_to_first_byte: None,
+            ..StreamDetails::default()
         })
     }
 }

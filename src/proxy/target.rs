@@ -79,6 +79,10 @@ pub(super) async fn serve_stream(context: StreamContext, stream: Stream, open: O
     let served = ServedStream::open(context.streams.stats.as_ref(), shown, &service_key);
     if let Some(served) = &served {
         stream.count(served.clone());
+        // From here on, because it is how the link knows that this is the side of the target. The end removes it.
+        if let Some(shown) = shown {
+            shown.set_details_source(Some(Arc::new(stream.control())));
+        }
     }
     let serving =
         ServedConnection { context: &context, open, service, watched, served, observed: observed.as_ref() };

@@ -51,6 +51,18 @@ impl fmt::Display for Bottleneck {
     }
 }
 
+impl Bottleneck {
+    /// Returns the bottleneck with user and target exchanged: `link` names its local socket the user and the other end
+    /// the target, as a server does, and at a proxy they are the other way round.
+    pub fn seen_from_proxy(self) -> Self {
+        match self {
+            Self::User => Self::Target,
+            Self::Target => Self::User,
+            other => other,
+        }
+    }
+}
+
 /// For how long each [`Bottleneck`] has blocked a stream since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BottleneckTimes([Duration; Bottleneck::ALL.len()]);
@@ -69,6 +81,12 @@ impl BottleneckTimes {
         self
     }
 
+    /// Returns the times with user and target exchanged, see [`Bottleneck::seen_from_proxy`].
+    pub fn seen_from_proxy(mut self) -> Self {
+        self.0.swap(Bottleneck::User as usize, Bottleneck::Target as usize);
+        self
+    }
+
     /// Returns for how long this bottleneck has blocked the stream.
     pub fn of(&self, bottleneck: Bottleneck) -> Duration {
         self.0[bottleneck as usize]
@@ -83,7 +101,7 @@ impl BottleneckTimes {
     }
 }
 
-/// The flow-control state, bottlenecks and latencies of one stream, seen from the server.
+/// The flow-control state, bottlenecks and latencies of one stream, seen from the server, or from the proxy.
 ///
 /// Reading them locks the stream's link: they are read only for selected streams, because reading them for each of a
 /// hundred thousand streams at every sample would be too expensive.
@@ -96,11 +114,18 @@ pub struct StreamDetails {
     /// The upload's flow-control window in bytes, granted by the proxy: how much the server may send beyond what the
     /// target's socket has accepted.
     pub upload_window: u64,
-    /// Bytes received from the proxy that the user's socket has not accepted.
+    /// At the server: bytes received from the proxy that the user's socket has not accepted. At the proxy: bytes
+    /// received from the target that were not yet sent on a channel.
     pub download_buffered: u64,
-    /// Bytes received from the user that were not yet sent on a channel.
+    /// At the server: bytes received from the user that were not yet sent on a channel. At the proxy: bytes received
+    /// from the server that the target's socket has not accepted.
     pub upload_buffered: u64,
-    /// Bytes in flight to the target: sent on a channel and not yet acknowledged by the proxy.
+    /// Bytes in flight to the user: sent on a channel and not yet acknowledged by the server; 0 at the server, which
+    /// cannot know them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub download_in_flight: u64,
+    /// Bytes in flight to the target: sent on a channel and not yet acknowledged by the proxy; 0 at the proxy, which
+    /// cannot know them.
     pub upload_in_flight: u64,
     /// The present bottleneck of the download; `None` if there is nothing to carry.
     ///
@@ -114,7 +139,8 @@ pub struct StreamDetails {
     pub bottleneck_times: BottleneckTimes,
     /// How often another channel took over as the primary channel.
     pub failovers: u32,
-    /// Upload bytes that this side retransmitted because their channel was lost.
+    /// Bytes that this side retransmitted because their channel was lost: of the upload at the server, of the download
+    /// at the proxy.
     pub retransmitted_bytes: u64,
     /// The time from the assignment to a proxy until the proxy reported the connection to the target; `None` before.
     #[serde(rename = "connect_latency_us", with = "micros::option")]
@@ -123,6 +149,11 @@ pub struct StreamDetails {
     /// assignment where the target spoke first; `None` before.
     #[serde(rename = "time_to_first_byte_us", with = "micros::option")]
     pub time_to_first_byte: Option<Duration>,
+}
+
+/// Returns whether there are no bytes, so that their field can be left out.
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// A live stream that can report its [`StreamDetails`].

@@ -70,7 +70,10 @@ const CHANNEL_FIGURES: [(&str, &str); 11] = [
     ("chunk", "largest piece of one stream that is sent at a time"),
     ("delivery rate", "rate that TCP measured lately"),
     ("cwnd", "congestion window: how many bytes TCP lets be in flight"),
-    ("in flight ↑", "bytes that TCP has sent to the proxy and that are not acknowledged yet"),
+    (
+        "in flight",
+        "bytes that TCP has sent to the other side (↑ the proxy, ↓ the server) and that are not acknowledged yet",
+    ),
 ];
 
 /// Figures and terms on the screens that are not columns, and what they mean.
@@ -83,11 +86,14 @@ const FIGURES: [(&str, &str); 17] = [
         "K, M, G",
         "thousand, million, billion; rates in bytes per second (B/s), or bits per second (bit/s) after u",
     ),
-    ("in flight ↑", "bytes that the server has sent towards the target and that are not acknowledged yet"),
+    (
+        "in flight",
+        "bytes sent towards the target (↑, at the server) or the user (↓, at a proxy), not acknowledged yet",
+    ),
     ("imbalance", "the largest load of a proxy divided by the mean: 1 is even"),
     (
         "Proxy load",
-        "name, public port, channels (×2), open streams, and share of the streams or of the traffic (b)",
+        "name, public port, channels (ch), open streams, and share of the streams or of the traffic (b)",
     ),
     (
         "reconnecting",

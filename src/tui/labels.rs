@@ -21,7 +21,7 @@ pub enum Subject {
     #[default]
     Server,
     /// A proxy: in the place of proxies it has its links to servers. What only a server knows is left out: contents,
-    /// priorities, policies, weights, and how a stream flows.
+    /// priorities, limits, policies and weights.
     Proxy,
 }
 

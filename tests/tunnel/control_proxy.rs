@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use serde_json::{Value, json};
+use underpass::telemetry::Bottleneck;
 
 use crate::{
     control_socket::{RawClient, RuntimeDirectory, World},
@@ -135,6 +136,39 @@ async fn an_operator_of_a_proxy_pauses_and_kills_its_streams_and_is_sent_to_the_
     // The log of the proxy has the audit, and no second line about what it logs in its own words.
     world.proxy.line(&format!("operator: kill stream {} uid=", key.as_str().unwrap())).await;
     assert!(!world.proxy.output().contains("stream_ended") && !world.proxy.output().contains("opened from"));
+}
+
+/// Both sides of the link measure how a stream flows; what a proxy sends is the download, and its socket the target's.
+#[tokio::test]
+async fn the_details_of_a_stream_at_a_proxy_name_the_bottleneck_as_the_server_does() {
+    let world = ObservedProxy::start("pflow").await;
+    let request = json!({ "id": 5, "do": "watch", "credit": 1 });
+    let mut watching = Watching::over(world.client().await, request).await;
+    watching.until("the stream", |snapshot| snapshot.streams.len() == 1).await;
+    let number = watching.decoder.snapshot().streams[0].number;
+    watching.send(json!({ "id": 5, "do": "interest", "selected": [number] })).await;
+    // The origin sends 2 MB/s, and the user reads all of it.
+    watching
+        .until("the target as the bottleneck", |snapshot| {
+            let selected = snapshot.selected.first().map(|selected| &selected.details);
+            selected.is_some_and(|flow| {
+                flow.download_bottleneck == Some(Bottleneck::Target)
+                    && flow.upload_bottleneck.is_none()
+                    && flow.download_window > 0
+                    && flow.upload_window > 0
+                    && flow.upload_in_flight == 0
+                    && flow.connect_latency.is_some()
+            })
+        })
+        .await;
+    let key = watching.decoder.snapshot().streams[0].key.to_string();
+    world.client().await.ok(&json!({ "do": "pause", "stream": key }).to_string()).await;
+    watching
+        .until("the operator as the bottleneck", |snapshot| {
+            let selected = snapshot.selected.first().map(|selected| &selected.details);
+            selected.is_some_and(|flow| flow.download_bottleneck == Some(Bottleneck::Operator))
+        })
+        .await;
 }
 
 #[tokio::test]

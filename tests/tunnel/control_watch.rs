@@ -30,7 +30,7 @@ impl Watching {
         watching
     }
 
-    async fn send(&mut self, request: serde_json::Value) {
+    pub(crate) async fn send(&mut self, request: serde_json::Value) {
         self.client.send(&request.to_string()).await;
     }
 

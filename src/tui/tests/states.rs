@@ -90,6 +90,7 @@ fn flow() -> StreamDetails {
         upload_window: 262_144,
         download_buffered: 1_200_000,
         upload_buffered: 0,
+        download_in_flight: 0,
         upload_in_flight: 65_536,
         download_bottleneck: Some(Bottleneck::Limit),
         upload_bottleneck: None,

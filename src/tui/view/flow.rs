@@ -65,12 +65,17 @@ pub(super) fn lines(
         };
         lines.push(Line::from(vec![
             label("window used"),
-            used(flow.download_buffered, flow.download_window),
+            used(flow.download_buffered + flow.download_in_flight, flow.download_window),
             used(flow.upload_buffered + flow.upload_in_flight, flow.upload_window),
         ]));
         let mut queued = pair("buffered", flow.download_buffered, flow.upload_buffered);
-        let in_flight = flow.upload_in_flight.min(unacknowledged_by_kernel(model).unwrap_or(u64::MAX));
-        queued.push_span(Span::styled("  in flight ↑ ", theme.dim));
+        // Each side knows what it has sent itself.
+        let (arrow, in_flight) = match model.labels.is_of_proxy() {
+            true => ('↓', flow.download_in_flight),
+            false => ('↑', flow.upload_in_flight),
+        };
+        let in_flight = in_flight.min(unacknowledged_by_kernel(model).unwrap_or(u64::MAX));
+        queued.push_span(Span::styled(format!("  in flight {arrow} "), theme.dim));
         let style = if in_flight == 0 { theme.faint } else { theme.text };
         queued.push_span(Span::styled(format::bytes(in_flight), style));
         lines.push(queued);
