@@ -3,7 +3,7 @@
 
 use super::{
     intent::{Intent, PriorityChange},
-    keymap::{InputContext, Keymap},
+    keymap::{InputContext, Keymap, RequiredCapability},
     model::{CHART_WINDOWS, ExportFormat, LoadMeasure, Sort, SortBy},
     source::PlaybackCommand,
     theme::Theme,
@@ -112,9 +112,11 @@ pub(crate) fn parse(keymap: &Keymap, context: InputContext, line: &str) -> Resul
         "export" if argument.is_empty() => Ok(Intent::Export(ExportFormat::Csv)),
         "export" => with_argument(name, argument, parse_export_format).map(Intent::Export),
         // As in vi and less.
-        "q" | "quit" if keymap.may_shut_down() => Ok(Intent::Quit),
-        "q!" | "quit!" if keymap.may_shut_down() => Ok(Intent::QuitNow),
-        "q" | "q!" | "quit!" => Err(keymap.why_no_command("quit").unwrap_or_default()),
+        "q" | "quit" if argument.is_empty() && keymap.may_shut_down() => Ok(Intent::Quit),
+        "q!" | "quit!" if argument.is_empty() && keymap.may_shut_down() => Ok(Intent::QuitNow),
+        "q" | "q!" | "quit!" => {
+            Err(keymap.why_no_command("quit").unwrap_or_else(|| format!("{name} takes no argument")))
+        }
         "priority" if is_bound() => with_argument(name, argument, |word| word.parse().ok())
             .map(|priority| Intent::SetPriority(PriorityChange::Set(priority))),
         "limit" if !argument.is_empty() && is_bound() => {
@@ -131,6 +133,11 @@ pub(crate) fn parse(keymap: &Keymap, context: InputContext, line: &str) -> Resul
             parse_policy(argument).map(|policy| Intent::SetPolicy(None, policy))
         }
         _ => match keymap.commands(context).into_iter().find(|binding| binding.name == name) {
+            // An argument that is ignored would name one object while the command acts on another.
+            Some(binding) if !argument.is_empty() => Err(match binding.requires {
+                RequiredCapability::None => format!("{name} takes no argument"),
+                _ => format!("{name} takes no argument: it acts on what is selected or marked"),
+            }),
             Some(binding) => Ok(binding.intent.clone()),
             None => {
                 if let Some(why) = keymap.why_no_command(name) {

@@ -66,6 +66,25 @@ fn an_invalid_line_says_what_is_expected() {
     }
 }
 
+/// `:drain edge-2` must not drain edge-1 because that is selected.
+#[test]
+fn a_command_about_what_is_selected_accepts_no_name() {
+    for (context, lines) in [
+        (InputContext::Streams, ["kill 3F9A1C:2", "pause 3F9A1C:2", "resume 3F9A1C:2", "kill-user 3F9A1C"]),
+        (InputContext::Proxies, ["drain edge-2", "undrain edge-2", "kick edge-2", "drain P2"]),
+    ] {
+        for line in lines {
+            let name = line.split(' ').next().unwrap();
+            let message = format!("{name} takes no argument: it acts on what is selected or marked");
+            assert_eq!(parsed(context, line), Err(message), "{line}");
+            assert!(parsed(context, name).is_ok(), "{name}");
+        }
+    }
+    for line in ["help kill", "q now", "q! now"] {
+        assert!(parsed(InputContext::Streams, line).unwrap_err().contains("takes no argument"), "{line}");
+    }
+}
+
 #[test]
 fn a_read_only_command_line_changes_nothing_on_the_server() {
     let keymap = Keymap::default().restricted_to(Capabilities::none());
