@@ -171,14 +171,21 @@ impl Keymap {
         };
         let is_bound = |entry: &&KeymapEntry| entry.keys.contains(&key);
         let here = |entry: &&KeymapEntry| context.chain().contains(&entry.binding.context);
+        let why_removed = |entry: &KeymapEntry| {
+            self.why_removed(entry.binding, &format!("{} ({name})", entry.binding.name))
+        };
         if let Some(entry) = self.removed.iter().find(|entry| is_bound(entry) && here(entry)) {
-            return format!("{name}: {}", self.why_removed(entry.binding));
+            return why_removed(entry);
         }
         let screens = self.entries.iter().filter(is_bound).filter_map(|entry| {
             Some(format!("{} ({})", entry.binding.context.screen()?, entry.binding.name))
         });
         match screens.collect::<Vec<_>>().join(", ").as_str() {
-            "" => format!("{name} has no meaning; ? lists all keys"),
+            // Removed from every screen that had it.
+            "" => match self.removed.iter().find(is_bound) {
+                Some(entry) => why_removed(entry),
+                None => format!("{name} has no meaning; ? lists all keys"),
+            },
             screens => format!("{name} has no effect here; it works on: {screens}"),
         }
     }
@@ -190,8 +197,8 @@ impl Keymap {
         (!screens.is_empty()).then(|| screens.join(", "))
     }
 
-    /// Returns why a binding is removed.
-    fn why_removed(&self, binding: &Binding) -> String {
+    /// Returns why a binding is removed, which the operator has asked for as `asked`.
+    fn why_removed(&self, binding: &Binding, asked: &str) -> String {
         let why = match binding.requires {
             RequiredCapability::Playback => "it is for a replay",
             _ if self.is_read_only => "this cockpit is read-only",
@@ -199,14 +206,14 @@ impl Keymap {
             _ if self.role == Role::Replay => "a recording cannot be changed",
             _ => "this server does not support it",
         };
-        format!("{} is disabled: {why}", binding.name)
+        format!("{asked} is disabled: {why}")
     }
 
     /// Returns why the command with this name cannot be run, if its binding was removed.
     pub(crate) fn why_no_command(&self, name: &str) -> Option<String> {
         let removed = self.removed.iter().find(|entry| entry.binding.name == name)?;
         let is_kept = self.entries.iter().any(|entry| entry.binding.name == name);
-        (!is_kept).then(|| self.why_removed(removed.binding))
+        (!is_kept).then(|| self.why_removed(removed.binding, name))
     }
 
     /// Returns the intent of `key` in `context`: that of the nearest context which binds the key.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::fixture::Fixture;
 use crate::{
     control::Capabilities,
+    telemetry::{Bottleneck, StreamDetails},
     tui::{
-        Labels, RawSettings, Role,
+        Labels, RawSettings, Role, Subject,
         model::Model,
         msg::{Effect, Msg},
         source::{Playback, SourceState},
@@ -57,12 +58,38 @@ fn quitting_asks_only_where_streams_would_end() {
 fn a_cockpit_that_cannot_do_something_says_why() {
     let mut fixture = guest(Role::Replay);
     fixture.press("x");
-    assert_eq!(fixture.notice(), "x: kill is disabled: a recording cannot be changed");
+    assert_eq!(fixture.notice(), "kill (x) is disabled: a recording cannot be changed");
     fixture.press("a");
     assert!(fixture.notice().contains("a recording has no join command"), "{}", fixture.notice());
     let mut fixture = guest(Role::Attached);
     fixture.press("a");
     assert!(fixture.notice().contains("the log of the server has the join command"), "{}", fixture.notice());
+}
+
+/// A proxy measures its side of a stream, and knows no limits.
+#[test]
+fn the_detail_at_a_proxy_has_its_side_of_the_flow_and_says_where_limits_are_set() {
+    let mut fixture = guest(Role::Attached);
+    fixture.model.labels.subject = Subject::Proxy;
+    let settings = RawSettings::default().resolve().unwrap();
+    fixture.model.apply_capabilities(&settings, Capabilities::of_proxy());
+    fixture.press("j>");
+    fixture.model.detail_screen.open.as_mut().unwrap().flow = Some(StreamDetails {
+        download_window: 1_000_000,
+        download_buffered: 200_000,
+        download_in_flight: 300_000,
+        download_bottleneck: Some(Bottleneck::User),
+        ..StreamDetails::default()
+    });
+    let text = fixture.text();
+    assert!(text.contains("in flight ↓ 300K"), "{text}");
+    assert!(text.contains("window used        50%"), "{text}");
+    assert!(!text.contains("priority"), "{text}");
+    fixture.press("l");
+    assert_eq!(fixture.notice(), "limit (l) is disabled: a proxy cannot do it; attach to its server");
+    // Its binding is that of another screen.
+    fixture.press("<D");
+    assert_eq!(fixture.notice(), "toggle-drain (D) is disabled: a proxy cannot do it; attach to its server");
 }
 
 /// Without a filter nothing was searched for.
