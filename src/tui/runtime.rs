@@ -308,14 +308,11 @@ impl Runtime {
         Ok(())
     }
 
-    /// Logs the reply and applies it to the model. Returns the effects: the next commands of the batch.
+    /// Logs an error and applies the reply to the model. Returns the effects: the next commands of the batch.
     fn handle_reply(&mut self, id: CommandId, command: &Command, reply: CommandReply) -> Vec<Effect> {
         match reply {
-            Ok(done) => {
-                tracing::info!(target: "operator", "{command}: done, streams: {}", done.affected_streams)
-            }
-            // The model queues the command again.
-            Err(CommandError::QueueFull) => {}
+            // The side that has executed it has logged it, with the operator's name. The model queues the other again.
+            Ok(_) | Err(CommandError::QueueFull) => {}
             Err(error) => tracing::warn!(target: "operator", "{command}: {error}"),
         }
         self.is_dirty = true;

@@ -43,7 +43,7 @@ fn write_log() -> &'static VecDeque<LogRecord> {
             }
             tracing::warn!(target: "operator", "kick proxy P3: it is not there any more");
             tracing::error!(target: "panic", "asked for\u{1b}[2J, elsewhere");
-            tracing::info!(target: "operator", "kill stream 10033A:1: done, streams: 1");
+            tracing::info!(target: "operator", "operator: kill stream 10033A:1 by=cockpit streams=1");
         });
         tui_logger::move_events();
         ring.drain()
