@@ -104,7 +104,7 @@ impl LogFilter {
 
 /// Parses a filter, and adds what no filter of the operator has to say.
 fn parse_filter(text: &str) -> anyhow::Result<EnvFilter> {
-    let filter: EnvFilter = text.parse().with_context(|| format!("invalid log filter \"{text}\""))?;
+    let filter: EnvFilter = text.parse().map_err(|_| anyhow::anyhow!("«{text}» is no log filter"))?;
     // It logs each certificate that does not verify as an error, which the caller reports with what to do, if it is
     // one.
     Ok(filter.add_directive("rustls_platform_verifier=off".parse().context("invalid log filter")?))

@@ -204,7 +204,7 @@ async fn receive(mut lines: LineSource, inbox: &Mutex<Inbox>, awaited: &Mutex<Ve
         }
         let answer: operator::Line = match serde_json::from_slice(&text) {
             Ok(answer) => answer,
-            Err(error) => return End::Lost(format!("a line that is not understood: {error}")),
+            Err(error) => return End::Lost(format!("a line of the other side is not understood ({error})")),
         };
         match (answer.id.as_u64(), answer.error) {
             (Some(id @ COMMAND_IDS..), error) => {
