@@ -7,9 +7,10 @@ use proptest::prelude::*;
 use super::fixture::{Fixture, key, key_of};
 use crate::{
     control::{Capabilities, Command},
+    ids::ProxyId,
     telemetry::EndReason,
     tui::{
-        Exit, Role,
+        Exit, Role, Subject,
         model::Overlay,
         msg::{Effect, Msg},
         settings::RawSettings,
@@ -263,6 +264,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Debug, Clone, Copy)]
 struct Kind {
     role: Role,
+    subject: Subject,
     is_read_only: bool,
 }
 
@@ -289,18 +291,33 @@ fn check(kind: Kind, screen: &str, pressed: Key, effects: &[Effect]) -> Result<(
     let shows = |name: &str| {
         selected.iter().any(|row| row.contains(name)) || screen.contains(&format!("▎ Stream  {name}"))
     };
+    // The lines of a dialog, without what is beside it.
+    let asked: Vec<&str> = screen.lines().filter_map(|line| line.split('│').nth(1)).collect();
+    let asks_about = |name: &str| asked.iter().any(|line| line.split_whitespace().any(|word| word == name));
+    // Of many streams the dialog names some and counts the others.
+    let counts_others =
+        asked.iter().any(|line| line.starts_with(" and ") && line.trim_end().ends_with(" more"));
+    // The proxies are called edge-1 (P1) and edge-10 (P2); a channel below one is P1/1.
+    let selects_proxy = |proxy: ProxyId| {
+        let name = if proxy == ProxyId(1) { "edge-1" } else { "edge-10" };
+        let names = |word: &str| word == name || word.starts_with(&format!("{proxy}/"));
+        selected.iter().any(|row| row.split_whitespace().any(names))
+    };
     let may_change = !kind.is_read_only && kind.role != Role::Replay;
     for effect in effects {
         let is_offered = match effect {
             Effect::SendCommand(..) | Effect::Drain if !may_change => false,
+            Effect::SendCommand(_, command) if kind.subject == Subject::Proxy && !command.is_for_proxy() => {
+                false
+            }
             Effect::SendCommand(_, Command::KillStream(key)) => {
-                answers("Kill") && (screen.contains(&key.to_string()) || screen.contains("and "))
+                answers("Kill") && (asks_about(&key.to_string()) || counts_others)
             }
             Effect::SendCommand(_, Command::KillUser(user)) => {
-                answers("Kill") && screen.contains(&user.to_string())
+                answers("Kill") && asks_about(&user.to_string())
             }
             Effect::SendCommand(_, Command::KickProxy(proxy)) => {
-                answers("Kick") && screen.contains(&proxy.to_string())
+                answers("Kick") && asks_about(&proxy.to_string())
             }
             Effect::SendCommand(
                 _,
@@ -309,8 +326,8 @@ fn check(kind: Kind, screen: &str, pressed: Key, effects: &[Effect]) -> Result<(
                 let by_key = ['p', '+', '-'].map(Key::char).contains(&pressed) && !is_prompt;
                 (by_key || (accepts && is_prompt)) && shows(&key.to_string())
             }
-            Effect::SendCommand(_, Command::DrainProxy(_) | Command::UndrainProxy(_)) => {
-                (pressed == Key::char('D') && !selected.is_empty()) || (accepts && is_prompt)
+            Effect::SendCommand(_, Command::DrainProxy(proxy) | Command::UndrainProxy(proxy)) => {
+                (pressed == Key::char('D') && selects_proxy(*proxy)) || (accepts && is_prompt)
             }
             Effect::SendCommand(
                 _,
@@ -355,23 +372,33 @@ fn check(kind: Kind, screen: &str, pressed: Key, effects: &[Effect]) -> Result<(
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 64 } else { 1024 }))]
 
-    /// On every screen and in every dialog, of the server's own cockpit, an attached one and a replay, whatever is
-    /// pressed, pasted, opens or ends meanwhile: text and bursts cause nothing, and a key causes what the screen offers
-    /// for it.
+    /// On every screen and in every dialog, of the server's own cockpit, one attached to a server or to a proxy, and a
+    /// replay, whatever is pressed, pasted, opens or ends meanwhile: text and bursts cause nothing, and a key causes
+    /// what the screen offers for it.
     #[test]
     fn only_what_the_screen_offers_takes_place(
-        role in prop::sample::select(vec![Role::Server, Role::Server, Role::Attached, Role::Replay]),
+        (role, subject) in prop::sample::select(vec![
+            (Role::Server, Subject::Server),
+            (Role::Server, Subject::Server),
+            (Role::Attached, Subject::Server),
+            (Role::Attached, Subject::Proxy),
+            (Role::Replay, Subject::Server),
+        ]),
         is_read_only in prop::bool::weighted(0.2),
         screen in prop::sample::select(vec!["1", "2", "3", "4", "1>"]),
         steps in proptest::collection::vec(step(), 1..40),
     ) {
-        let kind = Kind { role, is_read_only };
+        let kind = Kind { role, subject, is_read_only };
         let mut fixture = Fixture::empty(120, 36);
-        fixture.model.labels.role = role;
+        (fixture.model.labels.role, fixture.model.labels.subject) = (role, subject);
         fixture.model.labels.drain = (role == Role::Server).then_some(Duration::from_secs(8));
         let settings = RawSettings { read_only: is_read_only, ..RawSettings::default() }.resolve().unwrap();
-        let server = if role == Role::Replay { Capabilities::none() } else { Capabilities::all() };
-        fixture.model.apply_capabilities(&settings, server);
+        let supported = match (role, subject) {
+            (Role::Replay, _) => Capabilities::none(),
+            (_, Subject::Proxy) => Capabilities::of_proxy(),
+            (_, Subject::Server) => Capabilities::all(),
+        };
+        fixture.model.apply_capabilities(&settings, supported);
         fixture.proxy("edge-1");
         fixture.proxy("edge-10");
         for stream in 1..=12 {
