@@ -236,12 +236,12 @@ fn settings_are_read_and_invalid_ones_refused_before_the_screen_opens() {
     // Control-C closes the prompt. To quit would end the server, and with it all streams.
     terminal.press("\x03");
     terminal.until("the prompt goes", |screen| (!screen.contents().contains("proxy:edge")).then_some(()));
-    for key in ["q", "\x03"] {
+    for (key, asked) in [("q", "quit (q)"), ("\x03", "quit")] {
         // Replaces the notice about the key before, which would pass for this one's.
         terminal.press("x");
         terminal.until_shows("kill (x) is disabled: this cockpit is read-only");
         terminal.press(key);
-        terminal.until_shows("quit is disabled: this cockpit is read-only");
+        terminal.until_shows(&format!("{asked} is disabled: this cockpit is read-only"));
         terminal.press("4");
         terminal.until("another screen", |screen| (!screen.contents().contains("STREAM")).then_some(()));
         terminal.press("1");

@@ -128,6 +128,11 @@ fn actions_on_an_ended_stream_are_not_offered() {
     fixture.tick(TICK);
     assert!(!acts.iter().any(|act| footer(&fixture).contains(act)), "{}", footer(&fixture));
     assert!(footer(&fixture).contains("Esc back"));
+    // The last row of the table has ended, too; a mark is about another row.
+    fixture.press("<G");
+    assert!(!acts.iter().any(|act| footer(&fixture).contains(act)), "{}", footer(&fixture));
+    fixture.press("gmG");
+    assert!(footer(&fixture).contains("x kill"), "{}", footer(&fixture));
 }
 
 #[test]
@@ -290,9 +295,12 @@ fn read_only_mode_has_no_actions() {
         assert!(!fixture.text().contains(command), "{}", fixture.text());
         fixture.press("<");
     }
-    for quits in ["q", "^", ":q>", ":quit>", ":quit!>"] {
+    for (quits, asked) in
+        [("q", "quit (q)"), ("^", "quit"), (":q>", "quit"), (":quit>", "quit"), (":quit!>", "quit")]
+    {
         assert_eq!(fixture.press(quits), [], "{quits}");
-        let disabled = fixture.notice().contains("quit is disabled: this cockpit is read-only");
+        let why = format!("{asked} is disabled: this cockpit is read-only");
+        let disabled = fixture.notice().contains(&why);
         assert!(disabled && fixture.model.overlay.is_none(), "{quits}: {}", fixture.notice());
     }
     assert_eq!(fixture.send(Msg::Key(Key::ctrl('z'))), [], "the tunnel would be suspended too");
