@@ -185,7 +185,7 @@ table_columns! {
         Content = text("CONTENT", 16, 60).preferred_width(26).drop_rank(4).setting("content").sort_name("content")
             .help("protocol and name detected in the first bytes; nothing is altered").server_only();
         Priority = text("PRIO", 6, 6).drop_rank(8).setting("priority").sort_name("priority")
-            .help("priority: urgent, high, normal, low or backgr(ound); each step up doubles the share of a congested channel")
+            .help("priority: urgent, high, normal, low or background (backg…); each step up doubles the share of a congested channel")
             .server_only();
         Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(15).setting("limit")
             .help("rate limits of the stream in bytes per second").server_only();

@@ -42,7 +42,7 @@ const TERMS: [(&str, &str); 8] = [
     ("user", "one client address on one public port. Its id is the same whenever it returns"),
     (
         "channel, link",
-        "a connection from a proxy to the server; a proxy has several, ×2. Together they are its link",
+        "a connection from a proxy to the server; a proxy has several (ch). Together they are its link",
     ),
     ("service", "a public port and the proxies that serve it: 8080:default is port 8080, group default"),
 ];

@@ -37,6 +37,17 @@ impl ScreenId {
         }
     }
 
+    /// Returns the name of the screen in at most four letters, for the tabs of a narrow terminal.
+    pub(crate) fn short_name(self, is_of_proxy: bool) -> &'static str {
+        match self {
+            Self::Proxies if is_of_proxy => "Serv",
+            Self::Streams => "Strm",
+            Self::Proxies => "Prox",
+            Self::Sessions => "User",
+            Self::Logs => "Logs",
+        }
+    }
+
     /// Returns the position of the screen among the tabs, counted from 0.
     pub(crate) fn index(self) -> usize {
         Self::ALL.iter().position(|screen| *screen == self).unwrap_or(0)

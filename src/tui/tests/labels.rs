@@ -36,6 +36,45 @@ fn the_header_names_the_tunnel_port_and_the_public_port() {
     drop(others);
 }
 
+/// A digit alone does not say what its screen is.
+#[test]
+fn every_tab_has_a_name_and_that_of_the_current_screen_is_complete() {
+    for width in [200, 120, 80] {
+        let header = header(&Fixture::busy(width, 36));
+        for tab in ["1 Streams ", "2 Proxies ", "3 Users ", "4 Logs "] {
+            assert!(header.contains(tab), "{width} {tab}: {header}");
+        }
+    }
+    for width in [60, 79] {
+        for (screen, tabs) in [
+            ("1", "1 Streams 2 Prox 3 User 4 Logs"),
+            ("2", "1 Strm 2 Proxies 3 User 4 Logs"),
+            ("3", "1 Strm 2 Prox 3 Users 4 Logs"),
+            ("4", "1 Strm 2 Prox 3 User 4 Logs"),
+        ] {
+            let mut fixture = Fixture::busy(width, 15);
+            fixture.press(screen);
+            assert!(header(&fixture).starts_with(&format!(" {tabs}  ")), "{width} {}", header(&fixture));
+        }
+    }
+    let mut fixture = Fixture::busy(80, 24);
+    fixture.press("2");
+    let text = fixture.text();
+    let rule = text.lines().nth(1).unwrap();
+    let (begin, end) = (rule.find('━').unwrap() / 3, rule.rfind('━').unwrap() / 3);
+    assert_eq!(&header(&fixture)[begin..=end], "2 Proxies", "the underline is below its tab");
+}
+
+#[test]
+fn the_load_of_the_proxies_says_what_its_numbers_count() {
+    for (width, channels, streams) in [(240, " 1 channel ", " streams "), (120, " 1 ch ", " open ")] {
+        let text = Fixture::busy(width, 50).text();
+        let row = text.lines().find(|line| line.starts_with("  edge-fra ")).unwrap();
+        assert!(row.contains(channels) && row.contains(streams), "{row}");
+        assert!(row.contains("━"), "and there is room for the bar: {row}");
+    }
+}
+
 /// On a new server the operator looks for the address of the first proxy.
 #[test]
 fn without_a_proxy_the_tunnel_port_is_named_first() {

@@ -437,7 +437,7 @@ fn the_counts_on_the_screen_are_those_of_the_rows() {
     let of_proxies: u64 = fixture.model.live.proxies.connected().map(|proxy| proxy.streams).sum();
     let shown = |name: &str| -> u64 {
         let row = text.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
-        row.split_whitespace().nth(3).unwrap().parse().unwrap()
+        row.split_whitespace().nth(4).unwrap().parse().unwrap()
     };
     assert_eq!(shown("edge-fra") + shown("edge-ams"), of_proxies, "{text}");
 }

@@ -43,8 +43,8 @@ fn notice_line(model: &Model) -> Option<Line<'static>> {
         return Some(Line::styled(format!(" {mark} {}", notice.text), style));
     }
     if let SourceState::Reconnecting(why) = &model.source_state {
-        // What matters most comes first: the line may be cut.
-        let text = format!(" ! connection lost, what is shown is old; reconnecting: {why}");
+        // What matters most comes first: the line may be cut. The reason may have a colon of its own.
+        let text = format!(" ! connection lost, what is shown is old · reconnecting · {why}");
         return Some(Line::styled(text, theme.warn));
     }
     model.server_status.is_draining.then(|| {
@@ -117,23 +117,30 @@ fn key_word(model: &Model, binding: &'static Binding) -> Option<&'static str> {
                 || !matches!(intent, Intent::Move(CursorStep::By(_)) | Intent::ChangeLogLevels { .. })
         }
         (InputContext::Detail, _) => {
-            model.selected().is_some_and(|(_, row)| row.is_live())
-                || !matches!(
-                    intent,
-                    Intent::AskToKill(KillScope::Selection)
-                        | Intent::Pause(PauseChange::Toggle)
-                        | Intent::SetPriority(PriorityChange::Raise)
-                        | Intent::AskForLimit
-                )
+            model.selected().is_some_and(|(_, row)| row.is_live()) || !acts_on_open_stream(intent)
         }
         (_, None) => match model.selection() {
             None => !acts_on_row(intent),
             Some(Selection::Proxy(ProxyLine::Service(_))) => !acts_on_proxy(intent),
+            Some(Selection::Stream(_)) if model.streams_screen.marks.is_empty() => {
+                model.selected().is_some_and(|(_, row)| row.is_live()) || !acts_on_open_stream(intent)
+            }
             Some(_) => true,
         },
         _ => true,
     };
     has_effect.then_some(binding.short)
+}
+
+/// Returns whether an intent has no effect on a stream that has ended.
+fn acts_on_open_stream(intent: &Intent) -> bool {
+    matches!(
+        intent,
+        Intent::AskToKill(KillScope::Selection)
+            | Intent::Pause(PauseChange::Toggle)
+            | Intent::SetPriority(PriorityChange::Raise)
+            | Intent::AskForLimit
+    )
 }
 
 /// Returns whether an intent of the proxies screen needs a selected proxy or channel.

@@ -23,6 +23,12 @@ const DAY_MS: u64 = 86_400_000;
 /// The width in cells below which the header does not list the screens.
 const MIN_TABS_WIDTH: u16 = 60;
 
+/// The width in cells below which the tabs of the other screens are abbreviated: the totals have precedence.
+const MIN_FULL_TABS_WIDTH: u16 = 80;
+
+/// The width in cells below which the tabs take the place of the program's name, and one blank separates them.
+const MIN_NAME_WIDTH: u16 = 100;
+
 /// Draws the header: the program's name and the screens at the left, the state and totals of the server at the right.
 /// The least important totals are dropped where not all fit.
 pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
@@ -30,16 +36,14 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let mut name = vec![name(model, area.width)];
     // On a narrow terminal the totals have precedence over the screens.
     if area.width >= MIN_TABS_WIDTH {
-        name.push(Span::raw("  "));
-        for (screen, text) in tabs(model, area.width) {
+        for (screen, before, text) in tabs(model, area.width) {
             let style = if screen == model.screen { theme.strong } else { theme.dim };
-            name.push(Span::styled(text, style));
+            name.extend([Span::raw(before), Span::styled(text, style)]);
         }
     }
     let name = Line::from(name);
-    // Two blanks, which are behind the screens anyway.
-    let gap = if area.width >= MIN_TABS_WIDTH { 0 } else { 2 };
-    let taken = u16::try_from(name.width()).unwrap_or(u16::MAX).saturating_add(gap);
+    // Two blanks before the facts.
+    let taken = u16::try_from(name.width()).unwrap_or(u16::MAX).saturating_add(2);
     draw_line(buf, area.x, area.y, area, name);
 
     // Of the address of the tunnel port, the IP address is dropped before any fact; the number of users is dropped
@@ -68,8 +72,8 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// Returns the name of the program for the left end of the header. On a small terminal, returns in its place that the
-/// display is frozen, or the filter.
+/// Returns the name of the program for the left end of the header; nothing where the tabs take its place. On a small
+/// terminal, returns in its place that the display is frozen, or the filter.
 fn name(model: &Model, width: u16) -> Span<'static> {
     let theme = &model.theme;
     // A low terminal has no table title, which would show the filter.
@@ -84,6 +88,7 @@ fn name(model: &Model, width: u16) -> Span<'static> {
             format!(" / {}", format::truncate(model.streams_screen.filter.text(), 9)),
             theme.accent,
         ),
+        _ if (MIN_TABS_WIDTH..MIN_NAME_WIDTH).contains(&width) => Span::raw(""),
         _ => Span::styled(" underpass", theme.accent.patch(theme.strong)),
     }
 }
@@ -95,13 +100,17 @@ fn frozen(model: &Model) -> Option<String> {
     Some(format!("FROZEN {}", format::age(model.live.now.saturating_duration_since(still.now))))
 }
 
-/// Returns the tabs of the header, one for each screen: its key and its name; below 100 columns only the current
-/// screen has its name.
-fn tabs(model: &Model, width: u16) -> impl Iterator<Item = (ScreenId, String)> {
+/// Returns the tabs of the header, one for each screen: the blanks before it, and its key and name. The name of the
+/// current screen is never abbreviated.
+fn tabs(model: &Model, width: u16) -> impl Iterator<Item = (ScreenId, &'static str, String)> {
+    let between = if width >= MIN_NAME_WIDTH { "  " } else { " " };
     ScreenId::ALL.into_iter().enumerate().map(move |(at, screen)| {
-        let named = width >= 100 || screen == model.screen;
-        let name = screen.name(model.labels.is_of_proxy());
-        (screen, if named { format!("{} {name}  ", at + 1) } else { format!("{}  ", at + 1) })
+        let is_of_proxy = model.labels.is_of_proxy();
+        let name = match width >= MIN_FULL_TABS_WIDTH || screen == model.screen {
+            true => screen.name(is_of_proxy),
+            false => screen.short_name(is_of_proxy),
+        };
+        (screen, between, format!("{} {name}", at + 1))
     })
 }
 
@@ -110,15 +119,15 @@ pub(crate) fn draw_tab_underline(model: &Model, rule: Rect, buf: &mut Buffer) {
     if rule.height == 0 || rule.width < MIN_TABS_WIDTH {
         return;
     }
-    // The width of the program's name and the blanks around it.
-    let mut x = rule.x + 12;
-    for (screen, text) in tabs(model, rule.width) {
-        let width = u16::try_from(text.chars().count()).unwrap_or(0);
+    let cells = |text: &str| u16::try_from(text.chars().count()).unwrap_or(0);
+    let mut x = rule.x + u16::try_from(name(model, rule.width).width()).unwrap_or(0);
+    for (screen, before, text) in tabs(model, rule.width) {
+        x += cells(before);
         if screen == model.screen {
-            let line = "━".repeat(usize::from(width.saturating_sub(2)));
+            let line = "━".repeat(cells(&text).into());
             draw_line(buf, x, rule.y, rule, Line::styled(line, model.theme.accent));
         }
-        x += width;
+        x += cells(&text);
     }
 }
 

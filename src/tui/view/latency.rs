@@ -73,11 +73,11 @@ fn short_label(label: &str, width: usize) -> String {
     }
 }
 
-/// Returns connect latency and time to first byte in one line, each with its histogram; `None` if neither was
-/// measured.
+/// Returns p50 and p99 of connect latency and time to first byte in one line, each with its histogram; `None` if
+/// neither was measured.
 pub(super) fn line(model: &Model, latencies: &Latencies) -> Option<Line<'static>> {
     let theme = &model.theme;
-    let mut spans = vec![Span::styled(format!("  {}", fit("latency", 10)), theme.dim)];
+    let mut spans = vec![Span::styled(format!("  {}", fit("p50/p99", 10)), theme.dim)];
     for (name, latency) in [("connect", &latencies.connect), ("TTFB", &latencies.time_to_first_byte)] {
         if let Some(percentiles) = p50_p99(latency) {
             let counts = latency.bars.iter().map(|count| *count as f64);

@@ -184,6 +184,8 @@ pub(super) fn policy(model: &Model, proxy: &ProxyRow, policy: Policy, proxies: u
             let share = model.shown().proxies.fair_share(proxy, policy).unwrap_or(0.0) * 100.0;
             format!("{policy} among {proxies}, weight {} = {share:.0}%", proxy.weight)
         }
-        Policy::RoundRobin | Policy::PeakEwma => format!("{policy} among {proxies}"),
+        Policy::RoundRobin | Policy::PeakEwma => {
+            format!("{policy} among {proxies} {}", model.labels.peers(proxies as u64))
+        }
     }
 }

@@ -109,7 +109,7 @@ fn content_and_grace_period(model: &Model, row: StreamRow<'_>, width: usize) -> 
     format!("{} {left}", fit(&content, width.saturating_sub(left.len() + 1)))
 }
 
-/// Returns the priority of an open stream in at most six cells; nothing for an ended one.
+/// Returns the priority of an open stream; nothing for an ended one.
 fn priority(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
     let (text, style) = match row.priority {
         _ if !row.is_live() => ("", theme.faint),
@@ -117,7 +117,7 @@ fn priority(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
         Priority::High => ("high", theme.accent),
         Priority::Normal => ("normal", theme.dim),
         Priority::Low => ("low", theme.faint),
-        Priority::Background => ("backgr", theme.faint),
+        Priority::Background => ("background", theme.faint),
     };
     (text.to_owned(), style)
 }
