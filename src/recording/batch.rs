@@ -1,9 +1,9 @@
 //! Batches: all that was recorded within a second, in columns.
 //!
-//! With a line for each event a stream took 63 bytes of a recording, compressed, and in batches it takes 39: its key, addresses, names and
-//! contents stand in three events and in rows of states again, and a column of numbers compresses better than records
-//! do. A batch has an item once, as far as [`Known`] cannot tell it, and what is unusual as a line of its own before
-//! the batch.
+//! With a line for each event a stream took 63 bytes of a recording, compressed, and in batches it takes 31: its key,
+//! addresses, names and contents stand in three events and in rows of states again, and a column of numbers compresses
+//! better than records do. A batch has an item once, as far as [`Known`] cannot tell it, and what is unusual as a line
+//! of its own before the batch.
 
 use std::net::IpAddr;
 
@@ -100,6 +100,9 @@ pub(super) struct Batch {
     /// Streams among them of which the segment has told nothing before.
     #[serde(skip_serializing_if = "FoundStreams::is_empty")]
     pub(super) found_streams: FoundStreams,
+    /// Counters of streams without a row in the state. In version 2 they stand in the state.
+    #[serde(skip_serializing_if = "Counted::is_empty")]
+    pub(super) counted: Counted,
     /// Streams that have ended and are still in the state.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) kept_streams: Vec<u64>,
@@ -146,11 +149,13 @@ columns! {
         reason,
         /// Bytes of the download, less what the body's size, or else the stream's last row tells.
         down,
-        /// Bytes of the upload.
+        /// Bytes of the upload, less what the stream's last row tells. In version 2 all of them.
         up,
-        /// By how many microseconds it lasted longer than the time between the events of its begin and end.
+        /// By how many milliseconds it lasted longer than the time between the events of its begin and end. In version
+        /// 2 microseconds.
         lasted,
-        /// The time to the first byte in microseconds, plus one; 0 if there was none.
+        /// The time to the first byte as in [`first_byte_number`](super::rounding::first_byte_number), in version 2 in
+        /// microseconds, plus one; 0 if there was none.
         first_byte,
         /// The content, by its number in the dictionary, or [`NO_CONTENT`] or [`SAME_CONTENT`].
         content,
@@ -168,16 +173,30 @@ columns! {
         place,
         /// Its serial number, less that of the row before.
         number,
-        /// When it connected, in microseconds since it joined, or else since the user of the row before connected.
+        /// When it connected, in milliseconds since it joined, or else since the user of the row before connected. In
+        /// version 2 microseconds.
         connected,
-        /// Bytes of its downloads.
+        /// Bytes of its downloads, less what its streams tell. In version 2 all of them, as in the next three columns.
         down,
-        /// Bytes of its uploads.
+        /// Bytes of its uploads, less what its streams tell.
         up,
-        /// Its open streams.
+        /// Its open streams, less those that were opened since the last state.
         open,
-        /// Its streams since its first connection.
+        /// Its streams since its first connection, less those that were opened since the last state.
         total,
+    }
+}
+
+columns! {
+    /// Counters of streams that were in a state before.
+    Counted: 3 {
+        /// By how many bytes the download has grown.
+        down,
+        /// By how many bytes the upload has grown.
+        up,
+        /// The rank of the stream among those that were in a state before and are open, in the order of their serial
+        /// numbers, less that of the stream of the row before; one more in the first row.
+        rank,
     }
 }
 
@@ -198,12 +217,15 @@ columns! {
 columns! {
     /// Rows of streams.
     StreamRows: 12 {
-        /// The age of the stream; [`FOUND`] or [`ROW`].
+        /// The age of the stream, plus one; 0 for the next one that was in no state; [`FOUND`] or [`ROW`]. In version 2
+        /// the age.
         age,
-        /// Its serial number, less that of its last row, or else of the row before.
+        /// Its serial number, less that of its last row, or else the number that follows from the order in which
+        /// streams were opened; for one that is found, less that of the row before. In version 2 also for others without
+        /// a last row.
         number,
-        /// When it was opened, in microseconds: after its last row tells, or its event; before the state where there
-        /// was neither.
+        /// When it was opened, in milliseconds: after its last row tells, or its event; before the state where there
+        /// was neither. In version 2 microseconds.
         opened,
         /// The version of its state.
         changes,
@@ -231,7 +253,7 @@ columns! {
 #[serde(default)]
 pub(super) struct New {
     /// The addresses of users.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(with = "super::addresses", skip_serializing_if = "Vec::is_empty")]
     pub(super) addrs: Vec<IpAddr>,
     /// Services.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -263,6 +285,7 @@ impl Batch {
     /// Shortens the columns that can be.
     pub(super) fn shorten(&mut self) {
         super::columns::shorten(&mut self.times);
+        self.counted.shorten(true);
         self.opened.shorten(false);
         self.assigned.shorten(false);
         self.ended.shorten(false);

@@ -16,7 +16,8 @@ pub struct FileHeader {
 }
 
 impl FileHeader {
-    /// The version of the format that this version writes, and the highest that it reads: 1 has lines, 2 has batches. A
-    /// variant that is added to a type which stands in columns (contents, reasons, phases) needs a higher one.
-    pub const VERSION: u32 = 2;
+    /// The version of the format that this version writes, and the highest that it reads: 1 has lines, 2 has batches, 3
+    /// has batches whose columns lack more of what can be expected, and rounded times. A variant that is added to a
+    /// type which stands in columns (contents, reasons, phases) needs a higher one.
+    pub const VERSION: u32 = 3;
 }

@@ -45,7 +45,7 @@ pub(super) struct KnownUser {
 #[derive(Debug)]
 pub(super) struct KnownStream {
     /// The order in which streams became known.
-    serial: u64,
+    pub(super) serial: u64,
     /// The user's address and port.
     pub(super) addr: SocketAddr,
     /// Its service.
@@ -67,6 +67,8 @@ pub(super) struct KnownStream {
 /// What is known in a segment.
 #[derive(Debug, Default)]
 pub(super) struct Known {
+    /// The version of the format: from 3 on, columns lack what is expected here.
+    pub(super) version: u32,
     /// The time of the last event, in milliseconds since the Unix epoch.
     pub(super) last_ms: u64,
     /// The users in the order in which they became known; one that left is kept, because it may return.
@@ -80,7 +82,14 @@ pub(super) struct Known {
     /// Their keys in the order in which they became known.
     open: Vec<(u64, StreamKey)>,
     /// The keys of those that were in a state, by their serial numbers.
-    numbered: HashMap<u64, StreamKey>,
+    numbered: BTreeMap<u64, StreamKey>,
+    /// The keys of those that were not, in the order in which they became known.
+    unnumbered: BTreeMap<u64, StreamKey>,
+    /// Of the last of the streams that were in a state, in the order in which they became known, this order and its
+    /// serial number.
+    last_numbered: (u64, u64),
+    /// The order of the stream whose row was written last, plus one.
+    next_row: u64,
     /// The serial of the next stream.
     next_serial: u64,
     /// The names of the proxies.
@@ -108,6 +117,42 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// Returns what is known at the begin of a segment in this version of the format.
+    pub(super) fn new(version: u32) -> Self {
+        Self { version, ..Self::default() }
+    }
+
+    /// Returns whether columns lack what is expected: otherwise they are of version 2.
+    pub(super) fn has_expectations(&self) -> bool {
+        self.version >= 3
+    }
+
+    /// Returns the unit of times in columns, in microseconds.
+    pub(super) fn time_unit(&self) -> i64 {
+        if self.has_expectations() { 1000 } else { 1 }
+    }
+
+    /// Returns the serial numbers of the streams that were in a state, in ascending order.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.numbered.keys().copied()
+    }
+
+    /// Returns the stream whose row is expected next: the next one that was in no state yet.
+    pub(super) fn expected_stream(&self) -> Option<StreamKey> {
+        self.unnumbered.range(self.next_row..).next().map(|(_, key)| *key)
+    }
+
+    /// Returns the serial number that a stream without one probably has: they are given in the order of opening.
+    pub(super) fn expected_number(&self, stream: &KnownStream) -> u64 {
+        let (serial, number) = self.last_numbered;
+        number.wrapping_add(stream.serial.wrapping_sub(serial))
+    }
+
+    /// Returns by how much the counters of a user have probably grown since the last state.
+    pub(super) fn expected_growth(&self, id: UserChannelId) -> [i64; 4] {
+        self.user(id).map_or([0; 4], |(_, user)| user.grown)
+    }
+
     /// Returns the place and the entry of a user.
     pub(super) fn user(&self, id: UserChannelId) -> Option<(i64, &KnownUser)> {
         let place = *self.user_places.get(&id)?;
@@ -140,6 +185,21 @@ impl Known {
         Ok((key, self.streams.get(&key).ok_or(Damaged)?))
     }
 
+    /// Returns the stream that a number in the column of ages of rows stands for.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn stream_of_row(&self, number: i64) -> Result<(StreamKey, &KnownStream), Damaged> {
+        match number {
+            0 if self.has_expectations() => {
+                let key = self.expected_stream().ok_or(Damaged)?;
+                Ok((key, self.streams.get(&key).ok_or(Damaged)?))
+            }
+            age if self.has_expectations() => self.stream_at(age.wrapping_sub(1)),
+            age => self.stream_at(age),
+        }
+    }
+
     /// Returns when an object began that was reported then, as the time since the server started, in microseconds.
     pub(super) fn since_boot(&self, ms: u64) -> u64 {
         ms.wrapping_sub(self.boot_ms).wrapping_mul(1000)
@@ -164,7 +224,7 @@ impl Known {
     /// Begins a state that was taken at `at`.
     fn begin_state(&mut self, uptime: Duration, at: u64) {
         let started = at.wrapping_sub(micros::count(uptime) / 1000);
-        (self.uptime, self.boot_ms, self.last_connected) = (uptime, started, 0);
+        (self.uptime, self.boot_ms, self.last_connected, self.next_row) = (uptime, started, 0, 0);
     }
 
     /// Records what an event tells.
@@ -247,6 +307,7 @@ impl Known {
         let serial = self.next_serial;
         self.next_serial += 1;
         self.open.push((serial, key));
+        self.unnumbered.insert(serial, key);
         let stream = KnownStream {
             serial,
             addr,
@@ -267,6 +328,7 @@ impl Known {
         if let Some(place) = self.place(stream.serial) {
             self.open.remove(place);
         }
+        self.unnumbered.remove(&stream.serial);
         if let Some(number) = stream.number {
             self.numbered.remove(&number);
         }
@@ -288,7 +350,16 @@ impl Known {
         }
         if let Some(stream) = self.streams.get_mut(&info.key) {
             let (down, up) = grown(stream.bytes, (row.down, row.up));
+            // Data that contradicts itself can give a stream another number.
+            if let Some(before) = stream.number {
+                self.numbered.remove(&before);
+            }
             self.numbered.insert(row.number, info.key);
+            self.unnumbered.remove(&stream.serial);
+            self.next_row = stream.serial + 1;
+            if self.last_numbered.0 <= stream.serial {
+                self.last_numbered = (stream.serial, row.number);
+            }
             (stream.number, stream.proxy, stream.bytes) = (Some(row.number), row.proxy, (row.down, row.up));
             stream.content.clone_from(&row.content);
             stream.opened_at = Some(micros::count(info.opened_at));

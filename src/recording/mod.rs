@@ -9,6 +9,7 @@
 //! zstd's blocks, of which it reads a few bytes each, so that there is no index that could be missing or wrong after a
 //! crash: a file that ends in the middle of a segment is read up to there.
 
+mod addresses;
 mod batch;
 mod columns;
 mod frames;
@@ -16,9 +17,11 @@ mod header;
 mod known;
 mod pack;
 mod player;
+mod ranks;
 mod reader;
 mod recorder;
 mod retention;
+mod rounding;
 mod unpack;
 mod unpack_error;
 mod writer;

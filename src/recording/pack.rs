@@ -9,7 +9,9 @@ use std::{
 use super::{
     batch::{Batch, FOUND, MAX_ROWS, NO_CONTENT, ROW, SAME_CONTENT, kind},
     columns::Dictionary,
+    header::FileHeader,
     known::Known,
+    ranks, rounding,
 };
 use crate::{
     feed::{Counters, Item, Line},
@@ -18,10 +20,16 @@ use crate::{
 };
 
 /// Packs the lines of a segment into batches.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Packer {
     /// What the segment contains so far.
     known: Known,
+}
+
+impl Default for Packer {
+    fn default() -> Self {
+        Self { known: Known::new(FileHeader::VERSION) }
+    }
 }
 
 impl Packer {
@@ -32,7 +40,8 @@ impl Packer {
         let mut unpacked = Vec::new();
         for line in lines {
             let (seq, at) = (line.seq, line.at);
-            let Some(item) = line.into_item() else { continue };
+            let Some(mut item) = line.into_item() else { continue };
+            rounding::round(&mut item);
             let line_of = |item| {
                 let mut line = Line::new(seq, item);
                 line.at = at;
@@ -118,15 +127,16 @@ impl Packer {
                     return None;
                 }
                 let between = event.epoch_ms.wrapping_sub(stream.opened_ms).wrapping_mul(1000);
-                let lasted = micros::count(*lasted).wrapping_sub(between) as i64;
+                let lasted = micros::count(*lasted).wrapping_sub(between) as i64 / known.time_unit();
                 let down = down.wrapping_sub(expected_down(content.as_deref(), stream.bytes.0)) as i64;
                 let first_byte =
-                    time_to_first_byte.map_or(0, |time| micros::count(time).wrapping_add(1) as i64);
+                    time_to_first_byte.map_or(0, |time| rounding::first_byte_number(time) as i64 + 1);
+                let up = up.wrapping_sub(stream.bytes.1) as i64;
                 let last_content = stream.content.clone();
                 let reason = known.reasons.number(reason, &mut batch.new.reasons);
                 let [content, begun, size] =
                     content_numbers(&mut known.contents, content, &last_content, &mut batch.new.contents);
-                batch.ended.push([age, reason, down, *up as i64, lasted, first_byte, content, begun, size]);
+                batch.ended.push([age, reason, down, up, lasted, first_byte, content, begun, size]);
                 kind::ENDED
             }
             _ => return None,
@@ -151,9 +161,11 @@ impl Packer {
                 batch.kept_users = pack_gone(&mut self.known.left, &mut users.gone);
                 batch.kept_streams = pack_gone(&mut self.known.ended, &mut streams.gone);
                 let new_users: Vec<u64> = users.rows.iter().map(|row| row.number).collect();
-                self.pack_users(batch, &mut users.rows);
-                self.pack_streams(batch, &mut streams.rows);
+                // Streams before users, whose counters grow with those of their streams.
                 self.known.note_stream_counters(&streams.counters);
+                ranks::pack(&self.known, batch, &mut streams.counters);
+                self.pack_streams(batch, &mut streams.rows);
+                self.pack_users(batch, &mut users.rows);
                 // What differs from what was expected.
                 let mut expected = self.known.take_grown_users(new_users);
                 expected.values_mut().flatten().for_each(|counter| *counter = counter.wrapping_neg());
@@ -189,6 +201,8 @@ impl Packer {
             return false;
         }
         let connected = micros::count(row.connected_at);
+        let grown = known.expected_growth(row.id);
+        let unexpected = |counter: u64, column: usize| counter.wrapping_sub(grown[column] as u64) as i64;
         let (place, since) = match known.user(row.id) {
             Some((place, user)) => (place, user.joined_ms.map(|joined| known.since_boot(joined))),
             None => {
@@ -201,11 +215,11 @@ impl Packer {
         batch.users.push([
             place,
             row.number.wrapping_sub(known.last_numbers.1) as i64,
-            connected.wrapping_sub(since.unwrap_or(known.last_connected)) as i64,
-            row.down as i64,
-            row.up as i64,
-            row.streams_open as i64,
-            row.streams_total as i64,
+            connected.wrapping_sub(since.unwrap_or(known.last_connected)) as i64 / known.time_unit(),
+            unexpected(row.down, 0),
+            unexpected(row.up, 1),
+            unexpected(row.streams_open, 2),
+            unexpected(row.streams_total, 3),
         ]);
         true
     }
@@ -248,7 +262,9 @@ impl Packer {
                     return None;
                 }
                 let since = stream.opened_at.unwrap_or(known.since_boot(stream.opened_ms));
-                (age, stream.number, opened.wrapping_sub(since), stream.bytes, stream.content.clone())
+                let age = if known.expected_stream() == Some(info.key) { 0 } else { age + 1 };
+                let number = stream.number.unwrap_or(known.expected_number(stream));
+                (age, Some(number), opened.wrapping_sub(since), stream.bytes, stream.content.clone())
             }
             None => {
                 let (place, user) = known.user(info.key.user)?;
@@ -258,7 +274,8 @@ impl Packer {
                 let stream = i64::from(info.key.stream.0) - i64::from(user.next_stream);
                 let proxy = row.proxy.map_or(0, |proxy| i64::from(proxy.0) + 1);
                 batch.found_streams.push([place, stream, info.addr.port().into(), proxy]);
-                (FOUND, None, micros::count(known.uptime).wrapping_sub(opened), (0, 0), None)
+                let uptime = micros::count(known.uptime) / 1000 * 1000;
+                (FOUND, None, uptime.wrapping_sub(opened), (0, 0), None)
             }
         };
         let phase = known.phases.number(&row.phase, &mut batch.new.phases);
@@ -267,7 +284,7 @@ impl Packer {
         batch.streams.push([
             age,
             row.number.wrapping_sub(number.unwrap_or(known.last_numbers.0)) as i64,
-            since as i64,
+            since as i64 / known.time_unit(),
             row.changes.into(),
             row.down.wrapping_sub(down) as i64,
             row.up.wrapping_sub(up) as i64,

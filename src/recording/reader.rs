@@ -266,7 +266,7 @@ impl SegmentReader {
         Ok(Self {
             text,
             buffer: Vec::new(),
-            unpacker: Unpacker::default(),
+            unpacker: Unpacker::new(version),
             waiting: Vec::new(),
             has_batches: version > 1,
         })

@@ -13,6 +13,8 @@ use super::{
     columns::{Dictionary, value},
     known::Known,
     pack::{add_counters, expected_down},
+    ranks,
+    rounding::first_byte,
     unpack_error::Damaged,
 };
 use crate::{
@@ -25,7 +27,7 @@ use crate::{
 };
 
 /// Unpacks the batches of a segment, line by line: a batch of a few kilobytes can have a million lines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Unpacker {
     /// What the segment contained so far.
     known: Known,
@@ -100,6 +102,11 @@ fn next(number: &mut usize) -> usize {
 }
 
 impl Unpacker {
+    /// Returns the unpacker of a segment in this version of the format.
+    pub(super) fn new(version: u32) -> Self {
+        Self { known: Known::new(version), batch: None }
+    }
+
     /// Begins a batch. `lines` are those before it.
     pub(super) fn begin(&mut self, lines: Vec<Line>, mut batch: Batch) {
         let new = NewValues::from(std::mem::take(&mut batch.new));
@@ -178,13 +185,20 @@ impl Unpacker {
                 }
             }
             kind::ENDED => {
-                let [age, reason, down, up, lasted, first_byte, content, begun, size] =
+                let [age, reason, down, up, lasted, answered, content, begun, size] =
                     batch.ended.row(next(&mut places.ended))?;
                 let reason = known.reasons.value(reason, &mut new.reasons)?;
                 let (key, stream) = known.stream_at(age)?;
                 let (addr, service, proxy) = (stream.addr, stream.service.clone(), stream.proxy);
                 let between = epoch_ms.wrapping_sub(stream.opened_ms).wrapping_mul(1000);
-                let (last_down, last_content) = (stream.bytes.0, stream.content.clone());
+                let ((last_down, last_up), last_content) = (stream.bytes, stream.content.clone());
+                let lasted = between.wrapping_add_signed(lasted.wrapping_mul(known.time_unit()));
+                let time_to_first_byte = match (answered as u64).wrapping_sub(1) {
+                    _ if answered == 0 => None,
+                    number if known.has_expectations() => Some(first_byte(number)),
+                    micros => Some(Duration::from_micros(micros)),
+                };
+                let last_up = if known.has_expectations() { last_up } else { 0 };
                 let content =
                     content_of(&mut known.contents, [content, begun, size], last_content, &mut new.contents)?;
                 EventKind::StreamEnded {
@@ -192,14 +206,13 @@ impl Unpacker {
                     reason,
                     shortfall: None,
                     down: expected_down(content.as_deref(), last_down).wrapping_add_signed(down),
-                    up: up as u64,
+                    up: last_up.wrapping_add_signed(up),
                     addr,
                     service,
                     proxy,
                     proxy_name: proxy.and_then(|proxy| known.proxies.get(&proxy)).cloned(),
-                    lasted: Duration::from_micros(between.wrapping_add_signed(lasted)),
-                    time_to_first_byte: (first_byte != 0)
-                        .then(|| Duration::from_micros((first_byte as u64).wrapping_sub(1))),
+                    lasted: Duration::from_micros(lasted),
+                    time_to_first_byte,
                     content,
                 }
             }
@@ -224,9 +237,16 @@ impl Unpacker {
                     (changes.users.take().unwrap_or_default(), changes.streams.take().unwrap_or_default());
                 unpack_gone(&mut self.known.left, &batch.kept_users, &mut users.gone);
                 unpack_gone(&mut self.known.ended, &batch.kept_streams, &mut streams.gone);
-                users.rows = self.unpack_users(batch, new, users.rows)?;
-                streams.rows = self.unpack_streams(batch, new, streams.rows)?;
-                self.known.note_stream_counters(&streams.counters);
+                if self.known.has_expectations() {
+                    streams.counters = ranks::unpack(&self.known, batch, streams.counters)?;
+                    self.known.note_stream_counters(&streams.counters);
+                    streams.rows = self.unpack_streams(batch, new, streams.rows)?;
+                    users.rows = self.unpack_users(batch, new, users.rows)?;
+                } else {
+                    users.rows = self.unpack_users(batch, new, users.rows)?;
+                    streams.rows = self.unpack_streams(batch, new, streams.rows)?;
+                    self.known.note_stream_counters(&streams.counters);
+                }
                 let expected = self.known.take_grown_users(users.rows.iter().map(|row| row.number));
                 users.counters = add_counters(expected, users.counters.rows());
                 (changes.users, changes.streams) = (users.some(), streams.some());
@@ -282,16 +302,20 @@ impl Unpacker {
             (user.id, user.addr, user.service.clone(), user.joined_ms.map(|joined| known.since_boot(joined)))
         };
         let since = since.unwrap_or(known.last_connected);
+        let grown = if known.has_expectations() { known.expected_growth(id) } else { [0; 4] };
+        let counter = |unexpected: i64, column: usize| unexpected.wrapping_add(grown[column]) as u64;
         Ok(UserSnapshot {
             number: known.last_numbers.1.wrapping_add_signed(number),
             id,
             addr,
             service,
-            connected_at: Duration::from_micros(since.wrapping_add_signed(connected)),
-            down: down as u64,
-            up: up as u64,
-            streams_open: open as u64,
-            streams_total: total as u64,
+            connected_at: Duration::from_micros(
+                since.wrapping_add_signed(connected.wrapping_mul(known.time_unit())),
+            ),
+            down: counter(down, 0),
+            up: counter(up, 1),
+            streams_open: counter(open, 2),
+            streams_total: counter(total, 3),
             limits: RateLimits::default(),
         })
     }
@@ -334,15 +358,23 @@ impl Unpacker {
         let (info, proxy, last_number, last_bytes, last_content) = if age == FOUND {
             let [place, stream, port, proxy] = batch.found_streams.row(next(found))?;
             let (key, addr, service) = stream_of(known, place, stream, port)?;
-            let opened_at = Duration::from_micros(micros::count(known.uptime).wrapping_sub(opened as u64));
+            let unit = known.time_unit();
+            let opened = opened.wrapping_mul(unit) as u64;
+            let uptime = micros::count(known.uptime) / unit as u64 * unit as u64;
+            let opened_at = Duration::from_micros(uptime.wrapping_sub(opened));
             let proxy = if proxy == 0 { None } else { Some(ProxyId(narrow(proxy.wrapping_sub(1))?)) };
             (StreamInfo { key, addr, service, opened_at }, proxy, None, (0, 0), None)
         } else {
-            let (key, stream) = known.stream_at(age)?;
+            let (key, stream) = known.stream_of_row(age)?;
             let since = stream.opened_at.unwrap_or(known.since_boot(stream.opened_ms));
-            let opened_at = Duration::from_micros(since.wrapping_add_signed(opened));
+            let opened_at =
+                Duration::from_micros(since.wrapping_add_signed(opened.wrapping_mul(known.time_unit())));
             let info = StreamInfo { key, addr: stream.addr, service: stream.service.clone(), opened_at };
-            (info, stream.proxy, stream.number, stream.bytes, stream.content.clone())
+            let number = match stream.number {
+                None if known.has_expectations() => Some(known.expected_number(stream)),
+                number => number,
+            };
+            (info, stream.proxy, number, stream.bytes, stream.content.clone())
         };
         let content =
             content_of(&mut known.contents, [content, begun, size], last_content, &mut new.contents)?;

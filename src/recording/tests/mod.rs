@@ -4,6 +4,7 @@
 mod damage;
 mod day;
 mod packing;
+mod rounded_times;
 mod server;
 
 use std::{
@@ -20,7 +21,7 @@ use super::{
     *,
 };
 use crate::{
-    feed::Missed,
+    feed::{Item, Missed},
     telemetry::{Event, EventKind, LogLevel, LogRecord, Notable, Snapshot},
 };
 use server::Server;
@@ -80,16 +81,18 @@ fn record(dir: &Dir, max_bytes: u64, seconds: u64) -> Vec<Snapshot> {
     states
 }
 
-/// Returns a state with its streams in order, and without percentiles, which are recorded every ten seconds.
+/// Returns a state as it is recorded: with its streams in order, rounded times, and without percentiles, which come
+/// every ten seconds.
 fn sorted(snapshot: &Snapshot) -> Snapshot {
-    let mut sorted = snapshot.clone();
-    sorted.streams.sort_by_key(|stream| stream.number);
+    let mut item = Item::Snapshot(Box::new(snapshot.clone()));
+    rounding::round(&mut item);
+    let Item::Snapshot(mut sorted) = item else { unreachable!() };
     sorted.services.iter_mut().for_each(|service| service.latency = Arc::default());
     for proxy in &mut sorted.proxies {
         proxy.latency = Arc::default();
         proxy.channels.iter_mut().for_each(|channel| channel.rtt_summary = Arc::default());
     }
-    sorted
+    *sorted
 }
 
 /// Plays up to `until` and returns the last state.

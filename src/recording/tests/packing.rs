@@ -49,7 +49,7 @@ proptest! {
         changes in proptest::collection::vec((any::<prop::sample::Index>(), 0..4u8), 0..60),
     ) {
         let mut lines = recorded_lines(12, 10);
-        let (mut packer, mut unpacker) = (Packer::default(), Unpacker::default());
+        let (mut packer, mut unpacker) = (Packer::default(), Unpacker::new(FileHeader::VERSION));
         for (at, change) in changes {
             let second = at.index(lines.len());
             let events = lines[second].iter().filter(|line| line.event().is_some()).count();
