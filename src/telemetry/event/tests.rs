@@ -87,11 +87,13 @@ fn only_streams_with_data_and_failures_are_logged_at_info_and_above() {
 
 #[test]
 fn the_end_of_a_stream_names_all_that_its_only_line_in_the_log_must_tell() {
-    assert_eq!(
-        ended(EndReason::Finished, 20, 7).to_string(),
-        "stream 3F9A1C:1 ended: finished (down 20 bytes, up 7 bytes) user=192.0.2.7:51000 service=8080:default \
-         proxy=P1 proxy_name=lab seconds=1.234"
-    );
+    let mut event = ended(EndReason::Finished, 20, 7);
+    let text = "stream 3F9A1C:1 ended: finished (down 20 bytes, up 7 bytes) user=192.0.2.7:51000 \
+                service=8080:default proxy=P1 proxy_name=lab seconds=1.234";
+    assert_eq!(event.to_string(), format!("{text} ended_by=both"));
+    let EventKind::StreamEnded { time_to_first_byte, .. } = &mut event else { unreachable!() };
+    *time_to_first_byte = Some(Duration::from_micros(56_789));
+    assert_eq!(event.to_string(), format!("{text} ttfb_seconds=0.057 ended_by=both"));
 }
 
 /// An operator searches the log for who was refused.

@@ -65,11 +65,11 @@ impl fmt::Display for EventKind {
                 proxy,
                 proxy_name,
                 lasted,
-                time_to_first_byte: _,
+                time_to_first_byte,
                 content: _,
             } => {
-                let reason = reason.describe(shortfall.as_ref());
-                write!(f, "stream {key} ended: {reason} (down {down} bytes, up {up} bytes)")?;
+                let why = reason.describe(shortfall.as_ref());
+                write!(f, "stream {key} ended: {why} (down {down} bytes, up {up} bytes)")?;
                 write!(f, " user={addr} service={service} proxy=")?;
                 match proxy {
                     Some(proxy) => write!(f, "{proxy}")?,
@@ -81,7 +81,11 @@ impl fmt::Display for EventKind {
                     Some(name) => write!(f, " proxy_name={name}")?,
                     None => {}
                 }
-                write!(f, " seconds={:.3}", lasted.as_secs_f64())
+                write!(f, " seconds={:.3}", lasted.as_secs_f64())?;
+                if let Some(time) = time_to_first_byte {
+                    write!(f, " ttfb_seconds={:.3}", time.as_secs_f64())?;
+                }
+                write!(f, " ended_by={}", reason.by())
             }
             Self::UserRejected { addr, service, reason } => {
                 write!(f, "user connection from {addr} to service {service} refused: {reason}")
