@@ -164,8 +164,8 @@ impl Channel {
     /// its socket accepts no more. False where they would not help: where the CPU is the bottleneck, and on a network
     /// path which the kernel fills, because they cross the same bottleneck. It does not where most round trips lose a
     /// segment, for which bulk data is spread (`spreads_bulk`): BBR leaves its slow start after three rounds that
-    /// losses have slowed down, and one download had 8 of 50 Mbit/s for ten seconds then, while its rate grew too
-    /// fast for a kernel that is slower than the path.
+    /// losses have slowed down, and one download had 11 of 50 Mbit/s in its first ten seconds, because its rate grew
+    /// too fast for a kernel that is slower than the path.
     pub(super) fn is_congested(&self, spreads_bulk: bool) -> bool {
         if self.path.is_network() {
             return (spreads_bulk || self.path.is_kernel_bound()) && !self.scheduler.is_empty();
