@@ -67,10 +67,10 @@ fn every_tab_has_a_name_and_that_of_the_current_screen_is_complete() {
 
 #[test]
 fn the_load_of_the_proxies_says_what_its_numbers_count() {
-    for (width, channels, streams) in [(240, " 1 channel ", " streams "), (120, " 1 ch ", " open ")] {
+    for width in [200, 120] {
         let text = Fixture::busy(width, 50).text();
         let row = text.lines().find(|line| line.starts_with("  edge-fra ")).unwrap();
-        assert!(row.contains(channels) && row.contains(streams), "{row}");
+        assert!(row.contains(" 1 ch ") && row.contains(" open "), "{row}");
         assert!(row.contains("━"), "and there is room for the bar: {row}");
     }
 }

@@ -172,20 +172,15 @@ fn row(model: &Model, proxy: &ProxyRow, total: f64, names: usize, width: usize) 
         ),
         Span::styled(super::unit(model), theme.dim),
     ];
-    // Where names are long, their end and the bar are worth more than the words.
-    let (channels, streams) = match (width.saturating_sub(names), proxy.streams) {
-        (78.., 1) => (fit(&format::counted(proxy.channels.len() as u64, "channel"), 11), " stream  "),
-        (78.., _) => (fit(&format::counted(proxy.channels.len() as u64, "channel"), 11), " streams "),
-        (49.., _) => (fit(&format!("{} ch", proxy.channels.len()), 5), " open "),
-        _ => (fit(&format!("{} ch", proxy.channels.len()), 5), " "),
-    };
+    // Where names are long, their end and the bar are worth more than the word.
+    let streams = if width.saturating_sub(names) >= 49 { " open " } else { " " };
     let mut spans = vec![
         Span::styled(
             format!("  {} ", marked_name(proxy, names)),
             if proxy.is_draining() { theme.warn } else { theme.text },
         ),
         Span::styled(fit(&services, 8), theme.dim),
-        Span::styled(channels, theme.dim),
+        Span::styled(fit(&format!("{} ch", proxy.channels.len()), 5), theme.dim),
         Span::styled(fit_right(&format::count(proxy.streams), 6), theme.strong),
         Span::styled(streams, theme.dim),
     ];
