@@ -101,7 +101,7 @@ async fn a_maximum_that_the_descriptors_do_not_allow_is_lowered_and_said() {
         line.contains("instead of 5000 (option --max-streams)") && line.contains("LimitNOFILE="),
         "{line}"
     );
-    let mut process = program(&format!("ulimit -n 40 && exec '{BINARY}' {SERVER}"));
+    let mut process = program(&format!("ulimit -n 30 && exec '{BINARY}' {SERVER}"));
     let line = process.line("file descriptors leaves none for streams").await;
     assert!(line.contains("ulimit -n"), "{line}");
     assert_eq!(process.exit().await.code(), Some(1), "{}", process.output());
@@ -119,14 +119,14 @@ async fn a_proxy_keeps_descriptors_for_its_channels() {
     let mut process = program(&format!(
         "ulimit -n 96 && exec '{BINARY}' proxy --plain --server {server} --port 0 --to {to} --token {token} --workers 1"
     ));
-    process.line("descriptors: 96, so at most 39 streams instead of 50000").await;
+    process.line("descriptors: 96, so at most 49 streams instead of 50000").await;
     let public = SocketAddr::new(LOOPBACK.ip(), process.serves().await.port);
     let mut served = Vec::new();
     for _ in 0..60 {
         served.extend(served_from([127, 0, 0, 1], public).await);
     }
-    assert_eq!(served.len(), 39);
-    process.line("the maximum of 39 streams is open (option --max-streams)").await;
+    assert_eq!(served.len(), 49);
+    process.line("the maximum of 49 streams is open (option --max-streams)").await;
     relay.set_all(Wire::Closed);
     process.line("link to the server resumed").await;
     for user in &mut served {
