@@ -74,7 +74,7 @@ fn told(file: &str) -> Vec<String> {
             let streams = streams.into_iter().map(|stream| {
                 let info = &stream.info;
                 let opened = (info.key, info.addr, info.opened_at.as_millis());
-                (stream.number, opened, stream.down, stream.up, &stream.state)
+                (stream.number, opened, stream.down, stream.up, &**stream)
             });
             let (users, streams): (Vec<_>, Vec<_>) = (users.collect(), streams.collect());
             told.push(format!("{at} {:?} {:?} {users:?} {streams:?}", state.uptime, state.totals));
