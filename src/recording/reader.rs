@@ -20,6 +20,9 @@ use crate::{feed::Line, telemetry::Notable};
 const MAX_LINE_BYTES: u64 = 64 << 20;
 /// The largest window of a frame that is read, as a power of two; the recorder's level has one of 4 MiB.
 const MAX_WINDOW_LOG: u32 = 25;
+/// How many compressed bytes zstd is given at once. Of those that contain damage it returns nothing, also not what
+/// precedes it: with its own 128 KiB, a small file with one damaged byte was no recording at all.
+const INPUT_BYTES: usize = 512;
 /// How many lines before a batch are read: more than the server's queues of events and log records hold.
 const MAX_WAITING: usize = 1 << 17;
 /// The latest time that a recording can have: the end of the year 9999, in milliseconds since the Unix epoch. Damaged
@@ -260,7 +263,8 @@ impl SegmentReader {
     fn open(file: &File, offset: u64, version: u32) -> io::Result<Self> {
         let mut file = file.try_clone()?;
         file.seek(SeekFrom::Start(offset))?;
-        let mut decompressor = zstd::stream::read::Decoder::new(file)?.single_frame();
+        let input = BufReader::with_capacity(INPUT_BYTES, file);
+        let mut decompressor = zstd::stream::read::Decoder::with_buffer(input)?.single_frame();
         decompressor.window_log_max(MAX_WINDOW_LOG)?;
         let text = BufReader::with_capacity(128 * 1024, decompressor);
         Ok(Self {

@@ -132,3 +132,20 @@ fn recordings_of_two_servers_at_the_same_time_are_kept_apart() {
     });
     assert_eq!(states, 1400);
 }
+
+/// Each block that precedes the damage is played: zstd returns nothing of what it was given at once where the damage is.
+#[test]
+fn a_small_file_plays_up_to_where_it_is_damaged() {
+    let dir = Dir::new("damaged");
+    record(&dir, 1 << 30, 40);
+    let path = dir.files().remove(0);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 32].fill(b'A');
+    fs::write(&path, bytes).unwrap();
+    let mut states = 0;
+    open(std::slice::from_ref(&path)).play(u64::MAX, || true, &mut |_, played| {
+        states += usize::from(matches!(played, Played::Snapshot(_)));
+    });
+    assert!((10..40).contains(&states), "{states}");
+}
