@@ -159,7 +159,9 @@ async fn the_users_of_one_server_leave_streams_to_those_of_another() {
         users.push(tokio::net::TcpStream::connect(public(&served, &servers[0])).await);
     }
     target.when(|counts| counts.open == 6, crate::support::LONG).await;
-    servers[0].until("two are refused", |snapshot| snapshot.totals.streams_open == 6).await;
+    let two_are_refused =
+        |snapshot: &Snapshot| snapshot.totals.streams_total == 8 && snapshot.totals.streams_open == 6;
+    servers[0].until("two are refused", two_are_refused).await;
     for _ in 0..2 {
         users.push(tokio::net::TcpStream::connect(public(&served, &servers[1])).await);
     }
@@ -210,6 +212,10 @@ async fn the_streams_of_all_servers_count_together() {
     proxy.stop().await;
     for server in servers {
         server.end().await;
+    // A user whose proxy leaves before its FIN has passed waits for another proxy, for the five seconds of `--wait`.
+    for server in &servers {
+        server.until("all users have left", |snapshot| snapshot.totals.streams_open == 0).await;
+    }
     }
 }
 
