@@ -1,10 +1,12 @@
 //! The servers of a proxy at present, and what another list of them changes.
 
 use std::sync::{
-    Arc,
+    Arc, Weak,
     atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{open_streams::OpenStreams, server_session::ServerSession};
@@ -15,6 +17,8 @@ use crate::config::ServerEndpoint;
 pub(super) struct ServerSessions {
     /// The sessions, which [`Proxy::replace_servers`](super::Proxy::replace_servers) replaces.
     sessions: watch::Sender<Vec<Arc<ServerSession>>>,
+    /// How servers that were removed are verified, as long as a link to one of them continues.
+    removed: Mutex<Vec<Weak<ArcSwap<ServerEndpoint>>>>,
     /// The open streams, of which each server has its share.
     streams: OpenStreams,
     /// The number of the next server. Numbers are given once, because links of a removed server may continue.
@@ -28,6 +32,7 @@ impl ServerSessions {
     pub(super) fn new(servers: Vec<ServerEndpoint>, streams: OpenStreams) -> Self {
         let sessions = Self {
             sessions: watch::Sender::new(Vec::new()),
+            removed: Mutex::default(),
             streams,
             next_number: AtomicUsize::new(0),
             are_several: Arc::default(),
@@ -37,8 +42,18 @@ impl ServerSessions {
     }
 
     /// Replaces the servers. One with the address of an earlier one is the same, and its new channels are verified as
-    /// the new list says. The others are added, and those that are not in the list are removed.
+    /// the new list says. The others are added, and those that are not in the list are removed. The links of one that
+    /// was removed and is added again are resumed as the new list says, too: who has given it another fingerprint trusts
+    /// the former key no more.
     pub(super) fn replace(&self, servers: Vec<ServerEndpoint>) {
+        let mut removed = self.removed.lock();
+        removed.retain(|endpoint| endpoint.strong_count() > 0);
+        for endpoint in &servers {
+            let continued = removed.iter().filter_map(Weak::upgrade);
+            continued
+                .filter(|continued| continued.load().address == endpoint.address)
+                .for_each(|continued| continued.store(Arc::new(endpoint.clone())));
+        }
         self.sessions.send_modify(|sessions| {
             let mut former = std::mem::take(sessions);
             for endpoint in servers {
@@ -52,7 +67,10 @@ impl ServerSessions {
                     None => Arc::new(ServerSession::new(self.next_number.fetch_add(1, Relaxed), endpoint)),
                 });
             }
-            former.iter().for_each(|removed| removed.remove());
+            for session in former {
+                session.remove();
+                removed.push(Arc::downgrade(session.endpoint()));
+            }
             let numbers: Vec<_> = sessions.iter().map(|session| session.number()).collect();
             self.streams.set_servers(&numbers);
             self.are_several.fetch_or(numbers.len() > 1, Relaxed);

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use crate::support::{
     client::{Fetched, download, is_refused},
     process::{Process, TOKEN},
+    relay::{Relay, Wire},
     target::{self, LOOPBACK},
     tunnel::{FORMATS, RunningProxy, Tunnel},
 };
@@ -13,6 +14,7 @@ use underpass::{
     config::{ProxyConfig, ProxyFormat, ServerConfig, ServerEndpoint},
     proxy::ServedService,
     telemetry::{ChannelState, Snapshot},
+    tls::{ClientTls, Identity, ServerTls, ServerVerification},
     wire::handshake::Token,
 };
 
@@ -124,6 +126,49 @@ async fn add_and_remove_servers(format: ProxyFormat) {
     }
 }
 
+/// Streams of a removed server continue, and its link is resumed where its channels are lost. Who adds the server again
+/// with another fingerprint trusts the former key no more, and the link must not be resumed by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_of_a_server_that_returns_with_another_fingerprint_is_resumed_with_that() {
+    let generate = || {
+        let pem = Identity::generate().unwrap();
+        Identity::from_pem(&pem, &pem).unwrap()
+    };
+    let (identity, other) = (generate(), generate());
+    let verified = |identity: &Identity| {
+        let verification = ServerVerification::Fingerprints(vec![identity.fingerprint()]);
+        Some(ClientTls::new(verification).unwrap())
+    };
+    for (trusts_other, expects_resumption) in [(false, true), (true, false)] {
+        let mut server = Tunnel::config(|config| config.grace_period = Duration::from_secs(1));
+        server.tls = Some(ServerTls::new(&identity).unwrap());
+        let (first, second) = (Tunnel::bind(server, Token::random()).await, Tunnel::start().await);
+        let relay = Relay::to(first.addr).await;
+        let origin = target::origin(RATE).await;
+        let mut config = first.proxy_config(origin.addr).with_server(relay.addr.to_string());
+        config.servers[0].tls = verified(&identity);
+        let (own, kept) = (config.servers[0].clone(), ServerEndpoint::new(second.addr.to_string()));
+        let proxy = RunningProxy::start(config, first.token.clone());
+        let served = proxy.serves_when("the server", |served| served.len() == 1).await;
+        let leaving = download(SocketAddr::new(LOOPBACK.ip(), served[0].service.port), LONG_FILE);
+        first.flowing(1).await;
+        proxy.replace_servers(vec![kept.clone()]);
+        let is_leaving =
+            |snapshot: &Snapshot| snapshot.proxies[0].channels[0].state == ChannelState::GoingAway;
+        first.until("the link is removed", is_leaving).await;
+        let trusted = if trusts_other { &other } else { &identity };
+        let returned = ServerEndpoint { tls: verified(trusted), ..own };
+        proxy.replace_servers(vec![kept, returned]);
+        assert!(!leaving.has_ended(), "the download ended before its channels were lost");
+        relay.set_all(Wire::Cut);
+        let end = leaving.end("the download of the removed server").await;
+        assert_eq!(end == Ok(Fetched::from(LONG_FILE)), expects_resumption, "{end:?}");
+        proxy.stop().await;
+        first.end().await;
+        second.end().await;
+    }
+}
+
 /// One that does not answer, or whose handshake is not complete, is given up as well.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_is_removed_while_it_is_connected_to() {
@@ -167,6 +212,10 @@ async fn the_users_of_one_server_leave_streams_to_those_of_another() {
     }
     target.when(|counts| counts.open == 8, crate::support::LONG).await;
     drop(users);
+    // A user whose proxy leaves before its FIN has passed waits for another proxy, for the five seconds of `--wait`.
+    for server in &servers {
+        server.until("all users have left", |snapshot| snapshot.totals.streams_open == 0).await;
+    }
     proxy.stop().await;
     for server in servers {
         server.end().await;
@@ -212,10 +261,6 @@ async fn the_streams_of_all_servers_count_together() {
     proxy.stop().await;
     for server in servers {
         server.end().await;
-    // A user whose proxy leaves before its FIN has passed waits for another proxy, for the five seconds of `--wait`.
-    for server in &servers {
-        server.until("all users have left", |snapshot| snapshot.totals.streams_open == 0).await;
-    }
     }
 }
 
