@@ -180,19 +180,30 @@ async fn a_second_server_takes_over_without_a_failed_request() {
 /// take several times as long as a request does to reach a closed port.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_of_many_services_are_handed_over_without_a_failed_request() {
-    const SERVICES: usize = 1000;
+    handed_over(1000, Duration::from_millis(100)).await;
+}
+
+/// The proxy needs an RTT each for TCP, TLS, handshake and registration before it can send the GOAWAY for which the old
+/// server waits with its ports open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_are_handed_over_without_a_failed_request_where_the_rtt_is_300_ms() {
+    handed_over(5, Duration::from_millis(300)).await;
+}
+
+/// Replaces the server of a proxy with so many services, between which and the server the RTT is `rtt`.
+async fn handed_over(services: usize, rtt: Duration) {
     let target = target::ping_pong().await;
     let (mut old, addr) = server(LOOPBACK, &["--reuse-port"]).await;
-    let path = Link::to(addr, Shape::new(None, Duration::from_millis(50))).await.unwrap();
+    let path = Link::to(addr, Shape::new(None, rtt / 2)).await.unwrap();
     let service = ServiceConfig::new("0".parse().unwrap(), target.addr.to_string());
     let mut config = ProxyConfig::new(path.addr.to_string(), service.key.clone(), &service.target)
         .with_tls(Some(ClientTls::accepting_any_certificate().unwrap()));
-    config.services = vec![service; SERVICES];
+    config.services = vec![service; services];
     let proxy = RunningProxy::start(config, Token::new(TOKEN));
     let begin = Instant::now();
-    let served = proxy.serves_when("all services", |served| served.len() == SERVICES).await;
+    let served = proxy.serves_when("all services", |served| served.len() == services).await;
     println!("registered after {:?}", begin.elapsed());
-    let ports = [0, 1, SERVICES / 4, SERVICES / 2, SERVICES - 1].map(|index| served[index].service.port);
+    let ports = [0, 1, services / 4, services / 2, services - 1].map(|index| served[index].service.port);
     let clients = Clients::start(&ports.map(|port| SocketAddr::new(addr.ip(), port)), 10, 5);
     clients.more(20).await;
     let (new, _) = server(&addr.to_string(), &["--reuse-port"]).await;
