@@ -148,13 +148,14 @@ impl CliArgs {
         };
         let file = match role {
             Some(role) => {
-                let named = given.get_one::<PathBuf>("config");
+                // The lenient parser stops at a word that it does not know.
+                let named = given.get_one::<PathBuf>("config").cloned().or_else(|| file_named_in(&line));
                 let is_secret = |key: &str| {
                     role.tables().contains(&key)
                         || keys(command).any(|(arg, name)| name == key && arg.is_hide_env_values_set())
                 };
                 let defaults = surroundings.default_files(role);
-                ConfigFile::find(named.map(PathBuf::as_path), &defaults, is_secret).map_err(with_line)?
+                ConfigFile::find(named.as_deref(), &defaults, is_secret).map_err(with_line)?
             }
             None => None,
         };
@@ -194,6 +195,20 @@ impl CliArgs {
         let options = ResolvedOptions::new(command, &matches, &layers, file);
         Ok(Invocation { args, options })
     }
+}
+
+/// Returns the file that a command line names with `--config`, wherever it stands.
+fn file_named_in(line: &[OsString]) -> Option<PathBuf> {
+    let mut words = line.iter().take_while(|word| *word != "--");
+    while let Some(word) = words.next() {
+        if word == "--config" {
+            return words.next().map(PathBuf::from);
+        }
+        if let Some(file) = word.to_str().and_then(|word| word.strip_prefix("--config=")) {
+            return Some(PathBuf::from(file));
+        }
+    }
+    None
 }
 
 /// Returns a command line with the words of the layers below it.

@@ -145,14 +145,21 @@ fn a_wrong_file_hides_nothing_that_is_wrong_on_the_command_line() {
             ("--listen x", None, "invalid value 'x' for '--listen"),
             ("--no-tui", Some(("UNDERPASS_LOG", "loud")), "invalid value 'loud' for '--log"),
         ] {
-            // Named first: what follows a word that is not understood is not read.
-            let line = format!("server --config {} {line}", file.0.display());
-            let error = parse(&line, variable.as_slice()).unwrap_err();
-            let lines: Vec<_> = error.lines().collect();
-            assert!(
-                lines.len() == 2 && lines[0].starts_with(expected) && lines[1].contains(of_file),
-                "{line}\n{error}"
-            );
+            // Also where the file is named behind a word that is not understood.
+            let name = file.0.display();
+            let lines = [
+                format!("server --config {name} {line}"),
+                format!("server {line} --config {name}"),
+                format!("server {line} --config={name}"),
+            ];
+            for line in lines {
+                let error = parse(&line, variable.as_slice()).unwrap_err();
+                let lines: Vec<_> = error.lines().collect();
+                assert!(
+                    lines.len() == 2 && lines[0].starts_with(expected) && lines[1].contains(of_file),
+                    "{line}\n{error}"
+                );
+            }
         }
         // What the file may say is not missing on the command line.
         let error = file.parse("proxy").unwrap_err();
