@@ -7,7 +7,7 @@ use super::{
     changes::{Changes, is_zero},
     newer,
 };
-use crate::telemetry::{Event, LogRecord, Snapshot};
+use crate::telemetry::{Event, LogRecord, RecentFailures, Snapshot};
 
 /// What one line says.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +67,9 @@ pub struct Line {
     /// [`Item::Missed`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     missed: Option<Missed>,
+    /// The refusals and failures before the first state, beside that. Not in a recording, which has their events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recent: Option<Box<RecentFailures>>,
     /// How many rows of its state were left out, because a newer version has written them.
     #[serde(skip)]
     pub(super) unknown_rows: u64,
@@ -103,6 +106,11 @@ impl Line {
             Item::Missed(missed) => line.missed = Some(missed),
         }
         line
+    }
+
+    /// Returns the line with the refusals and failures before its state.
+    pub fn with_recent(self, recent: Option<Box<RecentFailures>>) -> Self {
+        Self { recent, ..self }
     }
 
     /// Returns the item; `None` if it is of a kind that this version does not know.

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::telemetry::{
-    ChannelSnapshot, ProxySnapshot, SelectedStream, ServiceSnapshot, StreamSnapshot, UserSnapshot,
+    ChannelSnapshot, Event, ProxySnapshot, SelectedStream, ServiceSnapshot, StreamSnapshot, UserSnapshot,
 };
 
 /// Returns whether JSON was not understood because of a word that a newer version may have: a variant of an enum.
@@ -33,6 +33,10 @@ pub(super) fn remove_unknown_rows(line: &mut Map<String, Value>) -> serde_json::
         removed += retain::<UserSnapshot>(snapshot, "users")?.len();
         removed += retain::<StreamSnapshot>(snapshot, "streams")?.len();
         removed += retain::<SelectedStream>(snapshot, "selected")?.len();
+    }
+    // They are no rows of the state: one that is left out is not on the screen, and nothing else depends on it.
+    if let Some(recent) = line.get_mut("recent") {
+        retain::<Event>(recent, "events")?;
     }
     if let Some(changes) = line.get_mut("changes") {
         removed += retain_changes::<ServiceSnapshot>(changes, "services", "new", "key")?;

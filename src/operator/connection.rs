@@ -27,7 +27,10 @@ use super::{
     shared::Shared,
     watcher::Watcher,
 };
-use crate::{feed::Interest, telemetry::Event};
+use crate::{
+    feed::Interest,
+    telemetry::{Event, RecentFailures},
+};
 
 /// How long a client may take for a short answer before it is closed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -67,6 +70,8 @@ struct EventFollower {
     receiver: broadcast::Receiver<Event>,
     /// How many lines may still be sent; `None`: as many as the client reads.
     credit: Option<u64>,
+    /// The events that the client has got with the answer, and that the receiver may have, too.
+    sent: Vec<Event>,
 }
 
 /// Why a connection ends.
@@ -211,7 +216,9 @@ impl Connection {
             // Its lines answer it.
             Request::Watch(query) => self.watch(id, query).map(|()| None),
             Request::Interest(interest) => self.set_interest(id, interest).map(|()| None),
-            Request::Events { credit } => self.follow_events(id, credit).map(|ok| Some(Answered::Value(ok))),
+            Request::Events { credit, recent } => {
+                self.follow_events(id, credit, recent).map(|ok| Some(Answered::Value(ok)))
+            }
             Request::Whoami => Ok(Some(Answered::Value(self.whoami()))),
             request => execute::perform(&self.shared, &self.peer, id, request).await.map(Some),
         }
@@ -240,16 +247,25 @@ impl Connection {
         json!({ "uid": self.peer.uid, "pid": self.peer.pid, "access": self.access })
     }
 
-    /// Lets the client follow events.
-    fn follow_events(&mut self, id: &Value, credit: Option<u64>) -> RequestResult {
+    /// Lets the client follow events. Returns what was refused or failed before, if it asks for that.
+    fn follow_events(&mut self, id: &Value, credit: Option<u64>, with_recent: bool) -> RequestResult {
         if self.events.is_some() {
             return Err(RequestError::invalid(
                 "this connection follows events already: one request for them is enough",
             ));
         }
         let receiver = self.shared.telemetry().subscribe();
-        self.events = Some(EventFollower { id: id.clone(), receiver, credit });
-        Ok(json!({}))
+        let mut follower = EventFollower { id: id.clone(), receiver, credit, sent: Vec::new() };
+        let mut answer = json!({});
+        if with_recent {
+            let RecentFailures { events, dropped } = self.shared.telemetry().recent_failures();
+            let recent: Vec<Value> = events.iter().map(event_and_text).collect();
+            answer = json!({ "recent": recent, "dropped": dropped });
+            // One that happens now may be in both; the receiver is behind by no more than that.
+            follower.sent = events;
+        }
+        self.events = Some(follower);
+        Ok(answer)
     }
 
     /// Lets the client watch the state.
@@ -310,10 +326,23 @@ impl Connection {
     /// Sends an event, or how many the client has missed.
     async fn send_event(&mut self, event: Result<Event, broadcast::error::RecvError>) -> Result<(), End> {
         let Some(follower) = &mut self.events else { return Ok(()) };
+        if let Ok(event) = &event {
+            let newest = follower.sent.last().map_or(0, |sent| sent.epoch_ms);
+            if follower.sent.iter().any(|sent| is_same(sent, event)) {
+                return Ok(());
+            }
+            if event.epoch_ms > newest {
+                follower.sent = Vec::new();
+            }
+        }
         follower.credit = follower.credit.map(|credit| credit.saturating_sub(1));
         let id = &follower.id;
         let line = match event {
-            Ok(event) => json!({ "id": id, "event": event, "text": event.kind.to_string() }),
+            Ok(event) => {
+                let mut line = event_and_text(&event);
+                line["id"] = id.clone();
+                line
+            }
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 json!({ "id": id, "missed": { "events": missed } })
             }
@@ -330,6 +359,16 @@ impl Connection {
         let written = tokio::time::timeout(WRITE_TIMEOUT + more, self.writer.write_all(lines)).await;
         written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
+}
+
+/// Returns an event with the sentence about it.
+fn event_and_text(event: &Event) -> Value {
+    json!({ "event": event, "text": event.kind.to_string() })
+}
+
+/// Returns whether an event is the one that was sent, of which the content is left out.
+fn is_same(sent: &Event, event: &Event) -> bool {
+    sent.epoch_ms == event.epoch_ms && sent.kind.to_string() == event.kind.to_string()
 }
 
 /// Waits until lines for the watcher are due; forever where there is none.

@@ -38,11 +38,14 @@ pub enum Request {
     Totals,
     /// The networks that are banned.
     Bans,
-    /// Follows the lifecycle events from now on.
+    /// Follows the lifecycle events from now on, and returns what was refused or failed before.
     Events {
         /// How many lines may be sent before the client grants more; as fast as the client reads if it is missing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         credit: Option<u64>,
+        /// Whether the answer has the newest refusals and failures before the request.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        recent: bool,
     },
     /// Watches the state: a snapshot, then what has changed, with the events and log records between.
     Watch(WatchQuery),

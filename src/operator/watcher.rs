@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     feed::{Encoder, Interest, Line, Missed, Pace},
-    telemetry::{Event, LogRecord, Sampler, Telemetry},
+    telemetry::{Event, LogRecord, RecentFailures, Sampler, Telemetry},
 };
 
 /// The shortest interval between two snapshots: that of the cockpit.
@@ -57,6 +57,8 @@ struct WatchSource {
     events: broadcast::Receiver<Event>,
     /// The log records since the request; `None` if the client wants none.
     log: Option<broadcast::Receiver<LogRecord>>,
+    /// The refusals and failures before the request, for the first line; `None` after it.
+    recent: Option<Box<RecentFailures>>,
     /// What was dropped and is not reported yet.
     missed: Missed,
     /// Whether the last line was a state.
@@ -80,6 +82,7 @@ impl Watcher {
             id,
             // Before the first snapshot: what begins between the two is in both.
             events: telemetry.subscribe(),
+            recent: Some(Box::new(telemetry.recent_failures())),
             telemetry,
             sampler: Sampler::default(),
             encoder: Encoder::new(Pace::SCREEN),
@@ -110,8 +113,8 @@ impl Watcher {
         self.ticks.tick().await;
     }
 
-    /// Returns the lines that are due, as many as the client has granted: the events and log records since the last
-    /// call, then the state; `None` after a panic. Not cancel-safe.
+    /// Returns the lines that are due, as many as the client has granted: first the whole state with the refusals and
+    /// failures before it, later the events and log records since the last call, then the state; `None` after a panic. Not cancel-safe.
     pub(super) async fn lines(&mut self) -> Option<Vec<u8>> {
         let mut source = self.source.take()?;
         let (credit, interest) = (self.credit, self.interest.clone());
@@ -131,6 +134,11 @@ impl WatchSource {
     /// Makes at most `credit` lines, which is at least one. Returns them and their number.
     fn lines(&mut self, credit: u64, interest: &Interest) -> (Vec<u8>, u64) {
         let (mut lines, mut count) = (Vec::new(), 0);
+        // What happened before comes before what happens.
+        if let Some(recent) = self.recent.take() {
+            self.append_state(&mut lines, interest, Some(recent));
+            return (lines, 1);
+        }
         // One is kept for the state, which makes good for all that was missed.
         while count + 1 < credit {
             let line = match self.next_item() {
@@ -148,10 +156,20 @@ impl WatchSource {
             append(&mut lines, self.id, line);
             return (lines, 1);
         }
-        self.was_state = true;
-        let state = self.encoder.snapshot(self.sampler.sample(&self.telemetry, &interest.selected), interest);
-        append(&mut lines, self.id, state);
+        self.append_state(&mut lines, interest, None);
         (lines, count + 1)
+    }
+
+    /// Appends the line of the state, with the refusals and failures before it.
+    fn append_state(
+        &mut self,
+        lines: &mut Vec<u8>,
+        interest: &Interest,
+        recent: Option<Box<RecentFailures>>,
+    ) {
+        self.was_state = true;
+        let snapshot = self.sampler.sample(&self.telemetry, &interest.selected);
+        append(lines, self.id, self.encoder.snapshot(snapshot, interest).with_recent(recent));
     }
 
     /// Returns the line of the next event or log record, or of how many were dropped; `None` if there is none now.

@@ -14,10 +14,12 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use super::{
-    ByteCounters, ChannelStats, EndReason, Event, EventKind, Gauge, ProxyStats, ServiceStats, StreamStats,
-    Totals, UserStats,
+    ByteCounters, ChannelStats, EndReason, Event, EventKind, Gauge, ProxyStats, RecentFailures, ServiceStats,
+    StreamStats, Totals, UserStats,
     accept_failures::{AcceptFailure, FailingListeners},
-    clock, hub_log,
+    clock,
+    failure_history::FailureHistory,
+    hub_log,
     registry::Registry,
     series::{
         EndCounters, MAX_PROXY_SERIES, MAX_SERVICE_SERIES, MemorySource, ProxyCounters, SeriesTable,
@@ -55,6 +57,8 @@ pub struct Telemetry {
     handshakes_failed: AtomicU64,
     /// How often an address was blocked because of wrong tokens.
     addresses_blocked: AtomicU64,
+    /// The newest refusals and failures.
+    failures: FailureHistory,
     /// The fingerprint of the key of TLS, once it has changed.
     pub(super) tls_fingerprint: Mutex<Option<Arc<str>>>,
     /// Whether the server drains.
@@ -110,6 +114,7 @@ impl Default for Telemetry {
             users_rejected: AtomicU64::new(0),
             handshakes_failed: AtomicU64::new(0),
             addresses_blocked: AtomicU64::new(0),
+            failures: FailureHistory::default(),
             tls_fingerprint: Mutex::default(),
             is_draining: AtomicBool::new(false),
             banned_networks: Mutex::default(),
@@ -175,7 +180,10 @@ impl Telemetry {
             return true;
         }
         if let Some(throttle) = throttle {
-            let Some(suppressed) = throttle.admit(Instant::now()) else { return false };
+            let Some(suppressed) = throttle.admit(Instant::now()) else {
+                self.failures.count_suppressed(&kind);
+                return false;
+            };
             throttle.log_suppressed(suppressed, &kind);
         }
         self.log_and_broadcast(kind, true);
@@ -230,13 +238,22 @@ impl Telemetry {
         }
     }
 
-    /// Broadcasts an event, and logs it before if `is_logged`.
+    /// Keeps an event that is a refusal or a failure, and broadcasts it; logs it before if `is_logged`.
     fn log_and_broadcast(&self, kind: EventKind, is_logged: bool) {
         if is_logged {
             hub_log::log(&kind, self.logs_fields.load(Relaxed));
         }
+        let event = Event { epoch_ms: clock::epoch_ms(), kind };
+        // Before it is broadcast: a client that subscribes and then reads what is kept misses none.
+        self.failures.keep(&event);
         // An error only means that there is no receiver.
-        _ = self.events.send(Event { epoch_ms: clock::epoch_ms(), kind });
+        _ = self.events.send(event);
+    }
+
+    /// Returns the newest refusals and failures. Taken *after* [`subscribe`](Self::subscribe), they and the events of the
+    /// receiver have no gap between them; an event may be in both.
+    pub fn recent_failures(&self) -> RecentFailures {
+        self.failures.recent()
     }
 
     /// Returns the time since the server started, from which times in snapshots count.

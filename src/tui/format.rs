@@ -6,6 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 pub(crate) use crate::ids::format_bytes as bytes;
+use crate::telemetry::civil_date;
 
 /// Formats the address of a user; `-` for one that is not known, as on a proxy's link in the text format.
 pub(crate) fn user_address(addr: SocketAddr) -> String {
@@ -16,6 +17,12 @@ pub(crate) fn user_address(addr: SocketAddr) -> String {
 pub(crate) fn time_of_day(epoch_ms: u64) -> String {
     let s = epoch_ms / 1000 % 86_400;
     format!("{:02}:{:02}:{:02}Z", s / 3600, s / 60 % 60, s % 60)
+}
+
+/// Formats the date in UTC of a wall-clock time in milliseconds since the Unix epoch: `2026-11-28`.
+pub(crate) fn date(epoch_ms: u64) -> String {
+    let (year, month, day) = civil_date(epoch_ms / 86_400_000);
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 /// Formats bytes like [`bytes`](fn@bytes), with their unit: `0 B`, `131KB`.

@@ -195,6 +195,24 @@ fn attached_cockpits_show_the_server_act_on_it_and_leave_it_running() {
     _ = fs::remove_file(socket);
 }
 
+/// The log of an attached cockpit begins with what was refused before, at the time when it was.
+#[test]
+fn an_attached_cockpit_has_the_refusals_from_before_it_was_attached() {
+    let socket = own_path("history.sock");
+    let path = socket.to_str().unwrap();
+    let tunnel = Tunnel::start(&["--control", path]);
+    let scan = TcpStream::connect(&tunnel.listen).unwrap();
+    (&scan).write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    drop(scan);
+    tunnel.server.after("to the tunnel port ");
+    let terminal = Terminal::underpass(&["attach", path], (160, 40), &[]);
+    until_streaming(&terminal);
+    terminal.press("4");
+    terminal.until_shows("to the tunnel port");
+    drop(tunnel);
+    _ = fs::remove_file(socket);
+}
+
 /// A proxy has the same screens about its servers and streams, without what only a server knows.
 #[test]
 fn an_attached_cockpit_shows_a_proxy_and_acts_on_its_streams() {

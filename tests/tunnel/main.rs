@@ -13,6 +13,8 @@ mod channels_auto;
 mod configuration;
 mod connecting;
 #[cfg(target_os = "linux")]
+mod control_history;
+#[cfg(target_os = "linux")]
 mod control_instances;
 #[cfg(target_os = "linux")]
 mod control_protocol;

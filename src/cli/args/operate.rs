@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{shared::LookArgs, values::refresh};
+use super::{
+    shared::LookArgs,
+    values::{refresh, time_before},
+};
 use crate::{
     control::{LimitChange, ProxyRef, StreamFilter, Target, parse_limits, parse_policy, parse_weight},
     ids::{AddressBlock, Network, Policy, Priority, ServiceKey, StreamKey, UserChannelId, is_plain_name},
@@ -323,12 +326,23 @@ pub(in crate::cli) enum OperateCommand {
         #[command(flatten)]
         instance: InstanceArgs,
     },
-    /// Print what happens from now on: streams, users, proxies, commands of operators
+    /// Print what happens from now on: streams, users, proxies, commands of operators; or what was refused or failed
+    /// before
+    #[command(
+        after_help = "Examples: underpass events --recent --text · underpass events --since 10m --follow"
+    )]
     Events {
-        /// Go on until Ctrl-C; without it, end after --count events, or one
+        /// Go on until Ctrl-C; without it, end after --count events, or one, or those of --recent
         #[arg(long, short)]
         follow: bool,
-        /// End after so many events
+        /// Print the newest refusals and failures first: users, proxies and handshakes that were refused, streams that
+        /// failed; 128 of each are kept
+        #[arg(long)]
+        recent: bool,
+        /// Print those of the last TIME first, such as 90s, 10m, 2h or 1d
+        #[arg(long, value_name = "TIME", value_parser = time_before)]
+        since: Option<Duration>,
+        /// End after so many events from now on
         #[arg(long, value_name = "N")]
         count: Option<u64>,
         /// Print sentences instead of JSON lines

@@ -217,6 +217,23 @@ pub(super) fn refresh(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected a refresh interval of 0.1 to 10 seconds".to_owned())
 }
 
+/// Parses a time before now: a number with its unit, or of seconds.
+pub(super) fn time_before(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len());
+    let seconds = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => 0,
+    };
+    // Ten thousand years are no time before now.
+    let number = number.parse::<u64>().ok().filter(|number| seconds > 0 && *number < 1 << 32);
+    number
+        .map(|number| Duration::from_secs(number * seconds))
+        .ok_or_else(|| "expected a time before now, such as 90s, 10m, 2h or 1d".to_owned())
+}
+
 /// Parses a number of channels, or `auto`.
 pub(super) fn channels(text: &str) -> Result<ChannelCount, String> {
     if text == "auto" {

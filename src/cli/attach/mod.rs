@@ -1,6 +1,7 @@
 //! `underpass attach`: the cockpit of a server in another process, and `underpass control-relay`, its end on another machine.
 
 mod dial;
+mod earlier;
 mod link;
 mod outgoing;
 mod source;

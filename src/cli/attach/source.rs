@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::outgoing::Outgoing;
+use super::{earlier::Earlier, outgoing::Outgoing};
 use crate::{
     control::{Capabilities, Command, CommandError, CommandReply},
     feed::{DecodeError, Decoded, Decoder, Interest, Line},
@@ -26,6 +26,8 @@ pub(super) struct Inbox {
     has_new_state: bool,
     /// Everything else, in the order of arrival.
     queue: VecDeque<Incoming>,
+    /// What the log has got of the time before.
+    earlier: Earlier,
     /// Replies to commands.
     replies: Vec<(CommandId, CommandReply)>,
     /// Which commands the server executes for this operator.
@@ -56,8 +58,12 @@ impl Inbox {
     ///
     /// # Errors
     /// It does not continue what came before.
-    pub(super) fn take_line(&mut self, line: Line) -> Result<(), DecodeError> {
+    pub(super) fn take_line(&mut self, mut line: Line) -> Result<(), DecodeError> {
         self.uncredited_lines += 1;
+        if let Some(recent) = line.recent.take() {
+            let records = self.earlier.take(*recent, epoch_ms());
+            records.into_iter().for_each(|record| self.push(Incoming::Log(record)));
+        }
         let unknown_before = self.decoder.unknown_rows();
         let decoded = self.decoder.apply(line)?;
         let unknown = self.decoder.unknown_rows();
@@ -74,6 +80,7 @@ impl Inbox {
         match decoded {
             Decoded::Snapshot => self.has_new_state = true,
             Decoded::Event(event) => self.push(Incoming::Event(event)),
+            Decoded::Log(record) if self.earlier.has(&record) => {}
             Decoded::Log(record) => self.push(Incoming::Log(record)),
             Decoded::Missed(missed) if missed.events > 0 => self.push(Incoming::Missed(missed.events)),
             // The log screen does not say what it lacks, as on the server itself.
@@ -89,6 +96,7 @@ impl Inbox {
         self.uncredited_lines = 0;
         if is_other {
             self.queue.clear();
+            self.earlier.reset();
             self.push(Incoming::Reset);
         }
         self.capabilities = Some(capabilities);

@@ -7,7 +7,7 @@ mod open;
 mod other_lists;
 mod table;
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 
 use serde_json::Value;
 
@@ -22,6 +22,8 @@ use crate::{
 };
 
 pub(super) use open::open;
+
+use events::EventsQuery;
 
 /// The exit status if an object of a command does not exist (any more).
 const NOT_FOUND: u8 = 5;
@@ -102,9 +104,12 @@ async fn perform(mut client: Client, command: &OperateCommand) -> Result<u8, Fai
         OperateCommand::Top { list, interval, count, .. } => {
             return list::top(&mut client, list, *interval, *count).await;
         }
-        OperateCommand::Events { follow, count, text, .. } => {
-            let count = count.or((!follow).then_some(1));
-            return events::print(&mut client, count, *text).await;
+        OperateCommand::Events { follow, recent, since, count, text, .. } => {
+            let since = since.or(recent.then_some(Duration::MAX));
+            // What has happened is all that is asked for, unless something else is said.
+            let by_default = if since.is_some() { 0 } else { 1 };
+            let count = count.or((!follow).then_some(by_default));
+            return events::print(&mut client, EventsQuery { since, count, is_text: *text }).await;
         }
         OperateCommand::Kill { keys, filter: None, .. } => {
             let kill = |key: &Target| match key {

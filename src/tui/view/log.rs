@@ -149,7 +149,9 @@ fn draw_filtered(model: &Model, area: Rect, buf: &mut Buffer) {
 fn nothing_found(model: &Model) -> &'static str {
     match model.labels.role {
         _ if !model.log_screen.filter().is_empty() => "No record contains these words.",
-        Role::Attached => "No record since attaching; older ones are in its own log.",
+        Role::Attached => {
+            "No record since attaching, nor a refusal or failure before; older records are in its own log."
+        }
         Role::Server | Role::Replay => "No record yet.",
     }
 }
