@@ -8,17 +8,18 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::{
-    lists::{ListAnswer, list, list_streams},
+    lists::{ListAnswer, list_streams},
     peer::Peer,
     protocol::{ErrorCode, RequestError, RequestResult},
     request::Request,
+    row_list::list_rows,
     rows::{ChannelRow, ProxyListRow, ServiceRow, TotalsRow, UserRow, millis},
     shared::{ProxyHandle, ServerHandle, Shared, Subject},
 };
 use crate::{
     control::{Command, CommandError, CommandReply},
     ids::clean,
-    telemetry::{EventKind, ProxySnapshot},
+    telemetry::{EventKind, ProxySnapshot, Snapshot},
 };
 
 /// What a performed request is answered with.
@@ -59,7 +60,12 @@ async fn list_or_change(
     if let Subject::Proxy(proxy) = &shared.subject {
         // With the targets, which the counters do not have, and the servers to which there is no link.
         match request {
-            Request::Services => {
+            Request::Services(query) => {
+                if query.filter.is_some() || query.sort.is_some() {
+                    let why = "a proxy lists its services with their targets, and neither filters nor sorts them: the server has \
+                               the figures";
+                    return Err(RequestError::new(ErrorCode::Unsupported, why));
+                }
                 return Ok(Answered::Value(json!({ "services": (proxy.report)().services })));
             }
             Request::Bans => {
@@ -72,7 +78,7 @@ async fn list_or_change(
     match request {
         Request::Ps(query) => list_streams(bounds, telemetry, id, query).await.map(Answered::List),
         // Those of a proxy are the servers of its links.
-        Request::Proxies => list(bounds, telemetry, id, "proxies", move |snapshot| {
+        Request::Proxies(query) => list_rows(bounds, telemetry, id, "proxies", &query, move |snapshot| {
             let rows = snapshot.proxies.iter().map(|proxy| {
                 let mut row = ProxyListRow::of(proxy, snapshot);
                 if is_of_proxy {
@@ -84,24 +90,24 @@ async fn list_or_change(
         })
         .await
         .map(Answered::List),
-        Request::Channels => list(bounds, telemetry, id, "channels", |snapshot| -> Vec<_> {
+        Request::Channels(query) => {
             let of_proxy = |proxy: &ProxySnapshot| {
                 proxy.channels.iter().map(|channel| ChannelRow::of(channel, proxy)).collect::<Vec<_>>()
             };
-            snapshot.proxies.iter().flat_map(of_proxy).collect()
-        })
-        .await
-        .map(Answered::List),
-        Request::Services => list(bounds, telemetry, id, "services", |snapshot| {
-            snapshot.services.iter().map(|service| ServiceRow::of(service, snapshot)).collect()
-        })
-        .await
-        .map(Answered::List),
-        Request::Users => list(bounds, telemetry, id, "users", |snapshot| {
-            snapshot.users.iter().map(|user| UserRow::of(user, snapshot)).collect()
-        })
-        .await
-        .map(Answered::List),
+            let rows = move |snapshot: &Snapshot| snapshot.proxies.iter().flat_map(of_proxy).collect();
+            list_rows(bounds, telemetry, id, "channels", &query, rows).await.map(Answered::List)
+        }
+        Request::Services(query) => {
+            let rows = |snapshot: &Snapshot| {
+                snapshot.services.iter().map(|service| ServiceRow::of(service, snapshot)).collect()
+            };
+            list_rows(bounds, telemetry, id, "services", &query, rows).await.map(Answered::List)
+        }
+        Request::Users(query) => {
+            let rows =
+                |snapshot: &Snapshot| snapshot.users.iter().map(|user| UserRow::of(user, snapshot)).collect();
+            list_rows(bounds, telemetry, id, "users", &query, rows).await.map(Answered::List)
+        }
         Request::Totals => {
             to_value(&TotalsRow::of(&telemetry.totals(), telemetry.uptime())).map(Answered::Value)
         }

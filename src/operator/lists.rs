@@ -62,7 +62,7 @@ impl ListBounds {
     }
 
     /// Runs `make` on a thread for blocking tasks, as one of the lists that may be made.
-    async fn make<T: Send + 'static>(
+    pub(super) async fn make<T: Send + 'static>(
         &self,
         make: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, RequestError> {
@@ -71,7 +71,7 @@ impl ListBounds {
     }
 
     /// Makes the answer to the request `id`.
-    async fn answer<T: Serialize>(
+    pub(super) async fn answer<T: Serialize>(
         &self,
         id: Value,
         make: impl FnOnce() -> T + Send + 'static,
@@ -99,13 +99,13 @@ async fn blocking<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) 
 }
 
 /// A list with the name of its rows.
-struct NamedList<T> {
+pub(super) struct NamedList<T> {
     /// The time since the server started.
-    uptime: Duration,
+    pub(super) uptime: Duration,
     /// The name of the field that has the rows.
-    name: &'static str,
+    pub(super) name: &'static str,
     /// The rows.
-    rows: Vec<T>,
+    pub(super) rows: Vec<T>,
 }
 
 impl<T: Serialize> Serialize for NamedList<T> {
@@ -130,20 +130,9 @@ struct StreamList {
     streams: Vec<StreamRow>,
 }
 
-/// Answers with a list that is made from a snapshot.
-pub(super) async fn list<T: Serialize + 'static>(
-    bounds: &ListBounds,
-    telemetry: &Arc<Telemetry>,
-    id: Value,
-    name: &'static str,
-    rows: impl FnOnce(&Snapshot) -> Vec<T> + Send + 'static,
-) -> Result<ListAnswer, RequestError> {
-    let telemetry = telemetry.clone();
-    let make = move || {
-        let snapshot = telemetry.snapshot();
-        NamedList { uptime: snapshot.uptime, name, rows: rows(&snapshot) }
-    };
-    bounds.answer(id, make).await
+/// Returns the time over which rates are measured, of which the client has given milliseconds.
+pub(super) fn rate_interval(millis: u64) -> Duration {
+    Duration::from_millis(millis).clamp(MIN_RATE_INTERVAL, MAX_RATE_INTERVAL)
 }
 
 /// Answers with the open streams.
@@ -169,8 +158,7 @@ pub(super) async fn list_streams(
         Some(millis) => {
             let telemetry = telemetry.clone();
             let first = bounds.make(move || Counters::of(&telemetry.snapshot())).await?;
-            let interval = Duration::from_millis(millis).clamp(MIN_RATE_INTERVAL, MAX_RATE_INTERVAL);
-            tokio::time::sleep(interval).await;
+            tokio::time::sleep(rate_interval(millis)).await;
             Some(first)
         }
     };

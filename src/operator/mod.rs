@@ -23,6 +23,8 @@ mod peer_groups;
 mod place;
 mod protocol;
 mod request;
+mod row_filter;
+mod row_list;
 mod rows;
 mod server;
 mod shared;
@@ -35,6 +37,7 @@ pub use peer::{Access, AccessRules, ControlGroup};
 pub use place::{Instance, Variable, environment, instances};
 pub use protocol::{ErrorCode, Greeting, PROTOCOL, RequestError, RequestResult, Role};
 pub use request::{LimitValue, PsQuery, REQUESTS, Request, RequestInfo, WatchQuery};
+pub use row_list::{CHANNEL_SORT_KEYS, PROXY_SORT_KEYS, SERVICE_SORT_KEYS, USER_SORT_KEYS};
 pub use rows::{ChannelRow, ProxyListRow, ServiceRow, StreamRow, TotalsRow, UserRow};
 pub use server::{ControlOptions, ControlServer};
 pub use shared::{

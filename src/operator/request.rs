@@ -27,13 +27,13 @@ pub enum Request {
     /// The open streams.
     Ps(PsQuery),
     /// The connected proxies.
-    Proxies,
+    Proxies(PsQuery),
     /// The channels of all proxies.
-    Channels,
+    Channels(PsQuery),
     /// The open services.
-    Services,
+    Services(PsQuery),
     /// The users.
-    Users,
+    Users(PsQuery),
     /// Sums and counts of the whole server.
     Totals,
     /// The networks that are banned.
@@ -153,7 +153,7 @@ pub enum Request {
     },
 }
 
-/// Which streams are listed, and how.
+/// Which rows are listed, and how.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PsQuery {
     /// Only those that pass this filter, in the language of the cockpit.
@@ -165,7 +165,7 @@ pub struct PsQuery {
     /// Whether the order is reversed.
     #[serde(default)]
     pub reverse: bool,
-    /// The most streams that are listed.
+    /// The most rows that are listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<usize>,
     /// The time over which rates are measured, in milliseconds. Without it there are none, and the answer is immediate.
@@ -239,7 +239,7 @@ pub const REQUESTS: [RequestInfo; 29] = [
     info("proxies", Access::Read, r#"{"id":1,"do":"proxies"}"#),
     info("channels", Access::Read, r#"{"id":1,"do":"channels"}"#),
     info("services", Access::Read, r#"{"id":1,"do":"services"}"#),
-    info("users", Access::Read, r#"{"id":1,"do":"users"}"#),
+    info("users", Access::Read, r#"{"id":1,"do":"users","filter":"down>1M","over_ms":500}"#),
     info("totals", Access::Read, r#"{"id":1,"do":"totals"}"#),
     info("bans", Access::Read, r#"{"id":1,"do":"bans"}"#),
     info("events", Access::Read, r#"{"id":2,"do":"events","credit":100}"#),

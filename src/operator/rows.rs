@@ -85,6 +85,12 @@ pub struct ProxyListRow {
     pub down: u64,
     /// Bytes from users.
     pub up: u64,
+    /// Bytes per second to users; `None` if no rates were asked for.
+    pub down_rate: Option<u64>,
+    /// Bytes per second from users; `None` if no rates were asked for.
+    pub up_rate: Option<u64>,
+    /// The share of the traffic of all rows, in percent; `None` if no rates were asked for.
+    pub traffic_percent: Option<u64>,
     /// The limit of its downloads.
     pub limit_down: Option<u64>,
     /// The limit of its uploads.
@@ -118,6 +124,10 @@ pub struct ChannelRow {
     pub received: u64,
     /// Bytes that were written to its socket.
     pub sent: u64,
+    /// Bytes per second that were read from its socket; `None` if no rates were asked for.
+    pub received_rate: Option<u64>,
+    /// Bytes per second that were written to its socket; `None` if no rates were asked for.
+    pub sent_rate: Option<u64>,
     /// Bytes that its socket has not accepted yet.
     pub queued: u64,
     /// The RTT that the last ping measured.
@@ -145,10 +155,26 @@ pub struct ServiceRow {
     pub down: u64,
     /// Bytes from users.
     pub up: u64,
+    /// Bytes per second to users; `None` if no rates were asked for.
+    pub down_rate: Option<u64>,
+    /// Bytes per second from users; `None` if no rates were asked for.
+    pub up_rate: Option<u64>,
     /// The limit of its downloads.
     pub limit_down: Option<u64>,
     /// The limit of its uploads.
     pub limit_up: Option<u64>,
+    /// The p50 of its connect latency.
+    #[serde(default)]
+    pub connect_p50_us: u64,
+    /// The p99 of its connect latency.
+    #[serde(default)]
+    pub connect_p99_us: u64,
+    /// The p50 of its time to first byte.
+    #[serde(default)]
+    pub ttfb_p50_us: u64,
+    /// The p99 of its time to first byte.
+    #[serde(default)]
+    pub ttfb_p99_us: u64,
 }
 
 /// A user: a client address on a service.
@@ -168,6 +194,12 @@ pub struct UserRow {
     pub down: u64,
     /// Bytes from the user.
     pub up: u64,
+    /// Bytes per second to users; `None` if no rates were asked for.
+    pub down_rate: Option<u64>,
+    /// Bytes per second from users; `None` if no rates were asked for.
+    pub up_rate: Option<u64>,
+    /// The share of the traffic of all rows, in percent; `None` if no rates were asked for.
+    pub traffic_percent: Option<u64>,
     /// The limit of its downloads.
     pub limit_down: Option<u64>,
     /// The limit of its uploads.
@@ -323,6 +355,9 @@ impl ProxyListRow {
             streams_total: proxy.streams_total,
             down: proxy.down,
             up: proxy.up,
+            down_rate: None,
+            up_rate: None,
+            traffic_percent: None,
             limit_down: limit(proxy.limits.down),
             limit_up: limit(proxy.limits.up),
             grace_remaining_ms: proxy.grace_remaining.map(millis),
@@ -350,6 +385,8 @@ impl ChannelRow {
             streams: channel.streams_open,
             received: channel.received,
             sent: channel.sent,
+            received_rate: None,
+            sent_rate: None,
             queued: channel.send_queue_bytes,
             rtt_us: channel.last_rtt.map(micros::count),
             congestion_control: channel.congestion_control.as_ref().map(ToString::to_string),
@@ -370,8 +407,14 @@ impl ServiceRow {
             streams_total: service.streams_total,
             down: service.down,
             up: service.up,
+            down_rate: None,
+            up_rate: None,
             limit_down: limit(service.limits.down),
             limit_up: limit(service.limits.up),
+            connect_p50_us: micros::count(service.latency.connect.p50),
+            connect_p99_us: micros::count(service.latency.connect.p99),
+            ttfb_p50_us: micros::count(service.latency.time_to_first_byte.p50),
+            ttfb_p99_us: micros::count(service.latency.time_to_first_byte.p99),
         }
     }
 }
@@ -387,6 +430,9 @@ impl UserRow {
             streams_total: user.streams_total,
             down: user.down,
             up: user.up,
+            down_rate: None,
+            up_rate: None,
+            traffic_percent: None,
             limit_down: limit(user.limits.down),
             limit_up: limit(user.limits.up),
             age_ms: millis(snapshot.uptime.saturating_sub(user.connected_at)),

@@ -62,6 +62,30 @@ async fn ps_lists_what_a_command_then_acts_on() {
     let row: serde_json::Value = serde_json::from_str(json.trim()).unwrap();
     assert_eq!(row["key"], key.as_str());
     assert!(row["down_rate"].as_u64().unwrap() > 0, "{row}");
+    for (what, sort) in
+        [("users", "traffic"), ("proxies", "name"), ("services", "down"), ("channels", "sent")]
+    {
+        let (code, table, errors) = run(&["ps", what, "--sort", sort, "--filter", "!nothing"]).await;
+        // A proxy may have several channels.
+        assert!(code == 0 && table.lines().count() >= 2, "{what}: {table}{errors}");
+    }
+    let (_, table, _) =
+        run(&["ps", "users", "--columns", "address,down,traffic", "--filter", "down>0"]).await;
+    let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    assert!(row[0] == "127.0.0.1" && row[1] != "0" && row[2] == "100%", "{table}");
+    let (_, none, _) = run(&["ps", "users", "--json", "--filter", "user=192.0.2.1"]).await;
+    assert_eq!(none, "");
+    for (args, advice) in [
+        (
+            &["ps", "users", "--sort", "content"][..],
+            "--sort: unknown sort key «content»; expected: age|traffic",
+        ),
+        (&["ps", "users", "--columns", "weight"], "unknown column «weight»; expected: user,address"),
+        (&["ps", "totals", "--sort", "down"], "this list has no columns"),
+    ] {
+        let (code, _, errors) = run(args).await;
+        assert!(code == 2 && errors.contains(advice), "{args:?}: {errors}");
+    }
     for (args, expected) in [
         (&["pause", &key][..], format!("{key} paused")),
         (&["resume", "--filter", "proxy=edge-1"], format!("{key} resumed")),

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     control::{LimitChange, ProxyRef, StreamFilter, Target, parse_limits, parse_policy, parse_weight},
     ids::{AddressBlock, Network, Policy, Priority, ServiceKey, StreamKey, UserChannelId, is_plain_name},
-    operator::StreamSort,
+    operator::{CHANNEL_SORT_KEYS, PROXY_SORT_KEYS, SERVICE_SORT_KEYS, StreamSort, USER_SORT_KEYS},
 };
 
 /// The control socket of a server or a proxy.
@@ -137,6 +137,14 @@ impl AttachArgs {
                 "too many words: underpass attach [NAME|PATH], or underpass attach ssh HOST [NAME|PATH]"
             ),
         }
+impl RowListArgs {
+    /// Returns whether any of them is given.
+    pub(in crate::cli) fn is_any_given(&self) -> bool {
+        let Self { filter, sort, reverse, columns, max } = self;
+        filter.is_some() || sort.is_some() || *reverse || columns.is_some() || max.is_some()
+    }
+}
+
     }
 }
 
@@ -169,25 +177,26 @@ pub(in crate::cli) enum ListKind {
     State,
 }
 
-/// Which streams are listed, and how.
+/// Which rows are listed, and how.
 #[derive(Debug, Clone, Args)]
-pub(in crate::cli) struct StreamListArgs {
-    /// List only streams that pass this filter, in the language of the cockpit: words, proxy:edge, user=10.0.0.7,
-    /// down>1M, age<30s, !state:wait, /regex/
+pub(in crate::cli) struct RowListArgs {
+    /// List only rows that pass this filter, in the language of the cockpit: words, proxy:edge, user=10.0.0.7, down>1M,
+    /// age<30s, !state:wait, /regex/
     #[arg(long, short, value_name = "FILTER", value_parser = filter)]
     pub(in crate::cli) filter: Option<String>,
-    /// Sort by key, state, service, proxy, channel, user, content, priority, up, down, up-bytes, down-bytes, progress,
-    /// age or bytes
-    #[arg(long, short, value_name = "KEY", default_value = "down", value_parser = sort)]
-    pub(in crate::cli) sort: String,
+    /// Sort by up, down, up-bytes, down-bytes, bytes or age; streams also by key, state, service, proxy, channel, user,
+    /// content, priority or progress; users, proxies and services by traffic and streams, and by their names (user,
+    /// address, service, proxy, name, state) [default: down for streams, age for users, the name for others]
+    #[arg(long, short, value_name = "KEY", value_parser = sort)]
+    pub(in crate::cli) sort: Option<String>,
     /// Reverse the order
     #[arg(long, short)]
     pub(in crate::cli) reverse: bool,
-    /// Columns to show, separated by commas: stream, state, service, proxy, channel, address, content, priority, limit,
-    /// up, down, up-bytes, down-bytes, progress, age
+    /// Columns to show, separated by commas; those of streams are stream, state, service, proxy, channel, address,
+    /// content, priority, limit, up, down, up-bytes, down-bytes, progress, age; a wrong name lists those of another table
     #[arg(long, short, value_name = "NAMES")]
     pub(in crate::cli) columns: Option<String>,
-    /// List at most N streams
+    /// List at most N rows
     #[arg(long, short = 'n', value_name = "N")]
     pub(in crate::cli) max: Option<usize>,
 }
@@ -200,9 +209,9 @@ pub(in crate::cli) enum OperateCommand {
         /// What to list
         #[arg(value_enum, default_value_t = ListKind::Streams)]
         what: ListKind,
-        /// Which streams
+        /// Which rows
         #[command(flatten)]
-        list: StreamListArgs,
+        list: RowListArgs,
         /// Print one JSON object for each row, with all of its values
         #[arg(long)]
         json: bool,
@@ -217,7 +226,7 @@ pub(in crate::cli) enum OperateCommand {
     Top {
         /// Which streams
         #[command(flatten)]
-        list: StreamListArgs,
+        list: RowListArgs,
         /// Time between two refreshes, over which rates are measured
         #[arg(long, short, value_name = "SECS", default_value = "1", value_parser = refresh)]
         interval: Duration,
@@ -432,7 +441,12 @@ fn filter(text: &str) -> Result<String, String> {
 
 /// Checks a sort key.
 fn sort(text: &str) -> Result<String, String> {
-    StreamSort::named(text).map(|_| text.to_owned())
+    let others = [&USER_SORT_KEYS[..], &PROXY_SORT_KEYS, &SERVICE_SORT_KEYS, &CHANNEL_SORT_KEYS].concat();
+    if others.contains(&text) {
+        Ok(text.to_owned())
+    } else {
+        StreamSort::named(text).map(|_| text.to_owned())
+    }
 }
 
 /// Parses rate limits that the shell has split into words.

@@ -2,23 +2,27 @@
 
 use std::{
     io::{IsTerminal as _, stdout},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::termios::{Winsize, tcgetwinsize};
 use serde_json::Value;
 
 use super::{
-    Failure, RATE_INTERVAL_MS, other_lists,
-    table::{Column, bytes, figure, limits, or_dash, table, text, without_default_group},
+    Failure, RATE_INTERVAL_MS,
+    other_lists::{self, ListOptions},
+    query::{query, usage_of_sort},
+    table::{
+        Column, NamedColumn, bytes, choose, figure, limits, or_dash, table, text, without_default_group,
+    },
 };
 use crate::{
     cli::{
-        args::operate::{ListKind, StreamListArgs},
+        args::operate::{ListKind, RowListArgs},
         output,
     },
     ids::format_bytes,
-    operator::{Client, PsQuery, Request, Role, StreamRow, TotalsRow},
+    operator::{Client, Request, Role, StreamRow, StreamSort, TotalsRow},
     tui::format,
 };
 
@@ -30,11 +34,8 @@ const DEFAULT_COLUMNS: &str =
 const DEFAULT_COLUMNS_OF_PROXY: &str =
     "stream,state,service,proxy,channel,address,up,down,up-bytes,down-bytes,age";
 
-/// A column of streams, and its name among the cockpit's settings.
-type StreamColumn = (&'static str, Column<StreamRow>);
-
 /// All columns of streams.
-const COLUMNS: [StreamColumn; 15] = [
+const COLUMNS: [NamedColumn<StreamRow>; 15] = [
     ("stream", (text("STREAM"), |row| row.key.clone())),
     ("state", (text("STATE"), |row| row.state.clone())),
     ("service", (text("SERVICE"), |row| without_default_group(&row.service))),
@@ -56,24 +57,30 @@ const COLUMNS: [StreamColumn; 15] = [
 pub(super) async fn ps(
     client: &mut Client,
     what: ListKind,
-    list: &StreamListArgs,
+    list: &RowListArgs,
     is_json: bool,
     watch: Option<Duration>,
 ) -> Result<u8, Failure> {
-    let columns = columns(list, client.greeting().role)?;
     // Rates are measured for as long as the list would be shown; a list that is printed once does not make people wait.
     let over = watch.unwrap_or(Duration::from_millis(RATE_INTERVAL_MS));
+    let columns = match what {
+        ListKind::Streams => columns(list, client.greeting().role)?,
+        _ => Vec::new(),
+    };
     loop {
+        let asked = Instant::now();
         let lines = match what {
             ListKind::Streams => streams(client, list, &columns, over, is_json, width()).await?.0,
-            other => other_lists::lines(client, other, is_json, width()).await?,
+            other => {
+                let options = ListOptions { list, over, is_json, width: width() };
+                other_lists::lines(client, other, options).await?
+            }
         };
         print(&lines, watch.is_some() && !is_json, None)?;
         match watch {
             None => return Ok(0),
-            // Measuring the rates of streams has taken the time already.
-            Some(_) if what == ListKind::Streams => {}
-            Some(interval) => tokio::time::sleep(interval).await,
+            // Measuring rates has taken the time already.
+            Some(interval) => tokio::time::sleep(interval.saturating_sub(asked.elapsed())).await,
         }
     }
 }
@@ -81,7 +88,7 @@ pub(super) async fn ps(
 /// Shows a table of streams that is refreshed. Returns the exit status.
 pub(super) async fn top(
     client: &mut Client,
-    list: &StreamListArgs,
+    list: &RowListArgs,
     interval: Duration,
     count: Option<u64>,
 ) -> Result<u8, Failure> {
@@ -115,19 +122,16 @@ pub(super) async fn top(
 /// Returns the lines of the list of streams, and a summary of what it lacks.
 async fn streams(
     client: &mut Client,
-    list: &StreamListArgs,
-    columns: &[StreamColumn],
+    list: &RowListArgs,
+    columns: &[NamedColumn<StreamRow>],
     over: Duration,
     is_json: bool,
     width: Option<usize>,
 ) -> Result<(Vec<String>, String), Failure> {
-    let query = PsQuery {
-        filter: list.filter.clone(),
-        sort: Some(list.sort.clone()),
-        reverse: list.reverse,
-        max: list.max,
-        over_ms: Some(u64::try_from(over.as_millis()).unwrap_or(u64::MAX)),
-    };
+    let mut query = query(list, over);
+    // The arguments accept what any list is sorted by.
+    list.sort.as_deref().map(StreamSort::named).transpose().map_err(usage_of_sort)?;
+    query.sort.get_or_insert_with(|| "down".to_owned());
     let mut answer = client.request(&Request::Ps(query)).await?;
     let (open, matching) = (answer["open"].as_u64(), answer["matching"].as_u64());
     let summary = match (open, matching) {
@@ -144,28 +148,17 @@ async fn streams(
 }
 
 /// Returns the columns that were chosen, or those that a process of this role fills.
-fn columns(list: &StreamListArgs, role: Role) -> Result<Vec<StreamColumn>, Failure> {
+fn columns(list: &RowListArgs, role: Role) -> Result<Vec<NamedColumn<StreamRow>>, Failure> {
     let (default, proxy_heading) = match role {
         Role::Server => (DEFAULT_COLUMNS, "PROXY"),
         Role::Proxy => (DEFAULT_COLUMNS_OF_PROXY, "SERVER"),
     };
-    let names = list.columns.as_deref().unwrap_or(default);
-    names
-        .split(',')
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .map(|name| {
-            let found = COLUMNS.iter().find(|(known, ..)| *known == name).copied();
-            let found = found.map(|(name, column)| match name {
-                "proxy" => (name, (text(proxy_heading), column.1)),
-                _ => (name, column),
-            });
-            found.ok_or_else(|| {
-                let known: Vec<_> = COLUMNS.iter().map(|(known, ..)| *known).collect();
-                Failure::Usage(format!("--columns: unknown column «{name}»; expected: {}", known.join(",")))
-            })
-        })
-        .collect()
+    let chosen = choose(&COLUMNS, Some(list.columns.as_deref().unwrap_or(default)))?;
+    let with_heading = chosen.into_iter().map(|(name, column)| match name {
+        "proxy" => (name, (text(proxy_heading), column.1)),
+        _ => (name, column),
+    });
+    Ok(with_heading.collect())
 }
 
 /// Prints the lines. In a terminal that can do it, a list that is refreshed replaces the one before.

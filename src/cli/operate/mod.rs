@@ -5,6 +5,7 @@ mod find;
 mod list;
 mod open;
 mod other_lists;
+mod query;
 mod table;
 
 use std::{io, path::PathBuf, process::ExitCode, time::Duration};

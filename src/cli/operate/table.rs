@@ -2,6 +2,7 @@
 
 use unicode_width::UnicodeWidthStr as _;
 
+use super::Failure;
 use crate::{
     ids::{clean, format_bytes},
     tui::format::{fit, fit_right, truncate},
@@ -21,6 +22,25 @@ pub(super) struct Heading {
 
 /// A column: its heading, and what its cells say of a row.
 pub(super) type Column<T> = (Heading, fn(&T) -> String);
+
+/// A column with the name by which `--columns` chooses it.
+pub(super) type NamedColumn<T> = (&'static str, Column<T>);
+
+/// Returns the columns that are chosen by `names`, separated by commas; all of them without.
+pub(super) fn choose<T>(
+    known: &[NamedColumn<T>],
+    names: Option<&str>,
+) -> Result<Vec<NamedColumn<T>>, Failure> {
+    let Some(names) = names else { return Ok(known.to_vec()) };
+    let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let find = |name: &str| {
+        known.iter().find(|(known, ..)| *known == name).copied().ok_or_else(|| {
+            let known: Vec<_> = known.iter().map(|(known, ..)| *known).collect();
+            Failure::Usage(format!("--columns: unknown column «{name}»; expected: {}", known.join(",")))
+        })
+    };
+    names.map(find).collect()
+}
 
 /// Creates the heading of a column for text.
 pub(super) const fn text(text: &'static str) -> Heading {

@@ -2,14 +2,8 @@
 
 use super::{super::table::lay_out, *};
 
-fn list(columns: Option<&str>) -> StreamListArgs {
-    StreamListArgs {
-        filter: None,
-        sort: "down".to_owned(),
-        reverse: false,
-        columns: columns.map(str::to_owned),
-        max: None,
-    }
+fn list(columns: Option<&str>) -> RowListArgs {
+    RowListArgs { filter: None, sort: None, reverse: false, columns: columns.map(str::to_owned), max: None }
 }
 
 #[test]
