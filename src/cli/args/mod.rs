@@ -2,6 +2,7 @@
 //!
 //! Everything is validated here; the modules below get configurations that need no further checks.
 
+pub(super) mod attach;
 mod config_file;
 mod host_port;
 mod layers;
@@ -40,11 +41,12 @@ use crate::{
 };
 
 use super::version;
+use attach::{AttachArgs, RelayArgs};
 use config_file::ConfigFileArgs;
 pub(super) use config_file::Surroundings;
 use limits::LimitArgs;
 use networks::{BalancerArgs, NetworkArgs};
-use operate::{AttachArgs, ControlSocketArgs, OperateCommand, RelayArgs};
+use operate::{ControlSocketArgs, OperateCommand};
 pub(super) use parse::Invocation;
 use recording::RecordArgs;
 pub(super) use recording::ReplayArgs;

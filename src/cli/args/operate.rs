@@ -1,13 +1,10 @@
 //! The arguments of the commands for a running server or proxy, and of the control socket through which they reach it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{
-    shared::LookArgs,
-    values::{refresh, time_before},
-};
+use super::values::{refresh, time_before};
 use crate::{
     control::{LimitChange, ProxyRef, StreamFilter, Target, parse_limits, parse_policy, parse_weight},
     ids::{AddressBlock, Network, Policy, Priority, ServiceKey, StreamKey, UserChannelId, is_plain_name},
@@ -51,6 +48,16 @@ pub(in crate::cli) enum SocketArg {
     Path(PathBuf),
 }
 
+impl fmt::Display for SocketArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Name(name) => f.write_str(name),
+            Self::Path(path) => path.display().fmt(f),
+        }
+    }
+}
+
 /// Which process a command is for.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct InstanceArgs {
@@ -76,84 +83,13 @@ fn socket_choice(text: &str) -> Result<SocketArg, String> {
 }
 
 /// Parses which process a command is for.
-fn instance(text: &str) -> Result<SocketArg, String> {
+pub(in crate::cli) fn instance(text: &str) -> Result<SocketArg, String> {
     match socket_choice(text)? {
         SocketArg::Off => {
             Err("off is for server and proxy: give the name or the path of a control socket".to_owned())
         }
         choice => Ok(choice),
     }
-}
-
-/// The arguments of `underpass attach`.
-#[derive(Debug, Clone, Args)]
-pub(in crate::cli) struct AttachArgs {
-    /// The server: its name, or the path of its control socket; or `ssh HOST`, and the name or path there [default: the
-    /// only one that runs]
-    #[arg(value_name = "NAME|PATH|ssh HOST", num_args = 0..=3)]
-    target: Vec<String>,
-    /// Disable all commands that change anything but the display
-    #[arg(long)]
-    pub(in crate::cli) read_only: bool,
-    /// How the cockpit looks
-    #[command(flatten)]
-    pub(in crate::cli) screen: LookArgs,
-}
-
-/// Where the server is that the cockpit is attached to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cli) enum AttachTarget {
-    /// On this machine.
-    Here(Option<SocketArg>),
-    /// On another machine.
-    Ssh {
-        /// What ssh calls it.
-        host: String,
-        /// The name or the path there.
-        instance: Option<String>,
-    },
-}
-
-impl AttachArgs {
-    /// Returns where the server is.
-    ///
-    /// # Errors
-    /// The words make no sense together; the message says what to write.
-    pub(in crate::cli) fn target(&self) -> anyhow::Result<AttachTarget> {
-        let words: Vec<&str> = self.target.iter().map(String::as_str).collect();
-        let named = |name: &str| instance(name).map_err(anyhow::Error::msg);
-        match words[..] {
-            [] => {
-                let variable = std::env::var(CONTROL_VARIABLE).ok();
-                Ok(AttachTarget::Here(variable.as_deref().map(named).transpose()?))
-            }
-            ["ssh"] => anyhow::bail!("the host is missing: underpass attach ssh HOST"),
-            ["ssh", host] => Ok(AttachTarget::Ssh { host: host.to_owned(), instance: None }),
-            ["ssh", host, instance] => {
-                Ok(AttachTarget::Ssh { host: host.to_owned(), instance: Some(instance.to_owned()) })
-            }
-            [name] => Ok(AttachTarget::Here(Some(named(name)?))),
-            _ => anyhow::bail!(
-                "too many words: underpass attach [NAME|PATH], or underpass attach ssh HOST [NAME|PATH]"
-            ),
-        }
-impl RowListArgs {
-    /// Returns whether any of them is given.
-    pub(in crate::cli) fn is_any_given(&self) -> bool {
-        let Self { filter, sort, reverse, columns, max } = self;
-        filter.is_some() || sort.is_some() || *reverse || columns.is_some() || max.is_some()
-    }
-}
-
-    }
-}
-
-/// The arguments of `underpass control-relay`.
-#[derive(Debug, Clone, Args)]
-pub(in crate::cli) struct RelayArgs {
-    /// The server
-    #[command(flatten)]
-    pub(in crate::cli) instance: InstanceArgs,
 }
 
 /// What is listed.
@@ -199,6 +135,14 @@ pub(in crate::cli) struct RowListArgs {
     /// List at most N rows
     #[arg(long, short = 'n', value_name = "N")]
     pub(in crate::cli) max: Option<usize>,
+}
+
+impl RowListArgs {
+    /// Returns whether any of them is given.
+    pub(in crate::cli) fn is_any_given(&self) -> bool {
+        let Self { filter, sort, reverse, columns, max } = self;
+        filter.is_some() || sort.is_some() || *reverse || columns.is_some() || max.is_some()
+    }
 }
 
 /// The commands for a running server or proxy.
@@ -354,6 +298,9 @@ pub(in crate::cli) enum OperateCommand {
         /// End after so many events from now on
         #[arg(long, value_name = "N")]
         count: Option<u64>,
+        /// Print JSON lines, as without --text
+        #[arg(long, conflicts_with = "text")]
+        json: bool,
         /// Print sentences instead of JSON lines
         #[arg(long)]
         text: bool,
@@ -439,7 +386,7 @@ fn filter(text: &str) -> Result<String, String> {
     StreamFilter::parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// Checks a sort key.
+/// Checks a sort key: it has to be one of some list. Which list it is for is known later.
 fn sort(text: &str) -> Result<String, String> {
     let others = [&USER_SORT_KEYS[..], &PROXY_SORT_KEYS, &SERVICE_SORT_KEYS, &CHANNEL_SORT_KEYS].concat();
     if others.contains(&text) {

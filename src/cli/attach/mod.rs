@@ -11,7 +11,7 @@ use std::{io, net::Shutdown, os::unix::net::UnixStream, process::ExitCode, threa
 use anyhow::Context;
 
 use super::{
-    args::operate::{AttachArgs, AttachTarget, RelayArgs},
+    args::attach::{AttachArgs, AttachTarget, RelayArgs},
     guest, operate,
 };
 use crate::{
