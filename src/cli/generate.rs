@@ -4,6 +4,7 @@ use std::{fs, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
+use clap_complete::Shell;
 
 use super::{
     args::{CliArgs, CompletionsArgs, ManArgs},
@@ -15,10 +16,37 @@ const PROGRAM: &str = "underpass";
 
 /// Prints the completion script of a shell.
 pub(super) fn completions(args: &CompletionsArgs) -> ExitCode {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut CliArgs::command(), PROGRAM, &mut script);
-    output::print(String::from_utf8_lossy(&script));
+    output::print(script(args.shell));
     ExitCode::SUCCESS
+}
+
+/// Returns the completion script of a shell: what the command line knows; in bash, zsh and fish also what runs, for which
+/// the script calls [`complete`](super::complete).
+fn script(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut CliArgs::command(), PROGRAM, &mut script);
+    let script = String::from_utf8_lossy(&script).into_owned();
+    match shell {
+        // The function is registered at the end.
+        Shell::Bash => match script.rsplit_once("\nif [[ \"${BASH_VERSINFO[0]}\"") {
+            Some((functions, end)) => {
+                let end = end.replace("complete -F _underpass ", "complete -F _underpass_live ");
+                format!(
+                    "{functions}\n{}\nif [[ \"${{BASH_VERSINFO[0]}}\"{end}",
+                    include_str!("generate/live.bash")
+                )
+            }
+            None => script,
+        },
+        Shell::Zsh => match script.split_once("\n_underpass() {\n") {
+            Some((begin, functions)) => {
+                format!("{begin}\n{}_underpass_static() {{\n{functions}", include_str!("generate/live.zsh"))
+            }
+            None => script,
+        },
+        Shell::Fish => script + include_str!("generate/live.fish"),
+        _ => script,
+    }
 }
 
 /// Writes `underpass.1` and a man page for each subcommand into a directory, which is created if it does not exist.

@@ -4,6 +4,7 @@ mod args;
 mod attach;
 mod certificate;
 mod certificate_files;
+mod complete;
 mod config;
 pub mod demo;
 mod descriptors;
@@ -70,6 +71,7 @@ pub fn run() -> ExitCode {
         CliCommand::Config(args) => config::run(args.command),
         CliCommand::Demo(args) => run_demo::run(args),
         CliCommand::Completions(args) => Ok(generate::completions(&args)),
+        CliCommand::Complete(args) => Ok(complete::run(&args)),
         CliCommand::Man(args) => generate::man_pages(&args),
         CliCommand::Operate(command) => operate::run(&command),
         CliCommand::Replay(args) => replay::run(args),

@@ -10,6 +10,8 @@
 mod accounting;
 mod balancing;
 mod channels_auto;
+#[cfg(target_os = "linux")]
+mod completion;
 mod configuration;
 mod connecting;
 #[cfg(target_os = "linux")]

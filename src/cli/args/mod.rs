@@ -94,6 +94,9 @@ pub(super) enum CliCommand {
     /// Print the completion script of a shell
     #[command(after_help = COMPLETIONS_HELP)]
     Completions(CompletionsArgs),
+    /// Print what a shell may complete the last word with, one candidate a line
+    #[command(hide = true)]
+    Complete(CompleteArgs),
     /// Write the man pages into a directory
     #[command(hide = true)]
     Man(ManArgs),
@@ -119,7 +122,8 @@ pub(super) enum CliCommand {
 
 /// Where the scripts belong, shown below the help.
 const COMPLETIONS_HELP: &str = "For example: underpass completions bash > ~/.local/share/bash-completion/completions/underpass; \
-    or for zsh, in a directory of $fpath: underpass completions zsh > _underpass";
+    or for zsh, in a directory of $fpath: underpass completions zsh > _underpass. In bash, zsh and fish the scripts ask the running server \
+    for keys and names.";
 
 /// The arguments of `underpass completions`.
 #[derive(Debug, Args)]
@@ -127,6 +131,14 @@ pub(super) struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
     pub(super) shell: Shell,
+}
+
+/// The arguments of `underpass complete`.
+#[derive(Debug, Args)]
+pub(super) struct CompleteArgs {
+    /// The words after the name of the program up to the cursor; the last one is what is being typed
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(super) words: Vec<OsString>,
 }
 
 /// The arguments of `underpass continue-job`.

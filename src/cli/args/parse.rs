@@ -280,6 +280,7 @@ impl CliArgs {
             | CliCommand::Config(_)
             | CliCommand::Operate(_)
             | CliCommand::Completions(_)
+            | CliCommand::Complete(_)
             | CliCommand::Replay(_)
             | CliCommand::Attach(_)
             | CliCommand::ControlRelay(_)

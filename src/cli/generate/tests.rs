@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::{Command, CommandFactory as _, ValueEnum as _};
-use clap_complete::Shell;
 
 use super::*;
 
@@ -21,9 +20,9 @@ fn shown() -> Vec<(String, BTreeSet<String>)> {
 #[test]
 fn every_shell_completes_every_subcommand_and_option() {
     for shell in Shell::value_variants() {
-        let mut script = Vec::new();
-        clap_complete::generate(*shell, &mut CliArgs::command(), PROGRAM, &mut script);
-        let script = String::from_utf8(script).unwrap();
+        let script = script(*shell);
+        let is_live = script.contains("complete -- ");
+        assert_eq!(is_live, matches!(shell, Shell::Bash | Shell::Zsh | Shell::Fish), "{shell}");
         for (subcommand, options) in shown() {
             assert!(script.contains(&subcommand), "{shell} {subcommand}");
             for option in options {
@@ -32,6 +31,17 @@ fn every_shell_completes_every_subcommand_and_option() {
             }
         }
     }
+}
+
+/// The functions that ask what runs replace those of clap_complete, whose text they are put into.
+#[test]
+fn the_shells_call_the_functions_that_ask_what_runs() {
+    let bash = script(Shell::Bash);
+    assert_eq!(bash.matches("complete -F _underpass_live ").count(), 2, "both versions of bash");
+    assert!(!bash.contains("complete -F _underpass "));
+    let zsh = script(Shell::Zsh);
+    assert_eq!(zsh.matches("\n_underpass() {").count(), 1);
+    assert_eq!(zsh.matches("\n_underpass_static() {").count(), 1);
 }
 
 #[test]
