@@ -60,7 +60,8 @@ impl RawClient {
 #[tokio::test]
 async fn idle_connections_give_way_and_those_in_use_do_not() {
     let (mut server, path) = server("idle", 4);
-    let serving = tokio::spawn(async move { server.serve().await });
+    let mut serving = JoinSet::new();
+    serving.spawn(async move { server.serve().await });
     let (mut asked, _) = RawClient::connect(&path).await;
     assert_eq!(asked.ask(r#"{"id":1,"do":"whoami"}"#).await["id"], 1);
     let (mut follower, _) = RawClient::connect(&path).await;
@@ -82,8 +83,7 @@ async fn idle_connections_give_way_and_those_in_use_do_not() {
     let (_, refusal) = RawClient::connect(&path).await;
     assert_eq!(refusal["error"]["code"], "busy", "{refusal}");
     assert_eq!(watcher.line().await.unwrap()["id"], 7);
-    serving.abort();
-    _ = serving.await;
+    serving.shutdown().await;
     _ = std::fs::remove_dir_all(path.parent().unwrap());
 }
 
