@@ -152,11 +152,9 @@ impl World {
             }
             proxy.channels.retain(|_| !self.one_in(9));
             if proxy.channels.len() < 4 && self.one_in(2) {
-                let index = self.below(1 << 16) as u16;
-                if proxy.channels.iter().all(|channel| channel.id.index != index) {
-                    proxy.channels.push(channel(ChannelId { proxy: proxy.id, index }));
-                    proxy.channels.sort_by_key(|channel| channel.id);
-                }
+                // No id returns at once: its age tells the consumer nothing of another channel.
+                self.next_number += 1;
+                proxy.channels.push(channel(ChannelId { proxy: proxy.id, index: self.next_number as u16 }));
             }
             for channel in &mut proxy.channels {
                 if self.one_in(2) {
