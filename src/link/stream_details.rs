@@ -50,7 +50,9 @@ impl StreamDetailsSource for StreamControl {
                 download_buffered: send.unsent,
                 upload_buffered: recv.buffered,
                 download_in_flight: send.in_flight,
+                // A paused stream is not read, and so never found blocked.
                 download_bottleneck: swapped(down)
+                    .or(send.is_paused.then_some(Bottleneck::Operator))
                     .or(no_channel)
                     .or(is_target_due.then_some(Bottleneck::Target)),
                 upload_bottleneck: swapped(up),
