@@ -150,11 +150,15 @@ impl World {
                 proxy.grace_remaining = if self.one_in(2) { Some(self.duration()) } else { None };
                 proxy.services = state.services.iter().take(2).map(|service| service.key.clone()).collect();
             }
+            let before: Vec<_> = proxy.channels.iter().map(|channel| channel.id.index).collect();
             proxy.channels.retain(|_| !self.one_in(9));
             if proxy.channels.len() < 4 && self.one_in(2) {
-                // No id returns at once: its age tells the consumer nothing of another channel.
-                self.next_number += 1;
-                proxy.channels.push(channel(ChannelId { proxy: proxy.id, index: self.next_number as u16 }));
+                let index = self.below(1 << 16) as u16;
+                // Nor one that was closed in this step: the consumer would take it for the same, with its age.
+                if !before.contains(&index) {
+                    proxy.channels.push(channel(ChannelId { proxy: proxy.id, index }));
+                    proxy.channels.sort_by_key(|channel| channel.id);
+                }
             }
             for channel in &mut proxy.channels {
                 if self.one_in(2) {
