@@ -97,8 +97,18 @@ async fn a_drain_longer_than_the_default_is_announced() {
     let args = [&SERVER[..], &["--drain", "7200"]].concat();
     let mut server = manager.start(&args, None);
     manager.hears("READY=1").await;
+    // An open stream, without which the process ends at once and says no more than that.
+    let echo = target::echo().await;
+    let (addr, to) = (server.listens().await.to_string(), echo.addr.to_string());
+    let args = ["proxy", "--server", &addr, "--port", "0", "--to", &to, "--token", TOKEN];
+    let mut proxy = Process::underpass(&args);
+    let port = proxy.serves().await.port;
+    let mut user = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    user.write_all(b"hello").await.unwrap();
+    soon("the echo", user.read_exact(&mut [0; 5])).await.unwrap();
     server.signal(Signal::Term).await;
     let message = manager.hears("STOPPING=1").await;
+    drop(user);
     let extended = message.lines().find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC="));
     let extended = extended.map(|time| time.parse::<u64>().unwrap());
     assert!(extended.is_some_and(|time| time > 7_200_000_000), "{message}");
