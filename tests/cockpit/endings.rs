@@ -72,7 +72,6 @@ fn a_download_that_its_target_cuts_short_reads_short() {
             assert!(!download.end(Duration::from_secs(20)).0, "a part of the body looks whole");
         }
     }
-    terminal.press("t");
     terminal.until("the row and the log", |screen| {
         let text = screen.contents();
         let row = text.lines().find(|line| line.contains("GET /big.iso"))?;
