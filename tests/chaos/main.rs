@@ -135,7 +135,7 @@ async fn every_transfer_is_complete_or_fails_visibly_under_faults() {
     let mut random = StdRng::seed_from_u64(seed);
     let (origin, raw) = (target::origin(20_000_000).await, target::send(RAW).await);
     // A short grace time, so that some streams expire.
-    let mut world = World::start("5", [origin.addr, raw.addr]).await;
+    let mut world = World::start("5", &[], [origin.addr, raw.addr]).await;
     let (tally, over) = (Arc::new(Tally::default()), Arc::new(AtomicBool::new(false)));
     let mut users = users(&world, &tally, &over, seed);
 

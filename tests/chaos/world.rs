@@ -16,6 +16,10 @@ use crate::{
     },
 };
 
+/// The memory budget of the server and of each proxy, as an option and in KiB.
+const MEMORY: &str = "128M";
+pub const MEMORY_KIB: u64 = 128 << 10;
+
 /// A proxy process behind its own relay.
 pub struct Victim {
     pub relay: Relay,
@@ -50,6 +54,7 @@ impl Victim {
         let (server, port, target) = (relay.addr.to_string(), port.to_string(), target.to_string());
         Process::underpass(&[
             "proxy", "--server", &server, "--port", &port, "--to", &target, "--token", TOKEN, "--name", name,
+            "--memory", MEMORY,
         ])
     }
 
@@ -118,10 +123,11 @@ pub struct World {
 }
 
 impl World {
-    pub async fn start(grace: &str, targets: [SocketAddr; 2]) -> Self {
+    /// Starts the server with `more` arguments, and the proxies.
+    pub async fn start(grace: &str, more: &[&str], targets: [SocketAddr; 2]) -> Self {
         // `losses` and the balance of the soak read the begin of each object, too.
-        let more = ["--grace", grace, "--log", "info,lifecycle=debug"];
-        let (server, addr) = Process::server(TOKEN, &more).await;
+        let args = ["--grace", grace, "--log", "info,lifecycle=debug", "--memory", MEMORY];
+        let (server, addr) = Process::server(TOKEN, &[&args[..], more].concat()).await;
         let mut victims = Vec::new();
         for (target, [first, second]) in targets.into_iter().zip([["A1", "A2"], ["B1", "B2"]]) {
             victims.push(Victim::start(addr, 0, target, first.into()).await);
