@@ -31,7 +31,7 @@ const MIN_SEGMENT_MS: u64 = 60_000;
 const MAX_SEGMENT_MS: u64 = 600_000;
 /// A segment ends after [`MIN_SEGMENT_MS`] once it has at least this many times the bytes of its first line: with ten
 /// thousand idle streams, whole states would otherwise be most of the recording.
-const MIN_BYTES_PER_STATE: u64 = 20;
+const MIN_BYTES_PER_STATE: u64 = 12;
 /// How often what was written is passed to the kernel, in milliseconds: so much is lost if the program crashes.
 const FLUSH_MS: u64 = 5_000;
 /// The size of a file as a fraction of all: deleting the oldest one frees this much.
