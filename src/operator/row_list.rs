@@ -88,8 +88,7 @@ pub(super) trait ListedRow: FilteredStream + Serialize + Send + 'static {
     /// Returns its figures.
     fn figures(&self) -> RowFigures;
 
-    /// Sets its rates to users, or of what is sent, and from users, or of what is received; and its share of the traffic
-    /// of all rows in percent.
+    /// Sets its rates to users, or of what is sent, and from users, or of what is received.
     fn set_rates(&mut self, down: u64, up: u64);
 
     /// Sets its share of the traffic of all rows in percent.
@@ -116,27 +115,36 @@ pub(super) trait ListedRow: FilteredStream + Serialize + Send + 'static {
     }
 }
 
+/// Implements the id, the figures and the rates of a row whose fields have these names; a service has no age.
+macro_rules! row_fields {
+    (@age) => { 0 };
+    (@age $age_ms:expr) => { $age_ms };
+    ($id:ident, $down:ident, $up:ident, $down_rate:ident, $up_rate:ident $(, $age_ms:ident)?) => {
+        fn id(&self) -> &str {
+            &self.$id
+        }
+
+        fn figures(&self) -> RowFigures {
+            RowFigures {
+                down: self.$down,
+                up: self.$up,
+                down_rate: self.$down_rate.unwrap_or_default(),
+                up_rate: self.$up_rate.unwrap_or_default(),
+                streams: self.streams,
+                age_ms: row_fields!(@age $(self.$age_ms)?),
+            }
+        }
+
+        fn set_rates(&mut self, down: u64, up: u64) {
+            (self.$down_rate, self.$up_rate) = (Some(down), Some(up));
+        }
+    };
+}
+
 impl ListedRow for UserRow {
     const SORT_KEYS: &'static [&'static str] = &USER_SORT_KEYS;
 
-    fn id(&self) -> &str {
-        &self.user
-    }
-
-    fn figures(&self) -> RowFigures {
-        RowFigures {
-            down: self.down,
-            up: self.up,
-            down_rate: self.down_rate.unwrap_or_default(),
-            up_rate: self.up_rate.unwrap_or_default(),
-            streams: self.streams,
-            age_ms: self.age_ms,
-        }
-    }
-
-    fn set_rates(&mut self, down: u64, up: u64) {
-        (self.down_rate, self.up_rate) = (Some(down), Some(up));
-    }
+    row_fields!(user, down, up, down_rate, up_rate, age_ms);
 
     fn set_traffic_percent(&mut self, percent: u64) {
         self.traffic_percent = Some(percent);
@@ -154,24 +162,7 @@ impl ListedRow for UserRow {
 impl ListedRow for ProxyListRow {
     const SORT_KEYS: &'static [&'static str] = &PROXY_SORT_KEYS;
 
-    fn id(&self) -> &str {
-        &self.proxy
-    }
-
-    fn figures(&self) -> RowFigures {
-        RowFigures {
-            down: self.down,
-            up: self.up,
-            down_rate: self.down_rate.unwrap_or_default(),
-            up_rate: self.up_rate.unwrap_or_default(),
-            streams: self.streams,
-            age_ms: self.age_ms,
-        }
-    }
-
-    fn set_rates(&mut self, down: u64, up: u64) {
-        (self.down_rate, self.up_rate) = (Some(down), Some(up));
-    }
+    row_fields!(proxy, down, up, down_rate, up_rate, age_ms);
 
     fn set_traffic_percent(&mut self, percent: u64) {
         self.traffic_percent = Some(percent);
@@ -189,24 +180,7 @@ impl ListedRow for ProxyListRow {
 impl ListedRow for ServiceRow {
     const SORT_KEYS: &'static [&'static str] = &SERVICE_SORT_KEYS;
 
-    fn id(&self) -> &str {
-        &self.service
-    }
-
-    fn figures(&self) -> RowFigures {
-        RowFigures {
-            down: self.down,
-            up: self.up,
-            down_rate: self.down_rate.unwrap_or_default(),
-            up_rate: self.up_rate.unwrap_or_default(),
-            streams: self.streams,
-            age_ms: 0,
-        }
-    }
-
-    fn set_rates(&mut self, down: u64, up: u64) {
-        (self.down_rate, self.up_rate) = (Some(down), Some(up));
-    }
+    row_fields!(service, down, up, down_rate, up_rate);
 
     fn other_sort_value(&self, _key: &str) -> SortValue {
         SortValue::Service(self.service.parse().ok())
@@ -216,24 +190,7 @@ impl ListedRow for ServiceRow {
 impl ListedRow for ChannelRow {
     const SORT_KEYS: &'static [&'static str] = &CHANNEL_SORT_KEYS;
 
-    fn id(&self) -> &str {
-        &self.channel
-    }
-
-    fn figures(&self) -> RowFigures {
-        RowFigures {
-            down: self.sent,
-            up: self.received,
-            down_rate: self.sent_rate.unwrap_or_default(),
-            up_rate: self.received_rate.unwrap_or_default(),
-            streams: self.streams,
-            age_ms: self.age_ms,
-        }
-    }
-
-    fn set_rates(&mut self, down: u64, up: u64) {
-        (self.sent_rate, self.received_rate) = (Some(down), Some(up));
-    }
+    row_fields!(channel, sent, received, sent_rate, received_rate, age_ms);
 
     fn other_sort_value(&self, key: &str) -> SortValue {
         match key {
@@ -249,7 +206,7 @@ impl ListedRow for ChannelRow {
 }
 
 /// What a list is to have.
-struct RowSelection<R> {
+struct RowSelection {
     /// Only rows that pass this filter.
     filter: Option<StreamFilter>,
     /// What they are sorted by.
@@ -258,13 +215,11 @@ struct RowSelection<R> {
     reverse: bool,
     /// The most rows.
     max: Option<usize>,
-    /// The rows.
-    rows: std::marker::PhantomData<fn() -> R>,
 }
 
-impl<R: ListedRow> RowSelection<R> {
+impl RowSelection {
     /// Checks a query for the list `name`.
-    fn of(name: &str, query: &PsQuery) -> Result<Self, RequestError> {
+    fn of<R: ListedRow>(name: &str, query: &PsQuery) -> Result<Self, RequestError> {
         let invalid = |error: String| RequestError::invalid(format!("{name}: {error}"));
         let filter = query.filter.as_deref().map(StreamFilter::parse).transpose();
         let filter = filter.map_err(|error| invalid(error.to_string()))?;
@@ -280,11 +235,11 @@ impl<R: ListedRow> RowSelection<R> {
             let why = "«over_ms» is missing: rates are measured over a time, for example \"over_ms\":500";
             return Err(invalid(why.to_owned()));
         }
-        Ok(Self { filter, sort, reverse: query.reverse, max: query.max, rows: std::marker::PhantomData })
+        Ok(Self { filter, sort, reverse: query.reverse, max: query.max })
     }
 
     /// Selects rows and sorts them.
-    fn select(&self, mut rows: Vec<R>) -> Vec<R> {
+    fn select<R: ListedRow>(&self, mut rows: Vec<R>) -> Vec<R> {
         rows.retain(|row| self.filter.as_ref().is_none_or(|filter| filter.passes(row)));
         // Those with the same value stay in the order of their ids.
         rows.sort_by_cached_key(|row| row.sort_value(self.sort));
@@ -305,7 +260,7 @@ pub(super) async fn list_rows<R: ListedRow>(
     query: &PsQuery,
     make: impl Fn(&Snapshot) -> Vec<R> + Clone + Send + 'static,
 ) -> Result<ListAnswer, RequestError> {
-    let selection = RowSelection::<R>::of(name, query)?;
+    let selection = RowSelection::of::<R>(name, query)?;
     let before = match query.over_ms {
         None => None,
         Some(millis) => {

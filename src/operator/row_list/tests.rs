@@ -35,7 +35,7 @@ fn selected(query: PsQuery) -> Result<Vec<String>, RequestError> {
     let before = [("AAAAAA", 0), ("BBBBBB", 3_999_000), ("CCCCCC", 3_000)];
     let before = before.map(|(id, down)| (id.to_owned(), (down, 0))).into();
     set_rates(&mut rows, &before, Duration::from_millis(500));
-    let selection = RowSelection::<UserRow>::of("users", &query)?;
+    let selection = RowSelection::of::<UserRow>("users", &query)?;
     Ok(selection.select(rows).into_iter().map(|row| row.user).collect())
 }
 
@@ -98,15 +98,15 @@ fn each_list_is_sorted_by_each_of_its_names() {
     let rows = users();
     for key in USER_SORT_KEYS {
         rows[0].sort_value(key);
-        assert!(RowSelection::<UserRow>::of("users", &query("", key)).is_ok(), "{key}");
+        assert!(RowSelection::of::<UserRow>("users", &query("", key)).is_ok(), "{key}");
     }
     for key in PROXY_SORT_KEYS {
-        assert!(RowSelection::<ProxyListRow>::of("proxies", &query("", key)).is_ok(), "{key}");
+        assert!(RowSelection::of::<ProxyListRow>("proxies", &query("", key)).is_ok(), "{key}");
     }
     for key in SERVICE_SORT_KEYS {
-        assert!(RowSelection::<ServiceRow>::of("services", &query("", key)).is_ok(), "{key}");
+        assert!(RowSelection::of::<ServiceRow>("services", &query("", key)).is_ok(), "{key}");
     }
     for key in CHANNEL_SORT_KEYS {
-        assert!(RowSelection::<ChannelRow>::of("channels", &query("", key)).is_ok(), "{key}");
+        assert!(RowSelection::of::<ChannelRow>("channels", &query("", key)).is_ok(), "{key}");
     }
 }
