@@ -37,15 +37,22 @@ where
     deserializer.deserialize_str(TextVisitor(PhantomData))
 }
 
+/// Implements `Serialize` as `Display`.
+macro_rules! serialize_as_text {
+    ($name:ty) => {
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serialize(self, serializer)
+            }
+        }
+    };
+}
+
 /// Implements `Serialize` as `Display`, and `Deserialize` as `FromStr`.
 macro_rules! serde_as_text {
     ($($name:ty),*) => {
         $(
-            impl Serialize for $name {
-                fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                    serialize(self, serializer)
-                }
-            }
+            serialize_as_text!($name);
 
             impl<'de> Deserialize<'de> for $name {
                 fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -63,11 +70,7 @@ serde_as_text!(AddressBlock, ChannelId, Network, ProxyId, ServiceKey, StreamKey,
 macro_rules! serde_as_word {
     ($($name:ty),*) => {
         $(
-            impl Serialize for $name {
-                fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                    serialize(self, serializer)
-                }
-            }
+            serialize_as_text!($name);
 
             impl<'de> Deserialize<'de> for $name {
                 fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
