@@ -7,6 +7,9 @@ use crate::mux::{CHUNK_SIZE, MuxConfig};
 /// How often a text peer is pinged.
 const TEXT_PING_INTERVAL: Duration = Duration::from_secs(3);
 
+/// How long a text peer may send nothing.
+const TEXT_TIMEOUT: Duration = Duration::from_secs(9);
+
 /// Adapts the configuration of a mux to a text peer.
 pub(super) fn adapt_config(config: &mut MuxConfig) {
     config.peer_has_flow_control = false;
@@ -17,5 +20,7 @@ pub(super) fn adapt_config(config: &mut MuxConfig) {
     config.ping_interval = TEXT_PING_INTERVAL;
     config.idle_stream_ping_interval = TEXT_PING_INTERVAL;
     config.idle_ping_interval = TEXT_PING_INTERVAL;
-    config.keepalive_timeout = config.idle_timeout;
+    config.spare_ping_interval = TEXT_PING_INTERVAL;
+    config.keepalive_timeout = TEXT_TIMEOUT;
+    config.idle_timeout = TEXT_TIMEOUT;
 }

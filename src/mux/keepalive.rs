@@ -42,8 +42,8 @@ pub(super) struct PathState {
     pub(super) min_rtt: Option<Duration>,
     /// Whether streams have the channel as their primary channel.
     pub(super) has_streams: bool,
-    /// Whether it is the link's first channel. Another one without streams is pinged a fourth as often: once the first
-    /// does not answer, all are pinged.
+    /// Whether it is the link's first channel. Another one without streams is pinged less often: once the first does
+    /// not answer, all are pinged.
     pub(super) is_first: bool,
     /// Whether pings are sent at the same interval on an idle channel, as to a text peer, so that silence counts from
     /// the last byte received.
@@ -220,7 +220,7 @@ impl Keepalive {
         let interval = match (path.has_streams, path.is_first) {
             (true, _) => config.idle_stream_ping_interval,
             (false, true) => config.idle_ping_interval,
-            (false, false) => config.idle_ping_interval * 4,
+            (false, false) => config.spare_ping_interval,
         };
         // The proxy is the first to ping. Its ping shows the server that it is alive, so that the server need not
         // ping: half of the messages.

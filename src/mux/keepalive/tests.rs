@@ -164,7 +164,7 @@ impl Channel {
     }
 }
 
-/// An idle channel costs one ping in twelve seconds, of the proxy; the server only answers. Its NAT, which forgets a
+/// An idle channel costs one ping in twenty seconds, of the proxy; the server only answers. Its NAT, which forgets a
 /// connection that was idle for 30 or 60 seconds, keeps it.
 #[test]
 fn an_idle_channel_is_pinged_by_the_proxy_only() {
@@ -173,14 +173,14 @@ fn an_idle_channel_is_pinged_by_the_proxy_only() {
     let timeouts = channel.sides.each_ref().map(|side| side.timeouts);
     channel.pass(600 * SECOND);
     let pings = channel.count(PROXY, Sent::Ping, 10 * SECOND);
-    assert!((49..=51).contains(&pings), "{pings}");
+    assert!((29..=31).contains(&pings), "{pings}");
     assert_eq!(channel.count(SERVER, Sent::Ping, 10 * SECOND), 0);
     assert_eq!(channel.count(SERVER, Sent::Pong, 10 * SECOND), pings);
     for (side, before) in channel.sides.iter().zip(timeouts) {
-        assert!(side.timeouts - before <= 52 + pings, "timers fired {} times", side.timeouts - before);
+        assert!(side.timeouts - before <= 32 + pings, "timers fired {} times", side.timeouts - before);
     }
     let times: Vec<_> = channel.sent.iter().map(|(at, ..)| *at).collect();
-    assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= 15 * SECOND), "{times:?}");
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= 21 * SECOND), "{times:?}");
 }
 
 /// A user that sends its first byte for minutes on a channel that has died meanwhile is not worse off than on an active
@@ -202,7 +202,7 @@ fn the_first_byte_after_a_pause_is_followed_by_a_ping() {
 /// Each side finds that the other has vanished although neither sends anything.
 #[test]
 fn a_dead_idle_channel_is_detected_by_both_sides() {
-    for (has_streams, limit) in [(true, 10 * SECOND), (false, 25 * SECOND)] {
+    for (has_streams, limit) in [(true, 10 * SECOND), (false, 33 * SECOND)] {
         let mut channel = Channel::new(20 * MS, has_streams);
         channel.pass(60 * SECOND);
         channel.is_cut = true;
