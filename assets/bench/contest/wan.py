@@ -192,8 +192,14 @@ class Transfer:
         self.name, self.title, self.downloads, self.uploads = name, title, downloads, uploads
 
     def __call__(self, rig, tunnel, address, path, options):
-        said = load(rig, address, "transfer", "--downloads", self.downloads, "--uploads", self.uploads,
-                    "--seconds", options.seconds, timeout=options.seconds + 60)
+        def transfer(seconds):
+            return load(rig, address, "transfer", "--downloads", self.downloads, "--uploads", self.uploads,
+                        "--seconds", seconds, timeout=seconds + 60)
+        if options.earlier:
+            transfer(options.earlier)
+            # What is in flight when its users leave must not count as load of the path.
+            time.sleep(1 + 4 * path.rtt / 1000)
+        said = transfer(options.seconds)
         return {"rate": sum(said["download_mbit"] + said["upload_mbit"])}
 
     def bandwidth(self, path):
@@ -382,7 +388,7 @@ class Measure:
         try:
             figures = measure(
                 f"bench{os.getpid()}x{number}", self.path, self.workload, stage.tunnel, self.programs, stage.directory, number,
-                argparse.Namespace(seconds=seconds, ping_seconds=seconds))
+                argparse.Namespace(seconds=seconds, ping_seconds=seconds, earlier=0))
             figures.pop("path")
             return figures
         except Skip as why:
