@@ -63,9 +63,30 @@ pub enum ClientError {
         /// The version of its protocol.
         protocol: u32,
     },
+    /// The process is of another version, whose answer means something else.
+    #[error(
+        "underpass {version} has given an answer that this underpass {} does not understand ({error}): use the program of that \
+         version",
+        env!("CARGO_PKG_VERSION")
+    )]
+    Answer {
+        /// The version of the process.
+        version: String,
+        /// What is not understood.
+        error: String,
+    },
     /// The request was refused or has failed.
     #[error(transparent)]
     Refused(#[from] RequestError),
+}
+
+/// What every version of the greeting has.
+#[derive(Deserialize)]
+struct Versions {
+    /// The version of underpass.
+    underpass: String,
+    /// The version of the protocol.
+    protocol: u32,
 }
 
 /// A line that the process sent: an answer, or an item of what is followed.
@@ -94,6 +115,13 @@ pub struct Client {
     writer: OwnedWriteHalf,
     /// The id of the last request.
     last_id: u64,
+}
+
+impl ClientError {
+    /// Returns whether the process is of a version that this program cannot operate.
+    pub fn is_other_version(&self) -> bool {
+        matches!(self, Self::Version { .. } | Self::Answer { .. })
+    }
 }
 
 impl Client {
@@ -126,6 +154,12 @@ impl Client {
         let (reader, writer) = socket.into_split();
         let mut reader = LineReader::new(reader, MAX_LINE_BYTES);
         let line = next_line(&mut reader).await?;
+        // First, because nothing else is the same in every version.
+        if let Ok(Versions { underpass: version, protocol }) = serde_json::from_slice(&line)
+            && protocol > PROTOCOL
+        {
+            return Err(ClientError::Version { version, protocol });
+        }
         let Ok(greeting) = serde_json::from_slice::<Greeting>(&line) else {
             // A client that is refused is told why instead.
             return Err(match serde_json::from_slice::<Line>(&line) {
@@ -133,9 +167,6 @@ impl Client {
                 _ => ClientError::Protocol(String::from_utf8_lossy(&line).chars().take(100).collect()),
             });
         };
-        if greeting.protocol > PROTOCOL {
-            return Err(ClientError::Version { version: greeting.underpass, protocol: greeting.protocol });
-        }
         Ok(Self { greeting, reader, writer, last_id: 0 })
     }
 

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     net::{ChannelSocket, DetectedFormat, Listener, Negotiation, NegotiationError},
     telemetry::seconds,
-    wire::handshake::HandshakeError,
+    wire::{Frame, binary::VERSION, handshake::HandshakeError},
 };
 
 /// Accepts connections of proxies until the server drains, then closes the port and sends GOAWAY to every proxy.
@@ -121,12 +121,15 @@ async fn handshake(
     }
 }
 
-/// Refuses a proxy of the binary format that came without TLS: a man in the middle might have had it do so.
+/// Refuses a proxy of the binary format that came without TLS: a man in the middle might have had it do so. A proxy of
+/// another protocol version is refused for that: it need not know the code for TLS, and TLS would not help it.
 async fn refuse_without_tls(mut negotiation: Negotiation) -> Result<AdmittedChannel, NegotiationError> {
     // Read first: closing the connection while HELLO is unread would reset it, and the proxy might never get the
     // reason.
-    negotiation.recv_frame().await?;
-    let error = HandshakeError::TlsRequired;
+    let error = match negotiation.recv_frame().await? {
+        Frame::Hello(hello) if hello.version != VERSION => HandshakeError::Version { theirs: hello.version },
+        _ => HandshakeError::TlsRequired,
+    };
     negotiation.send_last_frame(&error.refusal()).await?;
     Err(error.into())
 }

@@ -13,7 +13,9 @@ use super::{dial::Destination, outgoing::Outgoing, source::Inbox};
 use crate::{
     control::{Capabilities, CommandError, CommandReply, Executed},
     feed::{Interest, Line},
-    operator::{self, Access, Client, Greeting, LineSource, Request, RequestError, Role, WatchQuery},
+    operator::{
+        self, Access, Client, ClientError, Greeting, LineSource, Request, RequestError, Role, WatchQuery,
+    },
     tui::CommandId,
 };
 
@@ -63,7 +65,7 @@ impl Link {
     /// Connects, and starts the thread that keeps the connection until the requests are dropped.
     ///
     /// # Errors
-    /// The first connection cannot be established; after a later loss it reconnects.
+    /// The first connection cannot be established, or the state of the process not be read; after a later loss it reconnects.
     pub(super) fn open(destination: Destination) -> anyhow::Result<Self> {
         let inbox = Arc::<Mutex<Inbox>>::default();
         let (requests, receiver) = mpsc::channel(MAX_QUEUED_REQUESTS);
@@ -103,7 +105,7 @@ enum End {
 impl Keeper {
     /// Connects, reports the first attempt, and keeps the connection until the cockpit is gone.
     async fn run(mut self, opened: oneshot::Sender<anyhow::Result<Found>>) {
-        let mut client = match self.connect(true).await {
+        let client = match self.connect(true).await {
             Ok(client) => client,
             Err(error) => {
                 // `open` waits for it.
@@ -111,24 +113,37 @@ impl Keeper {
                 return;
             }
         };
-        let greeting = client.greeting();
-        let mut boot = greeting.boot.clone();
-        self.role = Some(greeting.role);
-        let (name, role) = (greeting.name.clone(), greeting.role);
-        if opened.send(Ok(Found { name, role, capabilities: capabilities_of(&client) })).is_err() {
-            return;
-        }
-        let mut is_other = false;
+        let Greeting { role, name, mut boot, .. } = client.greeting().clone();
+        self.role = Some(role);
+        let capabilities = capabilities_of(&client);
+        self.inbox.lock().begin(false, capabilities);
+        // With its state: one that is not given, or not understood, is not worth a cockpit that stays empty.
+        let mut watched = match self.watch(client).await {
+            Ok(watched) => {
+                if opened.send(Ok(Found { name, role, capabilities })).is_err() {
+                    return;
+                }
+                Ok(watched)
+            }
+            Err(error) => {
+                _ = opened.send(Err(error));
+                return;
+            }
+        };
         loop {
-            self.inbox.lock().begin(is_other, capabilities_of(&client));
-            match self.serve(client).await {
+            let end = match watched {
+                Ok((lines, writer)) => self.serve(lines, writer).await,
+                Err(error) => End::Lost(format!("{error:#}")),
+            };
+            match end {
                 End::Detached => return,
                 End::Lost(why) => self.inbox.lock().lose(why),
             }
-            let Some(next) = self.reconnect().await else { return };
-            is_other = next.greeting().boot != boot;
-            boot.clone_from(&next.greeting().boot);
-            client = next;
+            let Some(client) = self.reconnect().await else { return };
+            let is_other = client.greeting().boot != boot;
+            boot.clone_from(&client.greeting().boot);
+            self.inbox.lock().begin(is_other, capabilities_of(&client));
+            watched = self.watch(client).await;
         }
     }
 
@@ -163,18 +178,31 @@ impl Keeper {
         }
     }
 
-    /// Carries lines in both directions until the connection ends.
-    async fn serve(&mut self, client: Client) -> End {
-        let (lines, mut writer) = client.into_split();
+    /// Asks for the state of the other side, and takes the first one.
+    async fn watch(&self, client: Client) -> anyhow::Result<(LineSource, OwnedWriteHalf)> {
+        let version = client.greeting().underpass.clone();
+        let (mut lines, mut writer) = client.into_split();
         let watch = Request::Watch(WatchQuery {
             credit: CREDIT,
             interval_ms: SAMPLE_INTERVAL_MS,
             log: true,
             interest: self.interest.clone(),
         });
-        if let Err(error) = writer.write_all(&operator::request_line(WATCH_ID, &watch)).await {
-            return End::Lost(error.to_string());
-        }
+        writer.write_all(&operator::request_line(WATCH_ID, &watch)).await?;
+        let text = lines.next_text().await?;
+        let taken = match Line::parse(&text) {
+            Ok(line) => self.inbox.lock().take_line(line).map_err(|error| error.to_string()),
+            Err(error) => match serde_json::from_slice(&text) {
+                Ok(operator::Line { error: Some(refusal), .. }) => return Err(refusal.into()),
+                _ => Err(error.to_string()),
+            },
+        };
+        taken.map_err(|error| ClientError::Answer { version, error })?;
+        Ok((lines, writer))
+    }
+
+    /// Carries lines in both directions until the connection ends.
+    async fn serve(&mut self, lines: LineSource, writer: OwnedWriteHalf) -> End {
         let awaited = Mutex::new(Vec::new());
         // Neither direction waits for the other: the server may stop to read while it writes.
         let end = tokio::select! {

@@ -11,8 +11,9 @@ use std::{io, net::Shutdown, os::unix::net::UnixStream, process::ExitCode, threa
 use anyhow::Context;
 
 use super::{
+    REFUSED,
     args::attach::{AttachArgs, AttachTarget, RelayArgs},
-    guest, operate,
+    guest, operate, output,
 };
 use crate::{
     operator,
@@ -30,7 +31,14 @@ pub(super) fn run(args: &AttachArgs) -> anyhow::Result<ExitCode> {
         AttachTarget::Here(instance) => Destination::Here(instance),
         AttachTarget::Ssh { host, instance } => Destination::Ssh { host, instance },
     };
-    let link = Link::open(destination)?;
+    let link = match Link::open(destination) {
+        Ok(link) => link,
+        Err(error) if error.downcast_ref().is_some_and(operator::ClientError::is_other_version) => {
+            output::complain(format_args!("{error:#}"));
+            return Ok(ExitCode::from(REFUSED));
+        }
+        Err(error) => return Err(error),
+    };
     let subject = match link.role {
         operator::Role::Server => Subject::Server,
         operator::Role::Proxy => Subject::Proxy,
@@ -42,7 +50,7 @@ pub(super) fn run(args: &AttachArgs) -> anyhow::Result<ExitCode> {
         Exit::TerminalGone => {}
         _ => {
             let (name, role) = (&link.name, link.role.as_str());
-            super::output::complain(format_args!("detached from {name}; the {role} continues"));
+            output::complain(format_args!("detached from {name}; the {role} continues"));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -51,7 +51,7 @@ enum Failure {
     /// What was to be printed could not be written.
     #[error("cannot write to the standard output: {0}")]
     Output(io::Error),
-    /// An answer is not what was expected.
+    /// An answer is not what was expected; [`run`] adds the version of the process.
     #[error("an answer that this version does not understand: {0}")]
     Answer(#[from] serde_json::Error),
 }
@@ -64,6 +64,7 @@ impl Failure {
                 UNREACHABLE
             }
             Self::Client(ClientError::Refused(error)) if error.code == ErrorCode::NotFound => NOT_FOUND,
+            Self::Client(error) if error.is_other_version() => super::REFUSED,
             Self::Usage(_) => USAGE,
             _ => super::FAILED,
         }
@@ -83,7 +84,11 @@ pub(super) fn run(command: &OperateCommand) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let client = find::connect(command.instance().control.as_ref()).await?;
-        perform(client, command).await
+        let version = client.greeting().underpass.clone();
+        perform(client, command).await.map_err(|failure| match failure {
+            Failure::Answer(error) => ClientError::Answer { version, error: error.to_string() }.into(),
+            other => other,
+        })
     });
     Ok(match result {
         Ok(code) => ExitCode::from(code),
