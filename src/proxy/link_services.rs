@@ -112,6 +112,11 @@ impl LinkServices {
         self.registrations.lock().served()
     }
 
+    /// Returns the public port that the server has granted to a service; `None` before its answer.
+    pub(super) fn granted_port(&self, service: &ServiceEntry) -> Option<u16> {
+        self.served().into_iter().find_map(|(entry, key)| (entry.id == service.id).then_some(key.port))
+    }
+
     /// Returns the service to which the streams of a public port belong. Waits while that is not known.
     pub(super) async fn wait_for_owner(&self, port: u16) -> PortOwner {
         let look = |registrations: &Registrations| match registrations.owner_of(port) {

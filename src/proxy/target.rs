@@ -71,7 +71,12 @@ pub(super) async fn serve_stream(context: StreamContext, stream: Stream, open: O
     };
     let target_port = target_port(&service.config.target);
     let watched = context.loops.watch(&open, context.server, target_port, context.tasks.token());
-    let service_key = ServiceKey { port: open.port, group: service.config.key.group.clone() };
+    // In the text format OPEN names no port.
+    let port = match open.port {
+        0 => context.services.granted_port(&service).unwrap_or(0),
+        port => port,
+    };
+    let service_key = ServiceKey { port, group: service.config.key.group.clone() };
     let observed = context.observer.as_ref();
     let observed =
         observed.map(|link| link.stream_opened(&open, &service_key, stream.control(), watched.token()));

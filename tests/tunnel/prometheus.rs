@@ -139,6 +139,35 @@ async fn counters_move_while_a_stream_is_open() {
     assert_eq!(ends, 1.0);
 }
 
+/// Its streams name no port.
+#[tokio::test]
+async fn a_proxy_of_the_text_format_counts_its_streams_by_their_public_port() {
+    let echo = target::echo().await;
+    let (_server, addr) = Process::server(TOKEN, &[]).await;
+    let (addr, target) = (addr.to_string(), echo.addr.to_string());
+    let mut proxy = Process::underpass(&[
+        "proxy",
+        "--format",
+        "text",
+        "--server",
+        &addr,
+        "--port",
+        "0",
+        "--to",
+        &target,
+        "--token",
+        TOKEN,
+        "--metrics",
+        "127.0.0.1:0",
+    ]);
+    let metrics = metrics_of(&mut proxy).await;
+    let service = proxy.serves().await;
+    let _user = exchange(SocketAddr::new([127, 0, 0, 1].into(), service.port), 1000).await;
+    let (now, text) = scrape(metrics).await;
+    let name = format!("underpass_proxied_streams_open{{service=\"{service}\"}}");
+    assert_eq!(now.samples.get(&name), Some(&1.0), "{text}");
+}
+
 /// A scrape after the proxy has gone still has what it carried, and says that it has gone.
 #[tokio::test]
 async fn a_proxy_that_has_left_keeps_its_series() {
