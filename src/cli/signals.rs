@@ -62,9 +62,8 @@ impl Hangup {
 
 /// Installs handlers for the signals that ask the process to end, from now on until it ends, and turns them into a
 /// shutdown: the first one starts a drain, the second one aborts. If the process has not ended [`CLEANUP_TIMEOUT`]
-/// after
-/// `drain_timeout`, or the default one if that is longer, which began with the first one, or [`ABORT_TIMEOUT`] after the second one, or if there is a third one, it
-/// dies of that signal, with the terminal restored.
+/// after `drain_timeout`, or the default one if that is longer, which began with the first one, or [`ABORT_TIMEOUT`]
+/// after the second one, or if there is a third one, it dies of that signal, with the terminal restored.
 ///
 /// A signal that is ignored now stays ignored, as the parent process wanted it: SIGHUP under `nohup`, SIGINT of a
 /// background command of a shell without job control.
