@@ -5,11 +5,11 @@
 //! and the export read the [`LogRing`]: tui-logger counts a line also for a record that its formatter leaves out, and
 //! where that is the newest one, its widget panics in a debug build and miscounts in a release build.
 
-use tracing::{Event, Subscriber, span};
-use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
-use tui_logger::TuiTracingSubscriberLayer;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::{Layer, layer::Context};
+use tui_logger::Drain;
 
-use crate::telemetry::LogRing;
+use crate::telemetry::{LogLevel, LogRecord, LogRing};
 
 /// The `tracing` layer that brings the process's log into the cockpit. It formats each record it is given before it
 /// filters, so install it behind a filter.
@@ -23,15 +23,25 @@ impl LogLayer {
     }
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
-    /// Passes a new span to tui-logger's layer, which keeps the span's fields for its records.
-    fn on_new_span(&self, attrs: &span::Attributes<'_>, id: &span::Id, ctx: Context<'_, S>) {
-        TuiTracingSubscriberLayer.on_new_span(attrs, id, ctx);
-    }
-
-    /// Appends a log record to the ring and to tui-logger's buffer.
-    fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
-        self.0.on_event(event, ctx.clone());
-        TuiTracingSubscriberLayer.on_event(event, ctx);
+impl<S: Subscriber> Layer<S> for LogLayer {
+    /// Appends a log record to the ring and to tui-logger's buffer, with the same text. tui-logger's own layer would
+    /// write the fields as `name: value`, in the order of their names, and so some before the message.
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let record = LogRecord::of(event);
+        let level = match record.level {
+            LogLevel::Error => log::Level::Error,
+            LogLevel::Warn => log::Level::Warn,
+            LogLevel::Info => log::Level::Info,
+            LogLevel::Debug => log::Level::Debug,
+            LogLevel::Trace => log::Level::Trace,
+        };
+        Drain::new().log(
+            &log::Record::builder()
+                .args(format_args!("{}", record.text))
+                .level(level)
+                .target(&record.target)
+                .build(),
+        );
+        self.0.push(record);
     }
 }

@@ -58,3 +58,21 @@ fn the_log_screen_finds_who_was_refused_and_hides_what_is_less_important() {
     terminal.press("q");
     assert_eq!(terminal.exit().0, 0);
 }
+
+/// The log file has «user=127.0.0.1:5», and the screen had «user: 127.0.0.1:5», in front of the message where its name
+/// comes first: no search found both.
+#[test]
+fn the_fields_of_a_record_follow_its_message_as_in_the_log_file() {
+    let _exclusive = exclusive();
+    let terminal = Terminal::underpass(&["demo", "--log", "off,underpass::proxy=debug"], (160, 40), &[]);
+    terminal.press("4");
+    terminal.until("a record with a field", |screen| {
+        let text = screen.contents();
+        assert!(!text.contains("user: "), "{text}");
+        text.lines().any(|line| line.contains(" connected to ") && line.contains(" user=127.")).then_some(())
+    });
+    terminal.fill("/", "user=127. connected");
+    terminal.until("the record is found", |screen| {
+        screen.contents().lines().any(|line| line.contains(" user=127.")).then_some(())
+    });
+}

@@ -73,7 +73,7 @@ pub struct LogRecord {
     pub level: LogLevel,
     /// The part of the program that logged it, such as `lifecycle` or `underpass::proxy`.
     pub target: Cow<'static, str>,
-    /// The message, followed by the other fields as ` name: value`. It may quote a peer: a screen must strip control
+    /// The message, followed by the other fields as ` name=value`, as in the log on stderr. It may quote a peer: a screen must strip control
     /// characters.
     pub text: String,
 }
@@ -164,7 +164,8 @@ impl<S: Subscriber> Layer<S> for LogBroadcast {
     }
 }
 
-/// Formats the fields of an event: the message first, then ` name: value` for each other field.
+/// Formats the fields of an event: the message first, then ` name=value` for each other field, as the
+/// log on stderr has them: one search finds a record in both.
 struct FieldText {
     /// The text so far.
     text: String,
@@ -180,7 +181,7 @@ impl Visit for FieldText {
         _ = match field.name() {
             "message" => write!(self.text, "{value:?}"),
             _ if self.is_message_only => Ok(()),
-            name => write!(self.text, " {name}: {value:?}"),
+            name => write!(self.text, " {name}={value:?}"),
         };
     }
 }

@@ -13,7 +13,7 @@ fn an_event_becomes_a_record_with_its_fields() {
     let record = &records[0];
     assert_eq!(
         (records.len(), record.level, &*record.target, &*record.text),
-        (1, LogLevel::Warn, "operator", "kicked code: 7")
+        (1, LogLevel::Warn, "operator", "kicked code=7")
     );
     assert!(record.epoch_ms > 1_600_000_000_000 && ring.drain().is_empty());
 }
