@@ -51,6 +51,18 @@ pub(crate) enum Confirmation {
     },
 }
 
+impl Confirmation {
+    /// Returns the question in one or two words, for a terminal without room for the dialog.
+    pub(crate) fn short_text(&self) -> &'static str {
+        match self {
+            Self::Kill(_) => "kill?",
+            Self::KillUser { .. } => "kill user?",
+            Self::Kick { .. } => "kick?",
+            Self::Quit { .. } => "quit?",
+        }
+    }
+}
+
 /// A button of a confirmation dialog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Button {

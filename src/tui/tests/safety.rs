@@ -1,4 +1,5 @@
-//! Property test: under any sequence of events, samples and keys, a confirmed kill names the stream that was shown.
+//! Property test: under any sequence of events, samples and keys, a confirmed kill names the stream that was shown; and
+//! a screen without room for a dialog names its question.
 
 use std::time::Duration;
 
@@ -7,10 +8,10 @@ use proptest::prelude::*;
 use super::fixture::{Fixture, key};
 use crate::{
     control::Command,
-    ids::StreamKey,
+    ids::{ProxyId, StreamKey},
     telemetry::EndReason,
     tui::{
-        model::{Confirmation, Overlay},
+        model::{Confirmation, Dialog, KillTarget, Overlay},
         msg::Effect,
     },
 };
@@ -108,5 +109,24 @@ proptest! {
                 prop_assert!(fixture.keys().contains(&row.key));
             }
         }
+    }
+}
+
+#[test]
+fn a_terminal_too_small_for_a_dialog_names_its_question() {
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.resize(20, 4);
+    let row = fixture.model.live.streams.order()[0];
+    let (key, streams) = (fixture.model.live.streams.get(row).unwrap().key, 3);
+    let user = key.user;
+    let questions = [
+        (Confirmation::Kill(vec![KillTarget { row, key }]), "kill? [Cancel]"),
+        (Confirmation::KillUser { user, streams }, "kill user? [Cancel]"),
+        (Confirmation::Kick { proxy: ProxyId(1), streams }, "kick? [Cancel]"),
+        (Confirmation::Quit { drain_timeout: None }, "quit? [Cancel]"),
+    ];
+    for (question, expected) in questions {
+        fixture.model.overlay = Some(Overlay::Dialog(Dialog::new(question, fixture.now)));
+        assert!(fixture.text().contains(expected), "{expected}: {}", fixture.text());
     }
 }

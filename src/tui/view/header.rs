@@ -286,7 +286,8 @@ pub(crate) fn draw_too_small(model: &Model, area: Rect, buf: &mut Buffer) {
         lines.remove(2);
     }
     if let Some(Overlay::Dialog(dialog)) = &model.overlay {
-        lines.insert(0, Line::styled(format!("quit? [{}] ⇥", dialog.focused().label()), theme.error));
+        let (question, answer) = (dialog.question.short_text(), dialog.focused().label());
+        lines.insert(0, Line::styled(format!("{question} [{answer}] ⇥"), theme.error));
     }
     for (y, line) in (area.top()..area.bottom()).zip(lines) {
         draw_line(buf, area.x, y, area, line);
