@@ -148,8 +148,11 @@ fn row(model: &Model, proxy: &ProxyRow, total: f64, names: usize, width: usize) 
     if let Some(gone) = &proxy.disconnection {
         let ago = format::age(model.shown().now.saturating_duration_since(gone.at));
         let why = gone.reason.as_ref().map(|why| format!(", {why}")).unwrap_or_default();
-        let text =
-            format!("  {} {} disconnected {ago}{why}", fit_middle(&proxy.label, names), fit(&services, 8));
+        let text = format!(
+            "  {} {} disconnected {ago} ago{why}",
+            fit_middle(&proxy.label, names),
+            fit(&services, 8)
+        );
         return Line::styled(truncate(&text, width.saturating_sub(1)), theme.faint);
     }
     if let Some(left) = proxy.grace_remaining {
