@@ -111,8 +111,8 @@ const FIGURES: [(&str, &str); 17] = [
     ("events missed", "the cockpit was too slow for these; rows and figures are right all the same"),
     (
         "bottleneck",
-        "what limits a stream now: target, user, limit, channel, window, budget (of memory) or operator; none if nothing \
-         does. limited by: for how long each did",
+        "what limits a stream now: target, user, rate limit, channel, window, budget (of memory) or operator (paused); \
+         none if nothing does. limited by: for how long each did",
     ),
     ("window", "flow-control window of the stream: bytes that may be buffered or in flight"),
     ("window used", "buffered and in-flight bytes in percent of the window"),

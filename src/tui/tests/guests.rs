@@ -83,7 +83,7 @@ fn the_detail_at_a_proxy_has_its_side_of_the_flow_and_says_where_limits_are_set(
     });
     let text = fixture.text();
     assert!(text.contains("in flight ↓ 300K"), "{text}");
-    assert!(text.contains("window used      50%"), "{text}");
+    assert!(text.contains("window used        50%"), "{text}");
     assert!(!text.contains("priority"), "{text}");
     fixture.press("l");
     assert_eq!(fixture.notice(), "limit (l) is disabled: a proxy cannot do it; attach to its server");

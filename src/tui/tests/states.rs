@@ -159,7 +159,7 @@ fn the_detail_screen_shows_bottleneck_and_policy() {
     assert_eq!(text.matches("operator:").count(), 1, "an action on another stream is not shown: {text}");
     for part in [
         "weighted among 3, weight 3 = 75%",
-        "bottleneck     limit     none",
+        "bottleneck  rate limit       none",
         "limited by   user 1.3s ",
         "failovers 2 · resent 131KB",
         "connected in 12ms  TTFB 48ms  HTTP 200",

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The width in cells of a figure in the flow section: a blank and the longest word.
-const FIGURE_WIDTH: usize = 9;
+const FIGURE_WIDTH: usize = 11;
 /// The width in cells of a label in the flow section.
 const LABEL_WIDTH: usize = 11;
 
@@ -145,7 +145,7 @@ fn push_bottleneck_times(
         let share = stalled.as_secs_f64() / age.as_secs_f64().max(0.001) * 100.0;
         let style = if share >= 50.0 { theme.warn } else { theme.text };
         let time = [
-            Span::styled(format!("{name} "), theme.dim),
+            Span::styled(format!("{} ", bottleneck_name(name)), theme.dim),
             Span::styled(format!("{} {:.0}%", format::latency(stalled), share.min(100.0)), style),
         ];
         used += time.iter().map(Span::width).sum::<usize>();
@@ -165,7 +165,15 @@ fn push_bottleneck_times(
 fn bottleneck(by: Option<Bottleneck>, theme: &Theme) -> (String, Style) {
     match by {
         None => ("none".to_owned(), theme.faint),
-        Some(by @ (Bottleneck::Operator | Bottleneck::Limit)) => (by.to_string(), theme.warn),
-        Some(by) => (by.to_string(), theme.text),
+        Some(by @ (Bottleneck::Operator | Bottleneck::Limit)) => (bottleneck_name(by), theme.warn),
+        Some(by) => (bottleneck_name(by), theme.text),
+    }
+}
+
+/// Returns the name of a bottleneck on the screen. «limit» alone would be read as any of the other ones.
+fn bottleneck_name(bottleneck: Bottleneck) -> String {
+    match bottleneck {
+        Bottleneck::Limit => "rate limit".to_owned(),
+        other => other.to_string(),
     }
 }
