@@ -26,7 +26,7 @@ struct PendingCommand {
     id: CommandId,
     /// The number of the [`CommandBatch`] to which the command belongs.
     batch: u64,
-    /// The row that shows the pending kill, which is cleared if the command fails; `None` for other commands.
+    /// The row that shows the effect of the command ahead of the reply; `None` if none does.
     row: Option<RowId>,
     /// When the command was sent; while it is queued, when it was queued.
     since: Instant,
@@ -57,6 +57,15 @@ struct CommandBatch {
     affected_streams: usize,
     /// Why the last failed command of the batch failed; `None` if none has failed.
     error: Option<String>,
+}
+
+/// A row that has shown the effect of a command ahead of the reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AnsweredRow {
+    /// The row.
+    pub(crate) row: RowId,
+    /// Whether the command was to kill the stream.
+    pub(crate) is_kill: bool,
 }
 
 /// The result of a batch of commands after its last reply, for a notice.
@@ -117,8 +126,14 @@ impl PendingCommands {
         (unsent > 0 && (more > 1 || self.batches.len() >= MAX_QUEUED_BATCHES)).then_some(unsent)
     }
 
-    /// Queues a command of the batch with this number. `row` shows the pending kill, if the command is one.
-    pub(crate) fn push(&mut self, batch: u64, command: Command, row: Option<RowId>, now: Instant) {
+    /// Queues a command of the batch with this number, and returns its own. `row` shows its effect ahead of the reply.
+    pub(crate) fn push(
+        &mut self,
+        batch: u64,
+        command: Command,
+        row: Option<RowId>,
+        now: Instant,
+    ) -> CommandId {
         self.last_id += 1;
         if let Some(batch) = self.batches.iter_mut().find(|known| known.id == batch) {
             (batch.total, batch.outstanding) = (batch.total + 1, batch.outstanding + 1);
@@ -132,6 +147,7 @@ impl PendingCommands {
             command,
             overdue_reported: false,
         });
+        id
     }
 
     /// Removes the next unsent command, records that it awaits its reply since `now`, and returns it with the row
@@ -157,20 +173,21 @@ impl PendingCommands {
         }
     }
 
-    /// Records a reply: how many streams were affected, or why the command failed. Returns the row whose pending kill
-    /// has to be reset after a failure, and the outcome of the batch after its last reply.
+    /// Records a reply: how many streams were affected, or why the command failed. Returns the row that has shown the
+    /// effect of the command ahead of the reply, and the outcome of the batch after its last reply.
     pub(crate) fn replied(
         &mut self,
         id: CommandId,
         reply: Result<usize, String>,
-    ) -> (Option<RowId>, Option<BatchOutcome>) {
+    ) -> (Option<AnsweredRow>, Option<BatchOutcome>) {
         let Some(at) = self.awaiting_reply.iter().position(|pending| pending.id == id) else {
             return (None, None);
         };
         let pending = self.awaiting_reply.swap_remove(at);
-        let failed_row = if reply.is_err() { pending.row } else { None };
+        let is_kill = matches!(pending.command, Command::KillStream(_));
+        let answered = pending.row.map(|row| AnsweredRow { row, is_kill });
         let Some(at) = self.batches.iter().position(|batch| batch.id == pending.batch) else {
-            return (failed_row, None);
+            return (answered, None);
         };
         let batch = &mut self.batches[at];
         batch.outstanding -= 1;
@@ -183,7 +200,7 @@ impl PendingCommands {
         }
         let is_last = batch.outstanding == 0;
         let outcome = is_last.then(|| self.batches.swap_remove(at).into_outcome(&pending.command));
-        (failed_row, outcome)
+        (answered, outcome)
     }
 
     /// Finds a sent command without a reply for [`REPLY_OVERDUE`], records that it was reported, and returns the

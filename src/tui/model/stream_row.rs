@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::RateTrend;
+use super::{RateTrend, Steered};
 use crate::{
     ids::{ChannelId, Priority, ProxyId, RateLimits, ServiceKey, StreamKey, clean},
     telemetry::{Content, EndReason, Progress, Shortfall, StreamPhase, StreamSnapshot},
@@ -148,6 +148,8 @@ pub(crate) struct StreamAttributes {
     pub(crate) priority: Priority,
     /// Whether a command to kill the stream is queued or awaits its reply.
     pub(crate) kill_pending: bool,
+    /// What keeps pause, priority and limits as the operator has set them, although a snapshot says otherwise.
+    pub(crate) steered: Option<Steered>,
     /// The stream key.
     pub(crate) key: StreamKey,
     /// Whether the stream has ended and its row has been moved below the open streams.
@@ -278,6 +280,7 @@ impl StreamAttributes {
             since,
             ended: None,
             kill_pending: false,
+            steered: None,
             trend: RateTrend::default(),
             is_below_open: false,
         }
@@ -288,15 +291,22 @@ impl StreamAttributes {
         self.ended.is_none()
     }
 
-    /// Copies the attributes of the stream from a snapshot.
-    pub(super) fn apply(&mut self, snapshot: &StreamSnapshot) {
+    /// Copies the attributes of the stream from a snapshot. Returns whether some were kept instead, so that the next
+    /// snapshot has to be copied as well.
+    pub(super) fn apply(&mut self, snapshot: &StreamSnapshot, now: Instant) -> bool {
         self.proxy = snapshot.proxy.or(self.proxy);
         self.channel = snapshot.channel.or(self.channel);
         self.is_in_grace_period = snapshot.proxy.is_some() && snapshot.channel.is_none();
         self.content.clone_from(&snapshot.content);
         self.download = snapshot.progress;
-        (self.phase, self.paused, self.priority) = (snapshot.phase, snapshot.paused, snapshot.priority);
-        self.limits = snapshot.limits;
+        self.phase = snapshot.phase;
+        let steerable = (snapshot.paused, snapshot.priority, snapshot.limits);
+        let is_equal = steerable == (self.paused, self.priority, self.limits);
+        self.steered = self.steered.filter(|steered| steered.outlasts_snapshot(is_equal, now));
+        if self.steered.is_none() {
+            (self.paused, self.priority, self.limits) = steerable;
+        }
+        self.steered.is_some()
     }
 
     /// Records when and why the stream ended, and how far the transfer had come that it cut short.

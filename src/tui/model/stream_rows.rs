@@ -104,7 +104,8 @@ impl StreamRows {
         Some(StreamRow::new(counters, self.ranks.get(slot)?, self.slots.get(slot)?.as_ref()?))
     }
 
-    /// Returns the attributes of a row, to be changed ahead of the server: the next snapshot overwrites them.
+    /// Returns the attributes of a row, to be changed ahead of the server: the next snapshot overwrites them, unless
+    /// they are [kept](StreamAttributes::steered).
     pub(crate) fn get_mut(&mut self, id: RowId) -> Option<&mut StreamAttributes> {
         let slot = id.slot as usize;
         let counters = self.counters.get_mut(slot).filter(|counters| counters.serial == id.serial)?;
@@ -272,8 +273,9 @@ impl StreamRows {
             let rates = self.meters.record(&self.clock, slot, is_first, (snapshot.down, snapshot.up));
             if counters.sample(snapshot, rates)
                 && let Some(stream) = &mut self.slots[slot]
+                && stream.apply(snapshot, now)
             {
-                stream.apply(snapshot);
+                counters.mark_stale();
             }
         }
         self.slot_hints = slot_hints;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fixture::{Fixture, key};
 use crate::{
-    control::Command,
+    control::{Command, CommandError},
     ids::StreamKey,
     telemetry::EndReason,
     tui::{
@@ -141,6 +141,7 @@ fn no_key_acts_on_a_row_that_has_just_been_selected() {
     }
     go_on(&mut fixture, Duration::from_millis(700));
     assert_eq!(fixture.press("p"), [Effect::SendCommand(CommandId(1), Command::PauseStream(stream(3)))]);
+    fixture.send(Msg::Replied(CommandId(1), Err(CommandError::NotFound)));
     // Marks name their streams.
     fixture.press("gmm");
     end(&mut fixture, stream(4));

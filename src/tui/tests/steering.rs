@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::fixture::{Fixture, key};
 use crate::{
     control::{Command, CommandError, Executed, LimitScope},
-    ids::{Direction, Policy, ProxyId, Rate, ServiceKey},
+    ids::{Direction, Policy, ProxyId, Rate, RateLimits, ServiceKey},
     tui::{
         command_id::CommandId,
         model::{LoadMeasure, Overlay, ScreenId},
@@ -30,6 +30,66 @@ fn two() -> Fixture {
         fixture.tick(TICK);
     }
     fixture
+}
+
+/// Answers a command with success.
+fn executed(fixture: &mut Fixture, id: u64) {
+    fixture.send(Msg::Replied(CommandId(id), Ok(Executed { affected_streams: 1 })));
+}
+
+/// Of an attached cockpit, states and replies come on two connections: a state from before the command showed the row
+/// as open once more, and `p` in that time paused the stream again.
+#[test]
+fn a_row_keeps_what_the_operator_has_set_until_a_state_has_it() {
+    let mut fixture = two();
+    let selected = fixture.selected().unwrap();
+    let at = fixture.streams.iter().position(|stream| stream.stats().key == selected).unwrap();
+    let pause = Effect::SendCommand(CommandId(1), Command::PauseStream(selected));
+    assert_eq!(fixture.press("p"), [pause]);
+    for _ in 0..3 {
+        fixture.tick(TICK);
+        assert!(fixture.text().contains("PAUSED"), "before the reply: {}", fixture.text());
+    }
+    executed(&mut fixture, 1);
+    for _ in 0..3 {
+        fixture.tick(TICK);
+        assert!(fixture.text().contains("PAUSED"), "after the reply: {}", fixture.text());
+    }
+    fixture.streams[at].stats().set_paused(true);
+    fixture.tick(TICK);
+    // From here on the server is right: somebody else resumes the stream.
+    fixture.streams[at].stats().set_paused(false);
+    fixture.tick(TICK);
+    assert!(!fixture.text().contains("PAUSED"), "{}", fixture.text());
+    // Somebody else does so before any state of this cockpit had it.
+    fixture.press("p");
+    executed(&mut fixture, 2);
+    for _ in 0..12 {
+        fixture.tick(TICK);
+    }
+    assert!(!fixture.text().contains("PAUSED"), "{}", fixture.text());
+    // A command that failed changes nothing.
+    fixture.press("p");
+    fixture.send(Msg::Replied(CommandId(3), Err(CommandError::NotFound)));
+    fixture.tick(TICK);
+    assert!(!fixture.text().contains("PAUSED"), "{}", fixture.text());
+}
+
+#[test]
+fn a_limit_of_both_directions_is_kept_until_the_last_reply() {
+    let mut fixture = two();
+    assert_eq!(fixture.press(":limit 1M>").len(), 2);
+    let limits = |fixture: &Fixture| fixture.model.selected().unwrap().1.limits;
+    executed(&mut fixture, 1);
+    fixture.tick(TICK);
+    assert_eq!(limits(&fixture).down, Rate::new(1_000_000));
+    executed(&mut fixture, 2);
+    fixture.tick(TICK);
+    assert_eq!(limits(&fixture).up, Rate::new(1_000_000));
+    for _ in 0..12 {
+        fixture.tick(TICK);
+    }
+    assert_eq!(limits(&fixture), RateLimits::default(), "the server has none");
 }
 
 fn limit(id: u64, scope: LimitScope, direction: Direction, rate: Option<u64>) -> Effect {
@@ -92,7 +152,10 @@ fn l_limits_the_selected_stream_and_reports_invalid_input() {
     );
     fixture.send(Msg::Replied(CommandId(3), Ok(Executed { affected_streams: 1 })));
     assert_eq!(fixture.notice(), "down limit of ABC123:2 removed");
-    fixture.tick(TICK);
+    // Somebody else has set it again.
+    for _ in 0..12 {
+        fixture.tick(TICK);
+    }
     assert_eq!(fixture.press(">:limit down 10M>"), [], "in the detail: it already has this limit");
 }
 

@@ -1,18 +1,21 @@
 //! Sends commands to the server, one or many that belong together, and handles the replies.
 
+use std::time::Instant;
+
 use crate::{
     control::{Command, CommandError, CommandReply},
     tui::{
         command_id::CommandId,
         format,
-        model::{Model, NoticeLevel, RowId, StreamAttributes, StreamRow},
+        model::{AnsweredRow, Model, NoticeLevel, RowId, Steered, StreamAttributes, StreamRow},
         msg::Effect,
     },
 };
 
 /// Sends the command that `command` makes of each open stream, as one batch. `command` also changes the row ahead of
-/// the server's reply, so that the next key starts from the new state; the next sample corrects it. `verb` is the
-/// past participle for the notice; `unchanged` is what the notice says where no stream needs a command.
+/// the server's reply, so that the next key starts from the new state; samples overwrite it once the server has
+/// executed or refused the command. `verb` is the past participle for the notice; `unchanged` is what the notice says
+/// where no stream needs a command.
 pub(super) fn send_for_each(
     model: &mut Model,
     rows: &[RowId],
@@ -29,10 +32,10 @@ pub(super) fn send_for_each(
     for id in rows {
         if let Some(row) = streams.get_mut(*id).filter(|row| row.is_live()) {
             keys.push(row.key);
-            commands.extend(command(row).map(|command| (row.key, command)));
+            commands.extend(command(row).map(|command| (row.key, *id, command)));
         }
     }
-    let Some((first, _)) = commands.first() else {
+    let Some((first, ..)) = commands.first() else {
         match keys.as_slice() {
             [] => {}
             [key] => model.notify(NoticeLevel::Info, format!("{key} {unchanged}")),
@@ -42,8 +45,18 @@ pub(super) fn send_for_each(
     };
     let batch = model.pending_commands.begin_batch(first.to_string(), verb);
     let now = model.now;
-    commands.into_iter().for_each(|(_, command)| model.pending_commands.push(batch, command, None, now));
+    for (_, row, command) in commands {
+        push_ahead(model, batch, command, row, now);
+    }
     send_queued(model)
+}
+
+/// Queues a command whose effect the row shows already, and keeps that until the server has it.
+fn push_ahead(model: &mut Model, batch: u64, command: Command, id: RowId, now: Instant) {
+    let command = model.pending_commands.push(batch, command, Some(id), now);
+    if let Some(row) = model.live.streams.get_mut(id) {
+        row.steered = Some(Steered::by(command, now));
+    }
 }
 
 /// Sends one command. `name` is what the notice calls its object, `verb` the past participle of what is done to it.
@@ -56,19 +69,26 @@ pub(super) fn send_one(model: &mut Model, name: String, verb: &'static str, comm
     send_queued(model)
 }
 
-/// Sends several commands about one object, whose results are reported together.
+/// Sends several commands about one object, whose results are reported together. `row` shows their effect ahead of the
+/// replies.
 pub(super) fn send_several(
     model: &mut Model,
     name: String,
     verb: &'static str,
     commands: Vec<Command>,
+    row: Option<RowId>,
 ) -> Vec<Effect> {
     if refuses_more(model, commands.len()) {
         return Vec::new();
     }
     let batch = model.pending_commands.begin_batch_about_one(name, verb);
     let now = model.now;
-    commands.into_iter().for_each(|command| model.pending_commands.push(batch, command, None, now));
+    for command in commands {
+        match row {
+            Some(row) => push_ahead(model, batch, command, row, now),
+            None => _ = model.pending_commands.push(batch, command, None, now),
+        }
+    }
     send_queued(model)
 }
 
@@ -84,7 +104,7 @@ pub(super) fn refuses_more(model: &mut Model, more: usize) -> bool {
 }
 
 /// Takes unsent commands from the queue and returns the effects that send them, until the largest number of commands
-/// awaits replies. A kill of a stream that has ended meanwhile fails here instead.
+/// awaits replies. A command for a stream that has ended meanwhile fails here instead.
 pub(super) fn send_queued(model: &mut Model) -> Vec<Effect> {
     let mut effects = Vec::new();
     while let Some((id, command, row)) = model.pending_commands.next_to_send(model.now) {
@@ -111,13 +131,17 @@ pub(super) fn handle_reply(model: &mut Model, id: CommandId, reply: CommandReply
     send_queued(model)
 }
 
-/// Records the server's reply to a command, and clears the pending kill of its row after a failure. After the last
-/// reply of its batch, shows the result of the batch in a notice.
+/// Records the server's reply to a command, and what its row shows of it: after a failure, what the server has. After
+/// the last reply of its batch, shows the result of the batch in a notice.
 fn record_reply(model: &mut Model, id: CommandId, reply: CommandReply) {
+    let is_executed = reply.is_ok();
     let reply = reply.map(|executed| executed.affected_streams).map_err(|error| error.to_string());
-    let (failed_row, outcome) = model.pending_commands.replied(id, reply);
-    if let Some(row) = failed_row.and_then(|row| model.live.streams.get_mut(row)) {
-        row.kill_pending = false;
+    let (answered, outcome) = model.pending_commands.replied(id, reply);
+    if let Some(AnsweredRow { row, is_kill }) = answered
+        && let Some(row) = model.live.streams.get_mut(row)
+    {
+        row.kill_pending &= is_executed || !is_kill;
+        row.steered = row.steered.and_then(|steered| steered.replied(id, is_executed, model.now));
     }
     if let Some(outcome) = outcome {
         let level = if outcome.is_success { NoticeLevel::Success } else { NoticeLevel::Warning };

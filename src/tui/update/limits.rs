@@ -67,17 +67,18 @@ fn set_both_alike(model: &mut Model, target: &LimitTarget, changes: &[LimitChang
     if other.rate != *rate || !changes_both {
         return None;
     }
-    let (name, scope) = match target {
-        LimitTarget::Scope(scope) => (scope_name(model, scope), scope.clone()),
+    let (name, scope, row) = match target {
+        LimitTarget::Scope(scope) => (scope_name(model, scope), scope.clone(), None),
         LimitTarget::Streams(rows) => {
-            let row = model.live.streams.get_mut(*rows.first()?).filter(|row| row.is_live())?;
+            let id = *rows.first()?;
+            let row = model.live.streams.get_mut(id).filter(|row| row.is_live())?;
             row.limits = RateLimits { down: *rate, up: *rate };
-            (row.key.to_string(), LimitScope::Stream(row.key))
+            (row.key.to_string(), LimitScope::Stream(row.key), Some(id))
         }
     };
     let commands =
         changes.iter().map(|change| Command::SetLimit(scope.clone(), change.direction, change.rate));
-    Some(batch::send_several(model, name, "limited", commands.collect()))
+    Some(batch::send_several(model, name, "limited", commands.collect(), row))
 }
 
 /// Returns the rate limits of the target as the last snapshot had them; `None` for several streams, and for an object
