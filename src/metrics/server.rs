@@ -129,8 +129,8 @@ impl ServerCollector {
             ),
             (
                 "underpass_handshakes_failed",
-                "Connections to the tunnel port whose handshake failed, as the log reports them: without port scans, blocked \
-                 addresses and links that are not known.",
+                "Connections to the tunnel port whose handshake failed, also those that were closed before they sent anything \
+                 (health checks, port scans); without those from blocked addresses.",
                 totals.handshakes_failed,
             ),
             (

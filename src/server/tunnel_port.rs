@@ -64,8 +64,12 @@ async fn admit_connection(
                 Ok(Err(error @ (NegotiationError::Abandoned | NegotiationError::AddressBlocked))) => {
                     return tracing::debug!("connection from {addr}: {error}");
                 }
-                // A health check of the load balancer that has sent its header.
-                Ok(Err(error @ NegotiationError::Unused)) if is_relayed => {
+                // A health check or a port scan. One of the load balancer that has sent its header is expected, and
+                // not counted.
+                Ok(Err(error @ NegotiationError::Unused)) => {
+                    if !is_relayed {
+                        core.telemetry.count_failed_handshake();
+                    }
                     return tracing::debug!("connection from {addr}: {error}");
                 }
                 // A proxy that was refused its port still dials its other channels, and one that reconnects after a

@@ -205,7 +205,8 @@ impl Telemetry {
     }
 
     /// Counts a connection to the tunnel port that failed the handshake and is no event: what it asked for has ended,
-    /// as happens after each restart and each refused registration.
+    /// as happens after each restart and each refused registration, or it was closed before it sent anything, as by a
+    /// health check every few seconds.
     pub fn count_failed_handshake(&self) {
         self.handshakes_failed.fetch_add(1, Relaxed);
     }

@@ -50,7 +50,6 @@ async fn pending_connections_are_closed_with_the_reason() {
     let greeting = bytes([Frame::Hello(hello())]);
     let client_hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[0xAB; 300]].concat();
     let cases: Vec<(&str, Vec<u8>, Then, &str)> = vec![
-        ("nothing, and gone", vec![], Closes, "before it sent anything"),
         ("nothing, and silence", vec![], Waits, "handshake timeout"),
         ("half a preface", binary::PREFACE[..5].into(), Waits, "handshake timeout"),
         ("half a preface, and gone", binary::PREFACE[..5].into(), Closes, "closed during the handshake"),
