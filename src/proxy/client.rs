@@ -49,8 +49,6 @@ pub struct Proxy {
     served: Arc<watch::Sender<Vec<ServedService>>>,
     /// The servers, each with its link.
     sessions: ServerSessions,
-    /// Cancelled to drain: no new streams, and the proxy ends when the open ones have.
-    draining: CancellationToken,
 }
 
 impl Proxy {
@@ -68,13 +66,14 @@ impl Proxy {
             loops: Arc::new(LoopDetector::default()),
             tasks: Tasks::new(telemetry.clone(), workers),
             streams,
+            draining: CancellationToken::new(),
             observer: None,
             memory,
             lists: lists.subscribe(),
             config: Arc::new(config),
         };
         let served = Arc::new(watch::Sender::new(Vec::new()));
-        Self { shared, telemetry, lists, served, sessions, draining: CancellationToken::new() }
+        Self { shared, telemetry, lists, served, sessions }
     }
 
     /// Replaces the connector, which resolves names with getaddrinfo(3) by default. For tests.
@@ -168,7 +167,7 @@ impl Proxy {
     /// Drains: sends GOAWAY, so that the servers open no new streams, and ends [`run`](Self::run) when the open ones
     /// have ended or the drain timeout has expired.
     pub fn drain(&self) {
-        self.draining.cancel();
+        self.shared.draining.cancel();
     }
 
     /// Ends [`run`](Self::run) at once: sends GOAWAY and resets the open streams.
@@ -187,7 +186,7 @@ impl Proxy {
             error = self.keep_serving() => Err(error),
             () = self.show_services() => unreachable!("never completes"),
             () = tasks.stopped() => Ok(()),
-            () = self.draining.cancelled() => Ok(()),
+            () = self.shared.draining.cancelled() => Ok(()),
         };
         if result.is_ok() {
             tokio::select! {

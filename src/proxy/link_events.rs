@@ -109,6 +109,7 @@ impl LinkEvents for ServerLinkEvents {
             loops: shared.loops.clone(),
             tasks: shared.tasks.clone(),
             streams: shared.streams.clone(),
+            draining: shared.draining.clone(),
             observer: self.observer.clone(),
         };
         let served = target::serve_stream(context, stream, open);

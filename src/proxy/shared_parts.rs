@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     loop_detector::LoopDetector, observer::Observer, open_streams::OpenStreams, service_list::ServiceList,
@@ -24,6 +25,8 @@ pub(super) struct SharedParts {
     pub(super) tasks: Tasks,
     /// The open streams of all links.
     pub(super) streams: OpenStreams,
+    /// Cancelled to drain: no new streams, and the proxy ends when the open ones have.
+    pub(super) draining: CancellationToken,
     /// Shows operators what the proxy does; `None` for a proxy without a control socket.
     pub(super) observer: Option<Arc<Observer>>,
     /// The memory budget of the buffers of all streams.

@@ -1,6 +1,6 @@
 //! One stream on the proxy: connects to the target, says who the user is if the target expects that, and relays.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,11 @@ use crate::{
     },
 };
 
+/// How long a stream may still wait for its target once the proxy drains. A name server or a target that does not
+/// answer would otherwise take the whole drain timeout, although no user gets anything from it; and the server has the
+/// user's bytes, so that another proxy, or this one after a restart, may serve the stream.
+const CONNECT_TIMEOUT_OF_DRAIN: Duration = Duration::from_millis(500);
+
 /// What serving a stream needs besides the stream: the same for all streams of a link.
 pub(super) struct StreamContext {
     /// The configuration of the proxy: the connect timeout.
@@ -42,8 +47,18 @@ pub(super) struct StreamContext {
     pub(super) tasks: Tasks,
     /// The open streams of the proxy.
     pub(super) streams: OpenStreams,
+    /// Cancelled when the proxy drains.
+    pub(super) draining: CancellationToken,
     /// Shows the stream to operators; `None` for a proxy without a control socket.
     pub(super) observer: Option<LinkObserver>,
+}
+
+impl StreamContext {
+    /// Completes when the proxy has drained for [`CONNECT_TIMEOUT_OF_DRAIN`].
+    async fn drain_excludes_waiting(&self) {
+        self.draining.cancelled().await;
+        tokio::time::sleep(CONNECT_TIMEOUT_OF_DRAIN).await;
+    }
 }
 
 /// Connects to the target of its service for one stream and relays between the two until the stream ends. If no
@@ -60,6 +75,7 @@ pub(super) async fn serve_stream(context: StreamContext, stream: Stream, open: O
         owner = context.services.wait_for_owner(open.port) => owner,
         _ = stream.wait_for_reset() => return,
         () = context.tasks.stopped() => return stream.reset(ResetCode::Shutdown),
+        () = context.drain_excludes_waiting() => return stream.reset(ResetCode::Shutdown),
     };
     let PortOwner::Service(service) = owner else {
         tracing::debug!(
@@ -159,6 +175,10 @@ impl ServedConnection<'_> {
             connected = connector.connect(target, policy) => connected,
             // The user disconnected meanwhile. Dropping the attempt resets the connection if it was just established.
             code = stream.wait_for_reset() => return reset_reason(code),
+            () = self.context.drain_excludes_waiting() => {
+                stream.reset(ResetCode::Shutdown);
+                return EndReason::Shutdown;
+            }
         };
         let socket = match connected {
             Ok(socket) => socket,

@@ -39,6 +39,10 @@ const MAX_REDISPATCHES: usize = 3;
 /// tried, so with all of them the time would grow with the cube of the number of proxies that take no stream.
 const MAX_PROXIES_PER_ATTEMPT: usize = 16;
 
+/// How long a user may still wait for a proxy once the server drains and has closed its public ports. No proxy can
+/// connect any more; one that is connected may only have had no room for a moment.
+const PROXY_TIMEOUT_OF_DRAIN: Duration = Duration::from_millis(500);
+
 /// How often a connection that waits for a proxy tries all of them again within the wait timeout, at equal intervals:
 /// a proxy that did not read from its channels may do so again, which nothing announces.
 const RETRIES_PER_WAIT: u32 = 20;
@@ -337,6 +341,7 @@ impl UserConnection<'_> {
                 () = tokio::time::sleep(timeout / RETRIES_PER_WAIT) => {}
                 () = &mut wait => return Err(AssignError::NoProxy),
                 () = cancel.cancelled() => return Err(AssignError::Ended(core.cancel_end_reason())),
+                () = core.drain_excludes_waiting() => return Err(AssignError::Ended(EndReason::Shutdown)),
                 // Only an error: a user may send its request, close its sending direction (FIN) and wait for the
                 // answer.
                 _ = socket.ready(Interest::ERROR) => {
@@ -427,6 +432,12 @@ async fn accept_timeout(control: &StreamControl, timeout: Duration) {
 }
 
 impl Core {
+    /// Completes when the public ports have been closed for [`PROXY_TIMEOUT_OF_DRAIN`] because the server drains.
+    async fn drain_excludes_waiting(&self) {
+        self.close_ports.cancelled().await;
+        tokio::time::sleep(PROXY_TIMEOUT_OF_DRAIN).await;
+    }
+
     /// Returns the reset code that the proxy receives for a cancelled stream: shutdown or killed.
     fn cancel_reset_code(&self) -> ResetCode {
         if self.abort.is_cancelled() { ResetCode::Shutdown } else { ResetCode::Killed }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
@@ -86,6 +86,34 @@ async fn a_stream_that_waits_for_a_name_server_ends_with_the_drain() {
 }
 
 /// The worker thread, on which signals used to be handled, never returns from a system call.
+/// A stream without a connection to its target took the whole drain timeout.
+#[tokio::test]
+async fn a_stream_that_waits_for_a_name_server_does_not_delay_the_end() {
+    let (_server, mut proxy, public) = tunnel_to_a_name("1000").await;
+    let _user = TcpStream::connect(&public).await.unwrap();
+    proxy.line("getaddrinfo never returns").await;
+    proxy.signal(Signal::Term).await;
+    proxy.line("draining, streams still open: 1").await;
+    let begin = Instant::now();
+    assert_eq!(proxy.exit_within(promised_second()).await.code(), Some(0), "{}", proxy.output());
+    println!("ended after {:?}", begin.elapsed());
+}
+
+/// A user for whom there is no proxy, and for whom none can come, took the whole wait timeout.
+#[tokio::test]
+async fn a_user_that_waits_for_a_proxy_does_not_delay_the_end_of_the_server() {
+    let (mut server, mut proxy, public) = tunnel_to_a_name("0").await;
+    proxy.signal(Signal::Term).await;
+    server.line("disconnected").await;
+    let mut user = TcpStream::connect(&public).await.unwrap();
+    user.write_all(b"request").await.unwrap();
+    server.signal(Signal::Term).await;
+    server.line("draining, streams still open: 1").await;
+    let begin = Instant::now();
+    assert_eq!(server.exit_within(promised_second()).await.code(), Some(0), "{}", server.output());
+    println!("ended after {:?}", begin.elapsed());
+}
+
 #[tokio::test]
 async fn the_second_signal_ends_a_process_that_is_blocked() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
