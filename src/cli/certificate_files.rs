@@ -83,18 +83,19 @@ impl CertificateFiles {
     /// One cannot be read, or they are no pair of a certificate and its key. The message names the file.
     pub(super) fn load(&self) -> anyhow::Result<Identity> {
         let chain = read(&self.chain)?;
-        let key = File::open(&self.key).and_then(|file| file.metadata());
-        if let Ok(metadata) = key {
-            state_dir::warn_if_open_to_all(&metadata, "private key", &self.key);
-        }
         let key = read(&self.key)?;
-        Identity::from_pem(&chain, &key).map_err(|error| {
+        let identity = Identity::from_pem(&chain, &key).map_err(|error| {
             let path = if error.concerns_key() { &self.key } else { &self.chain };
             match self.key == self.chain && error.concerns_key() {
                 true => anyhow::anyhow!("{}: {error}; give the file of the key with --key", path.display()),
                 false => anyhow::anyhow!("{}: {error}", path.display()),
             }
-        })
+        })?;
+        // Not before it is known to be a key: the mode of another file is none of this program's business.
+        if let Ok(metadata) = File::open(&self.key).and_then(|file| file.metadata()) {
+            state_dir::warn_if_open_to_all(&metadata, "private key", &self.key);
+        }
+        Ok(identity)
     }
 }
 

@@ -25,11 +25,8 @@ impl MetricsEndpoint {
     /// Listens on `addr`, if there is one. With `is_handover` the address may still be in use.
     ///
     /// # Errors
-    /// The address is not available, or in use.
-    pub(super) fn open(
-        addr: Option<SocketAddr>,
-        is_handover: bool,
-    ) -> Result<Option<Self>, MetricsBindError> {
+    /// The address is not available, or in use; the message says what to do.
+    pub(super) fn open(addr: Option<SocketAddr>, is_handover: bool) -> anyhow::Result<Option<Self>> {
         let Some(addr) = addr else { return Ok(None) };
         if !addr.ip().is_loopback() {
             tracing::warn!(
@@ -43,7 +40,7 @@ impl MetricsEndpoint {
                 tracing::info!("metrics: waiting for the server that has {addr} to drain");
                 None
             }
-            Err(error) => return Err(error),
+            Err(error) => anyhow::bail!("{error}{}", remedy(&error)),
         };
         Ok(Some(Self { addr, listener, is_handover }))
     }
@@ -65,6 +62,22 @@ impl MetricsEndpoint {
             never = serve(listener) => match never {},
             () = draining.cancelled(), if is_handover => pending().await,
         }
+    }
+}
+
+/// Returns what to do about an address that cannot be opened; empty if the error says enough.
+fn remedy(error: &MetricsBindError) -> String {
+    match error.error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "; another program has the port (`ss -ltnp sport = :{}` shows it): choose another one",
+            error.addr.port()
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            "; this machine does not have that address (`ip addr` lists its addresses): choose one of them"
+                .to_owned()
+        }
+        io::ErrorKind::PermissionDenied => "; low ports need root: choose a higher port".to_owned(),
+        _ => String::new(),
     }
 }
 

@@ -81,6 +81,6 @@ pub fn run() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         output::complain(format_args!("{error:#}"));
-        ExitCode::from(FAILED)
+        ExitCode::from(operate::exit_code(&error).unwrap_or(FAILED))
     })
 }

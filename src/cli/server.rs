@@ -6,8 +6,6 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Context;
-
 use super::{
     args::{ResolvedOptions, ServerArgs},
     certificate::{CertificateOrigin, ServedCertificate, ServerCertificate},
@@ -22,7 +20,7 @@ use super::{
     reload::{Reloader, UnlimitedToken},
     service_manager::{self, ServiceManager, Watched},
     signals::{self, Hangup},
-    state_dir::KeptIn,
+    state_dir::{KeptIn, directory_advice},
     terminal, token,
     tokens_file::{TokensFile, check_unlimited},
     user_id_key,
@@ -210,9 +208,12 @@ fn record(
         boot: format!("{:016x}", rand::random::<u64>()),
         listen: server.addr().to_string(),
     };
-    let dir = options.dir.display().to_string();
-    let recorder = Recorder::start(options, header, telemetry.clone(), log)
-        .with_context(|| format!("cannot record in {dir} (--record)"))?;
+    let path = options.dir.clone();
+    let dir = path.display();
+    let recorder = Recorder::start(options, header, telemetry.clone(), log).map_err(|error| {
+        let advice = directory_advice(&error, &path, "--record");
+        anyhow::anyhow!("cannot record in {dir} (--record): {error}{advice}")
+    })?;
     tracing::info!("recording in {dir}; `underpass replay {dir}` shows it");
     Ok(recorder)
 }

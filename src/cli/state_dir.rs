@@ -164,17 +164,28 @@ pub(super) fn warn_if_open_to_all(metadata: &fs::Metadata, content: &str, path: 
 
 /// Returns what to do about an error of creating a file in `directory`; empty if the error says enough.
 fn advice(error: &io::Error, directory: &Path) -> String {
-    let directory = directory.display();
+    directory_advice(error, directory, "--state-dir")
+}
+
+/// Returns what to do about an error of creating a file in `directory`, which `option` names; empty if the error says
+/// enough.
+pub(super) fn directory_advice(error: &io::Error, path: &Path, option: &str) -> String {
+    let directory = path.display();
     match error.kind() {
+        // mkdir(2) says that the file exists, and not that it is in the way.
+        io::ErrorKind::AlreadyExists if !path.is_dir() => {
+            format!("; {directory} is no directory: choose another one with {option}")
+        }
         io::ErrorKind::PermissionDenied => {
             let user = geteuid().as_raw();
             format!(
-                "; give it to this user (sudo install -d -m 700 -o {user} {directory}), or choose another one with --state-dir"
+                "; give it to this user (sudo install -d -m 700 -o {user} {directory}), or choose another one with {option}"
             )
         }
-        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::StorageFull | io::ErrorKind::NotADirectory => {
-            "; choose another one with --state-dir".to_owned()
-        }
+        io::ErrorKind::ReadOnlyFilesystem
+        | io::ErrorKind::StorageFull
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::NotFound => format!("; choose another one with {option}"),
         _ => String::new(),
     }
 }

@@ -59,8 +59,7 @@ const PATHS: &str = "/metrics (Prometheus), /healthz (process works), /readyz (p
 pub struct MetricsBindError {
     /// The address.
     pub addr: SocketAddr,
-    /// The error of the operating system.
-    #[source]
+    /// The error of the operating system. It is part of the text, and so not the source as well.
     pub error: io::Error,
 }
 

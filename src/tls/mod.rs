@@ -119,6 +119,11 @@ impl ClientTls {
                         certificate.map_err(|error| Error::General(format!("it is not PEM: {error}")))?,
                     )?;
                 }
+                if roots.is_empty() {
+                    let expected =
+                        "it contains no certificate: expected PEM, with -----BEGIN CERTIFICATE-----";
+                    return Err(Error::General(expected.to_owned()));
+                }
                 WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone())
                     .build()
                     .map_err(|error| Error::General(error.to_string()))?

@@ -31,6 +31,35 @@ async fn the_variable_or_file_with_a_wrong_value_is_named() {
         ("server --token-file /dev/null", vec![], 1, "/dev/null (--token-file): the token is blank"),
         ("server --state-dir /dev/null", vec![], 1, "set --token-file or --state-dir"),
         (
+            "server --state-dir /dev/null",
+            vec![],
+            1,
+            "/dev/null is no directory: choose another one with --state-dir",
+        ),
+        (
+            "server --no-tui --listen 127.0.0.1:0 --token vK8dR2xQ9mWz4LpT7cYb --record /dev/null",
+            vec![],
+            1,
+            "cannot record in /dev/null (--record): File exists (os error 17); /dev/null is no directory: choose another one \
+             with --record",
+        ),
+        (
+            "server --listen 127.0.0.1:0 --token vK8dR2xQ9mWz4LpT7cYb --metrics 192.0.2.1:9",
+            vec![],
+            1,
+            "cannot listen for scrapers on 192.0.2.1:9 (option --metrics): Cannot assign requested address (os error 99); this \
+             machine does not have that address",
+        ),
+        (
+            "proxy --server h:1 --port 1 --to t:2 --token vK8dR2xQ9mWz4LpT7cYb --ca /dev/null",
+            vec![],
+            1,
+            "cannot use the certificate authorities in /dev/null (--ca): it contains no certificate: expected PEM",
+        ),
+        ("attach nosuch", vec![], 6, "no server or proxy «nosuch»"),
+        ("attach /etc/passwd", vec![], 6, "cannot connect to /etc/passwd"),
+        ("attach ssh", vec![], 2, "the host is missing: underpass attach ssh HOST"),
+        (
             "server --token vK8dR2xQ9mWz4LpT7cYb --bind 192.0.2.1",
             vec![],
             1,
@@ -49,6 +78,14 @@ async fn the_variable_or_file_with_a_wrong_value_is_named() {
         assert!(output.contains(expected), "{line}: {output}");
         assert!(!output.contains("\x1b[31m"), "{line}: {output}");
     }
+}
+
+/// `chmod o=` on the host name, which is no key, would have been the next step.
+#[tokio::test]
+async fn a_file_that_is_no_key_gets_no_advice_about_its_mode() {
+    let (code, output) = run("server --no-tui --listen 127.0.0.1:0 --cert /etc/passwd", &[]).await;
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("/etc/passwd: ") && !output.contains("chmod"), "{output}");
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse::<u16>() {
         return Err(format!("the address is missing: write 0.0.0.0:{port}, or [::]:{port} for IPv6 too"));
     }
-    if let Ok(address) = text.parse::<IpAddr>() {
+    if let Ok(address) = without_brackets(text).parse::<IpAddr>() {
         return Err(format!("the port is missing: write {}", SocketAddr::new(address, 7000)));
     }
     let (host, port) = split(text)?;
@@ -55,13 +55,17 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
 /// # Errors
 /// What is wrong with the text, and what to write instead.
 pub(super) fn bind_address(text: &str) -> Result<IpAddr, String> {
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    bare.parse().map_err(|_| match text.parse::<SocketAddr>() {
+    without_brackets(text).parse().map_err(|_| match text.parse::<SocketAddr>() {
         Ok(address) => format!("the port does not belong here: write {}", address.ip()),
         Err(_) => {
             "expected an IP address of this machine: 0.0.0.0 for all, or such as 127.0.0.1 or ::".to_owned()
         }
     })
+}
+
+/// Returns an address without the brackets of IPv6.
+fn without_brackets(text: &str) -> &str {
+    text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text)
 }
 
 /// Splits `HOST:PORT`; the brackets of an IPv6 address stay in the host.

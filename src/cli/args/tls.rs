@@ -163,7 +163,11 @@ impl ProxyTlsArgs {
                 (ServerVerification::Fingerprints(self.fingerprint.clone()), "cannot use TLS".to_owned())
             }
         };
-        ClientTls::new(verification).context(failure).map(Some)
+        ClientTls::new(verification).map(Some).map_err(|error| match error {
+            // Its text is complete; the type would call it an unexpected error.
+            rustls::Error::General(why) => anyhow::anyhow!("{failure}: {why}"),
+            error => anyhow::anyhow!("{failure}: {error}"),
+        })
     }
 
     /// Returns what is wrong with the servers alone.

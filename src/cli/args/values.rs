@@ -255,7 +255,7 @@ pub(super) fn chunk(text: &str) -> Result<usize, String> {
 }
 
 /// Parses a number of bytes within `range`. `expected` says which; `former_unit` is the unit in which the option once
-/// took plain numbers, so that a small one is explained.
+/// took plain numbers, so that a small one is explained, and proposed with that unit where this is within the range.
 fn bytes_within(
     text: &str,
     range: RangeInclusive<u64>,
@@ -266,12 +266,13 @@ fn bytes_within(
     if range.contains(&bytes) {
         return Ok(bytes);
     }
-    Err(match text.bytes().all(|byte| byte.is_ascii_digit()) {
-        true => format!(
-            "{expected}; without a unit, {text} is a number of bytes: did you mean {text}{former_unit}?"
-        ),
-        false => expected.to_owned(),
-    })
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(expected.to_owned());
+    }
+    let with_unit = format!("{text}{former_unit}");
+    let is_possible = with_unit.parse().is_ok_and(|ByteSize(bytes)| range.contains(&bytes));
+    let hint = if is_possible { format!(": did you mean {with_unit}?") } else { String::new() };
+    Err(format!("{expected}; without a unit, {text} is a number of bytes{hint}"))
 }
 
 /// Parses a memory budget. With less than 16 MB few streams would get more than their minimum.

@@ -27,7 +27,7 @@ use source::AttachedSource;
 /// Shows the cockpit of a server until the operator detaches.
 pub(super) fn run(args: &AttachArgs) -> anyhow::Result<ExitCode> {
     let settings = args.screen.settings(args.read_only)?;
-    let destination = match args.target()? {
+    let destination = match args.target().map_err(|error| operate::usage_error(&error))? {
         AttachTarget::Here(instance) => Destination::Here(instance),
         AttachTarget::Ssh { host, instance } => Destination::Ssh { host, instance },
     };

@@ -71,6 +71,20 @@ impl Failure {
     }
 }
 
+/// Returns an error for words on the command line that make no sense together.
+pub(super) fn usage_error(error: &anyhow::Error) -> anyhow::Error {
+    Failure::Usage(format!("{error:#}")).into()
+}
+
+/// Returns the exit status for an error of a command that needs a running process; `None` for other errors.
+pub(super) fn exit_code(error: &anyhow::Error) -> Option<u8> {
+    match (error.downcast_ref::<Failure>(), error.downcast_ref::<ClientError>()) {
+        (Some(failure), _) => Some(failure.exit_code()),
+        (None, Some(ClientError::Connect { .. } | ClientError::Closed)) => Some(UNREACHABLE),
+        _ => None,
+    }
+}
+
 /// Returns the path of the control socket of the process that is meant.
 ///
 /// # Errors

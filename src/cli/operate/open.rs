@@ -45,9 +45,10 @@ pub(in crate::cli) fn open(
     let max_connections = max_control_connections(descriptor_limit());
     let options = ControlOptions { choice, rules, hands_over, max_connections };
     let opened = ControlServer::open(options, subject, process);
+    let is_wanted = args.control.is_some() || args.control_group.is_some() || args.control_readers.is_some();
     let report = |error: &SocketError| match error {
         // The operator has not asked for one.
-        SocketError::NoDirectory(_) if args.control.is_none() => tracing::info!("{error}"),
+        SocketError::NoDirectory(_) if !is_wanted => tracing::info!("{error}"),
         error => tracing::warn!("{error}"),
     };
     Ok(Control(opened.inspect_err(report).ok()))

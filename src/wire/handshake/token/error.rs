@@ -39,7 +39,7 @@ pub enum TokenError {
     #[error("the token was changed after it was made: its checksum does not match; copy it again")]
     WrongChecksum,
     /// Fewer characters than a token that cannot be guessed has.
-    #[error("the token is too short, with {chars} characters it can be guessed: {}", instead())]
+    #[error("the token is too short, with {chars} character{} it can be guessed: {}", if *.chars == 1 { "" } else { "s" }, instead())]
     Short {
         /// The number of its characters.
         chars: usize,
