@@ -180,7 +180,7 @@ async fn a_congestion_control_that_the_kernel_does_not_offer_is_refused_at_start
 /// A load balancer that checks the tunnel port every two seconds wrote a warning each time.
 #[tokio::test]
 async fn a_connection_to_the_tunnel_port_without_data_is_counted_and_not_reported() {
-    let mut tunnel = Tunnel::start().await;
+    let tunnel = Tunnel::start().await;
     for _ in 0..5 {
         drop(TcpStream::connect(tunnel.addr).await.unwrap());
     }

@@ -85,7 +85,6 @@ async fn a_stream_that_waits_for_a_name_server_ends_with_the_drain() {
     }
 }
 
-/// The worker thread, on which signals used to be handled, never returns from a system call.
 /// A stream without a connection to its target took the whole drain timeout.
 #[tokio::test]
 async fn a_stream_that_waits_for_a_name_server_does_not_delay_the_end() {
@@ -102,7 +101,7 @@ async fn a_stream_that_waits_for_a_name_server_does_not_delay_the_end() {
 /// A user for whom there is no proxy, and for whom none can come, took the whole wait timeout.
 #[tokio::test]
 async fn a_user_that_waits_for_a_proxy_does_not_delay_the_end_of_the_server() {
-    let (mut server, mut proxy, public) = tunnel_to_a_name("0").await;
+    let (mut server, proxy, public) = tunnel_to_a_name("0").await;
     proxy.signal(Signal::Term).await;
     server.line("disconnected").await;
     let mut user = TcpStream::connect(&public).await.unwrap();
@@ -114,6 +113,7 @@ async fn a_user_that_waits_for_a_proxy_does_not_delay_the_end_of_the_server() {
     println!("ended after {:?}", begin.elapsed());
 }
 
+/// The worker thread, on which signals used to be handled, never returns from a system call.
 #[tokio::test]
 async fn the_second_signal_ends_a_process_that_is_blocked() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
