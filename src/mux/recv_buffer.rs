@@ -474,6 +474,12 @@ impl RecvBuffer {
         is_drained || raise.max(acknowledged) >= u64::from((self.window / 4).clamp(1, 256 * 1024))
     }
 
+    /// Returns whether the peer may send less than half of the window beyond what has arrived: it may soon have to wait
+    /// for the next WINDOW frame.
+    pub(super) fn is_credit_short(&self) -> bool {
+        self.limit.saturating_sub(self.next_offset + self.out_of_order_bytes) < u64::from(self.window / 2)
+    }
+
     /// Raises the limit, unless the stream is paused. Returns the fields of a WINDOW frame: the bytes consumed, where
     /// the END counts as one byte, and the window.
     pub(super) fn advertise(&mut self) -> (u64, u32) {

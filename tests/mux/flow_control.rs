@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use underpass::{
     ids::{StreamKey, UserChannelId},
-    mux::{Mux, MuxConfig, Role},
+    mux::{Mux, MuxConfig, Role, TransportSample},
     wire::{Frame, ResetCode, TunnelAction, TunnelMessage},
 };
 
@@ -90,4 +90,52 @@ fn initial_window_may_exceed_the_maximum() {
         server.consume(stream, out.iter().map(|data| data.len() as u64).sum(), now);
         exchange(&mut server, &mut proxy, now);
     }
+}
+
+/// Regression test: BBR drains the path of each connection every ten seconds. The acknowledgements of four downloads,
+/// hundreds a second, then avoided the channel that was drained, and filled the kernel's windows of the others, where
+/// messages waited for 300 ms.
+#[test]
+fn acknowledgements_stay_on_a_channel_that_the_kernel_drains() {
+    let now = Instant::now();
+    let mut server = Mux::new(Role::Server, MuxConfig::default());
+    let rtt = Duration::from_millis(200);
+    let report = |in_flight, cwnd| TransportSample {
+        rtt,
+        in_flight,
+        cwnd,
+        delivered: 100_000,
+        ..TransportSample::default()
+    };
+    for channel in [1, 2] {
+        server.add_channel(channel, now);
+        server.report_transport(channel, report(0, 100_000), now);
+    }
+    let open = |server: &mut Mux, user| {
+        let stream = server.open(StreamKey::new(UserChannelId::new(user), 1), 80, None, |_| false).unwrap();
+        for channel in [1, 2] {
+            while server.poll_transmit(channel, now).is_some() {}
+        }
+        let channel = server.primary_channel(stream).unwrap();
+        server.handle_frame(channel, Frame::OpenOk { stream, window: 1 << 20 }, now).unwrap();
+        (stream, channel)
+    };
+    let (download, drained) = open(&mut server, 1);
+    server.handle_timeout(now);
+    let receive = |server: &mut Mux, offset: u64, len: usize| {
+        let data = Frame::Data { stream: download, offset, fin: false, payload: vec![7; len].into() };
+        server.handle_frame(drained, data, now).unwrap();
+        let mut read = VecDeque::new();
+        server.read(download, &mut read);
+        server.consume(download, len as u64, now);
+    };
+    server.report_transport(drained, report(6000, 5792), now);
+    receive(&mut server, 0, 8 * 1024);
+    assert_eq!(server.primary_channel(download), Some(drained));
+    let sent: Vec<_> = std::iter::from_fn(|| server.poll_transmit(drained, now)).collect();
+    assert!(sent.iter().any(|frame| matches!(frame, Frame::Window { .. })), "{sent:?}");
+
+    // A message avoids that channel.
+    server.write(download, Bytes::from_static(b"message"));
+    assert_eq!(server.primary_channel(download), Some(3 - drained));
 }
