@@ -11,6 +11,9 @@ use crate::{
     telemetry::{Snapshot, Totals},
 };
 
+/// How long after a sample the uptime goes on by itself: the interval of the states of a recording.
+const SAMPLE_INTERVAL_OF_RECORDING: Duration = Duration::from_secs(1);
+
 /// The state of the server as the cockpit knows it. A frozen display shows a copy.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerState {
@@ -19,6 +22,8 @@ pub(crate) struct ServerState {
     pub(crate) now: Instant,
     /// How long the server had been running at the last sample.
     pub(crate) uptime: Duration,
+    /// The time of the last sample.
+    sampled_at: Instant,
     /// Counters of the whole server since it started.
     pub(crate) totals: Totals,
     /// The rates of all streams together, and their history.
@@ -66,6 +71,7 @@ impl ServerState {
         Self {
             now,
             uptime: Duration::ZERO,
+            sampled_at: now,
             totals: Totals::default(),
             throughput: Throughput::default(),
             streams: StreamRows::default(),
@@ -78,7 +84,7 @@ impl ServerState {
     /// Applies a snapshot of the server to all rows, totals and rates.
     pub(crate) fn sample(&mut self, snapshot: &Snapshot) {
         let now = self.now;
-        self.uptime = snapshot.uptime;
+        (self.uptime, self.sampled_at) = (snapshot.uptime, now);
         self.totals = snapshot.totals;
         self.throughput.record(now, &snapshot.totals);
         self.services.sample(&snapshot.services, now);
@@ -87,6 +93,13 @@ impl ServerState {
         self.proxies.sample(&snapshot.proxies, now, server_started);
         self.users.sample(&snapshot.users, now, server_started);
         self.streams.sample(&snapshot.streams, now, server_started);
+    }
+
+    /// Returns how long the server has been running at the time that the ages of the rows are relative to, which may lie
+    /// up to a second behind the last sample of a recording. While no sample arrives, the server may not run.
+    pub(crate) fn uptime_now(&self) -> Duration {
+        let since = self.now.saturating_duration_since(self.sampled_at);
+        self.uptime + since.min(SAMPLE_INTERVAL_OF_RECORDING)
     }
 
     /// Returns the rows of the proxies screen: each proxy, its channels if it is unfolded, then the services. None

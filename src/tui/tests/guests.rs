@@ -133,3 +133,17 @@ fn a_recording_without_a_proxy_has_its_time_in_the_smallest_header() {
     fixture.send(Msg::SourceState(SourceState::Playing(PAUSED)));
     assert!(fixture.text().contains("● replay paused 14:36:45Z"), "{}", fixture.text());
 }
+
+/// A recording has a state each second. Between two of them the header had the uptime of the first one, and the rows the
+/// ages of the time that the header names.
+#[test]
+fn uptime_and_ages_of_a_paused_replay_are_of_the_same_time() {
+    let mut fixture = guest(Role::Replay);
+    let uptime = |fixture: &Fixture| fixture.model.shown().uptime_now();
+    let (now, before) = (fixture.model.live.now, uptime(&fixture));
+    fixture.send(Msg::DataTime(now + Duration::from_millis(900)));
+    assert_eq!(uptime(&fixture), before + Duration::from_millis(900));
+    // Where the recording has a gap, nothing says that the server ran.
+    fixture.send(Msg::DataTime(now + Duration::from_secs(60)));
+    assert_eq!(uptime(&fixture), before + Duration::from_secs(1));
+}

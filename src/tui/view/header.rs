@@ -216,7 +216,7 @@ fn facts(model: &Model, width: u16, has_ip: bool, has_users: bool) -> Vec<Fact> 
             6,
             vec![
                 Span::styled("uptime ", theme.dim),
-                Span::styled(format::age(model.shown().uptime), theme.text),
+                Span::styled(format::age(model.shown().uptime_now()), theme.text),
             ],
         ),
         (
