@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 use anyhow::bail;
 
-use super::{log::LogDestination, terminal};
+use super::terminal::{self, Obstacle};
 use crate::tui::{self, Exit, Labels, Settings, Source};
 
 /// Shows the cockpit on this thread until the operator quits or the terminal is gone. `alternative` says what to do
@@ -15,8 +15,10 @@ pub(super) fn show(
     settings: Settings,
     alternative: &str,
 ) -> anyhow::Result<Exit> {
-    if terminal::log_destination(false) == LogDestination::Stderr {
-        bail!("the cockpit needs a terminal; {alternative}");
+    match terminal::obstacle() {
+        None => {}
+        Some(Obstacle::NoTerminal) => bail!("the cockpit needs a terminal; {alternative}"),
+        Some(obstacle) => bail!("no cockpit here, because {obstacle}; {alternative}"),
     }
     // This process logs nothing: the log screen shows the log of the server.
     let options = tui::Options {

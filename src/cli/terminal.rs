@@ -22,7 +22,10 @@ const SIZE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why a terminal cannot show the cockpit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Obstacle {
+pub(super) enum Obstacle {
+    /// Stdin or stdout is a file, a pipe or another device.
+    #[error("stdin or stdout is no terminal")]
+    NoTerminal,
     /// The shell started the program with `&`. Using the terminal would stop it (SIGTTOU), with its tunnel port open.
     #[error("started in the background of the terminal")]
     Background,
@@ -40,20 +43,32 @@ enum Obstacle {
 /// Returns where the log goes, which also decides whether the cockpit is opened: it needs stdin and stdout to be a
 /// terminal that can show it. If that is all that is missing, one line on stderr says what.
 pub(super) fn log_destination(no_tui: bool) -> LogDestination {
-    if no_tui || !stdout().is_terminal() || !stdin().is_terminal() {
+    if no_tui {
         return LogDestination::Stderr;
     }
-    let has_size = || tcgetwinsize(stdout()).is_ok_and(|size| size.ws_row > 0 && size.ws_col > 0);
-    let term = std::env::var_os("TERM");
-    match find_obstacle(tui::is_in_foreground(stdin()), term.as_deref(), || has_size_soon(has_size)) {
+    match obstacle() {
         None => LogDestination::Cockpit,
+        Some(Obstacle::NoTerminal) => LogDestination::Stderr,
         Some(obstacle) => {
-            // A process in the background of a terminal with `stty tostop` would be stopped by its first line.
-            ignore_signal(SIGTTOU);
             output::complain(format_args!("{obstacle}: the log follows here instead of the cockpit"));
             LogDestination::Stderr
         }
     }
+}
+
+/// Returns what keeps this process from showing the cockpit; `None` if nothing does.
+pub(super) fn obstacle() -> Option<Obstacle> {
+    if !stdout().is_terminal() || !stdin().is_terminal() {
+        return Some(Obstacle::NoTerminal);
+    }
+    let has_size = || tcgetwinsize(stdout()).is_ok_and(|size| size.ws_row > 0 && size.ws_col > 0);
+    let term = std::env::var_os("TERM");
+    let found = find_obstacle(tui::is_in_foreground(stdin()), term.as_deref(), || has_size_soon(has_size));
+    if found.is_some() {
+        // A process in the background of a terminal with `stty tostop` would be stopped by its first line.
+        ignore_signal(SIGTTOU);
+    }
+    found
 }
 
 /// Returns what keeps a terminal from showing the cockpit; `None` if nothing does.

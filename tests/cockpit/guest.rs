@@ -154,6 +154,14 @@ fn a_recording_is_replayed_in_the_cockpit() {
     terminal.press("q");
     assert_eq!(terminal.exit().0, 0);
     terminal.until_sane();
+    // It said that the log follows, which a recording does not have, and then that there is no terminal.
+    let dumb = Terminal::underpass(&["replay", path], (160, 40), &[("TERM", "dumb")]);
+    dumb.until("why there is no cockpit", |screen| {
+        let text = screen.contents();
+        assert!(!text.contains("the log follows"), "{text}");
+        text.contains("no cockpit here, because the terminal cannot position its cursor").then_some(())
+    });
+    assert_eq!(dumb.exit().0, 1);
     fs::remove_dir_all(dir).unwrap();
 }
 
