@@ -319,6 +319,7 @@ impl UserConnection<'_> {
         let mut pool_changes = self.service.pool.watch();
         let wait = tokio::time::sleep(timeout);
         let mut wait = std::pin::pin!(wait);
+        let mut drained = std::pin::pin!(core.drain_excludes_waiting());
         loop {
             pool_changes.mark_unchanged();
             match self.open_stream(core, failed_proxies) {
@@ -341,7 +342,7 @@ impl UserConnection<'_> {
                 () = tokio::time::sleep(timeout / RETRIES_PER_WAIT) => {}
                 () = &mut wait => return Err(AssignError::NoProxy),
                 () = cancel.cancelled() => return Err(AssignError::Ended(core.cancel_end_reason())),
-                () = core.drain_excludes_waiting() => return Err(AssignError::Ended(EndReason::Shutdown)),
+                () = &mut drained => return Err(AssignError::Ended(EndReason::Shutdown)),
                 // Only an error: a user may send its request, close its sending direction (FIN) and wait for the
                 // answer.
                 _ = socket.ready(Interest::ERROR) => {

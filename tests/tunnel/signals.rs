@@ -101,7 +101,11 @@ async fn a_stream_that_waits_for_a_name_server_does_not_delay_the_end() {
 /// A user for whom there is no proxy, and for whom none can come, took the whole wait timeout.
 #[tokio::test]
 async fn a_user_that_waits_for_a_proxy_does_not_delay_the_end_of_the_server() {
-    let (mut server, proxy, public) = tunnel_to_a_name("0").await;
+    let args = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--no-tui"];
+    let mut server = underpass(&[&args[..], &["--wait", "1000", "--drain", "1000"]].concat(), "");
+    let addr = server.listens().await.to_string();
+    let mut proxy = underpass(&["proxy", "--server", &addr, "--port", "0", "--to", "127.0.0.1:1"], "");
+    let public = format!("127.0.0.1:{}", proxy.serves().await.port);
     proxy.signal(Signal::Term).await;
     server.line("disconnected").await;
     let mut user = TcpStream::connect(&public).await.unwrap();
