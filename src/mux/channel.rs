@@ -185,7 +185,13 @@ impl Channel {
     /// Returns whether the channel may be dead: a probe is unanswered for longer than is usual, the peer does not
     /// answer, or another channel was found dead and this one has yet to show that it is not.
     pub(super) fn is_suspect(&self) -> bool {
-        self.has_overdue_probe || self.doubted_at.is_some() || self.liveness != Liveness::Responsive
+        self.has_overdue_probe || self.is_doubtful()
+    }
+
+    /// Returns whether the peer does not answer, or another channel was found dead and this one has yet to show that it
+    /// is not. A probe that is overdue alone may wait for a lost segment, or while the kernel drains the path.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.doubted_at.is_some() || self.liveness != Liveness::Responsive
     }
 
     /// Makes the channel suspect until something is received on it, and a ping due, because another channel of the link

@@ -8,6 +8,7 @@ use super::{event::OpenError, mux::Mux};
 use crate::{
     ids::{Priority, StreamKey},
     mux::{
+        channel::Channel,
         error::ProtocolError,
         limits::MAX_COMPACTED_LEN,
         recv_buffer::DataEnd,
@@ -188,7 +189,9 @@ impl Mux {
             state.pending.window = true;
             // Hundreds of acknowledgements a second that avoid a channel whose kernel sends nothing for a moment fill
             // the kernel's windows of the others, where messages then wait.
-            if state.recv.is_credit_short() {
+            let is_urgent = state.recv.is_credit_short();
+            let primary = state.channel.and_then(|id| self.channels.get(&id));
+            if is_urgent || primary.is_some_and(Channel::is_doubtful) {
                 self.place(stream);
             }
             self.enqueue(stream);
