@@ -95,8 +95,8 @@ impl ServerState {
         self.streams.sample(&snapshot.streams, now, server_started);
     }
 
-    /// Returns how long the server has been running at the time that the ages of the rows are relative to, which may lie
-    /// up to a second behind the last sample of a recording. While no sample arrives, the server may not run.
+    /// Returns how long the server has been running at the time that the ages of the rows are relative to. In a
+    /// recording that is up to a second later than the last sample. While no sample arrives, the server may not run.
     pub(crate) fn uptime_now(&self) -> Duration {
         let since = self.now.saturating_duration_since(self.sampled_at);
         self.uptime + since.min(SAMPLE_INTERVAL_OF_RECORDING)
