@@ -264,6 +264,8 @@ impl Endpoint {
                     return false;
                 }
             };
+            // One call would write 64 chunks, which have megabytes.
+            let allowed = allowed.min(usize::try_from(DELIVERY_TURN_BYTES - turn).unwrap_or(usize::MAX));
             let written = write_vectored_once(&delivery.queue, allowed, |slices| try_write(&socket, slices));
             delivery.pacer.settle(*written.as_ref().unwrap_or(&0) as u64);
             match written {

@@ -1,6 +1,7 @@
 //! Tests of a link over real sockets: attachment, failure of channels, memory of waiting data.
 
 use std::{
+    future::{Future as _, poll_fn},
     net::Ipv4Addr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
@@ -8,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -22,7 +24,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Driver, Link, LinkEvents, NewChannel, Stream, channel_io::CHANNEL_TURN_BYTES, state::LinkState};
+use super::{
+    Driver, Link, LinkEvents, NewChannel, Stream, channel_io::CHANNEL_TURN_BYTES,
+    delivery::DELIVERY_TURN_BYTES, state::LinkState,
+};
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
     mux::{ChannelWish, MuxConfig, Role},
@@ -171,6 +176,42 @@ async fn a_turn_of_a_driver_ends_although_the_peer_goes_on_sending() {
     }
     assert!(longest < CHANNEL_TURN_BYTES + BufferPool::BUFFER_SIZE, "{longest} bytes in one turn");
     drop(sender.join().unwrap());
+}
+
+/// A target that reads as fast as the relay writes would otherwise keep its thread.
+#[tokio::test]
+async fn a_turn_of_a_relay_ends_although_the_target_goes_on_reading() {
+    const SIZE: u64 = 16 << 20;
+    let owner = Arc::<RecordingOwner>::default();
+    let config = MuxConfig { initial_window: SIZE as u32, ..MuxConfig::default() };
+    let link = Link::new(Role::Proxy, config, None, owner.clone());
+    let (new, _server) = channel(1).await;
+    let _driver = Driver::attach(&link, new);
+    let (stream, key) = (1, StreamKey::new(UserChannelId::new(1), 1));
+    let open = Open { stream, key, port: 80, priority: Priority::default(), window: 1 << 20, user: None };
+    let receive = |frame| link.with(|state| state.mux.handle_frame(1, frame, Instant::now())).unwrap();
+    receive(Frame::Open(open));
+    for offset in (0..SIZE).step_by(64 << 10) {
+        receive(Frame::Data { stream, offset, fin: false, payload: vec![7; 64 << 10].into() });
+    }
+    let opened = owner.opened.lock().take().unwrap();
+    let (socket, target) = connection().await;
+    let mut target = target.into_std().unwrap();
+    target.set_nonblocking(false).unwrap();
+    let reader = std::thread::spawn(move || std::io::copy(&mut target, &mut std::io::sink()));
+    let cancel = CancellationToken::new();
+    let mut relay = Box::pin(opened.relay(socket, ResetCode::Internal, &cancel, || ResetCode::Internal));
+    let (mut left, mut longest) = (SIZE, 0);
+    while left > 0 {
+        let is_running = poll_fn(|cx| Poll::Ready(relay.as_mut().poll(cx).is_pending())).await;
+        assert!(is_running, "the relay has ended");
+        yield_now().await;
+        let buffered = link.with(|state| state.mux.recv_flow(stream)).unwrap().buffered;
+        (left, longest) = (buffered, longest.max(left - buffered));
+    }
+    assert!(longest <= DELIVERY_TURN_BYTES, "{longest} bytes in one turn");
+    drop(relay);
+    _ = reader.join().unwrap();
 }
 
 /// Small chunks are not copied when they arrive, although each keeps the read buffer of 260 KiB alive that it is part
