@@ -149,9 +149,7 @@ pub fn start_size(data: &[u8]) -> Option<u64> {
 pub struct LineDecoder {
     /// How many bytes at the front of the buffer were searched and contain no `\n`.
     scanned: usize,
-    /// The longest line that is accepted, in bytes, including its `
-    ///
-    /// `.
+    /// The longest line that is accepted, in bytes, including its `\n`.
     max_line: usize,
 }
 
