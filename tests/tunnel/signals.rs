@@ -131,7 +131,8 @@ async fn the_second_signal_ends_a_process_that_is_blocked() {
             proxy.signal(Signal::Term).await;
             is_delivered(&proxy).await;
         }
-        let status = proxy.exit_within(promised_second() + Duration::from_secs(2)).await;
+        // After two seconds; the first signal alone ends the process after ten.
+        let status = proxy.exit_within(Duration::from_secs(8)).await;
         assert_eq!(status.signal(), Some(15), "{status}, {}", proxy.output());
         assert!(proxy.output().contains("ended by SIGTERM at once"), "{}", proxy.output());
         println!("{signals} signals: ended after {:?}", begin.elapsed());

@@ -53,11 +53,14 @@ fn start_with(length: usize, read_timeout: Duration) -> (JoinSet<()>, SocketAddr
 
 /// Sends `request` and returns the whole response.
 async fn exchange(addr: SocketAddr, request: &[u8]) -> String {
-    let mut socket = TcpStream::connect(addr).await.unwrap();
-    socket.write_all(request).await.unwrap();
-    let mut response = String::new();
-    socket.read_to_string(&mut response).await.unwrap();
-    response
+    let exchange = async {
+        let mut socket = TcpStream::connect(addr).await.unwrap();
+        socket.write_all(request).await.unwrap();
+        let mut response = String::new();
+        socket.read_to_string(&mut response).await.unwrap();
+        response
+    };
+    tokio::time::timeout(Duration::from_secs(30), exchange).await.expect("a response")
 }
 
 #[tokio::test]

@@ -281,6 +281,18 @@ fn all_files_together_stay_below_the_bound() {
     assert_eq!(play(&mut player, u64::MAX), Some(sorted(&server.snapshot)));
 }
 
+#[test]
+fn recordings_are_deleted_when_they_are_too_old() {
+    let dir = Dir::new("age");
+    let (day, now) = (Duration::from_secs(86_400), std::time::UNIX_EPOCH + Duration::from_millis(BEGINS));
+    fs::create_dir_all(&dir.0).unwrap();
+    for (name, age) in [("underpass-1.upr", 8 * day), ("underpass-2.upr", 6 * day), ("others.upr", 8 * day)] {
+        fs::File::create(dir.0.join(name)).unwrap().set_modified(now - age).unwrap();
+    }
+    retention::prune(&dir.0, u64::MAX, 7 * day, BEGINS).unwrap();
+    assert_eq!(dir.files(), ["others.upr", "underpass-2.upr"].map(|name| dir.0.join(name)));
+}
+
 /// The server goes on; the recording continues when there is space again, and says what it lacks. Both are reported
 /// once, and no attempt leaves a file.
 #[test]
@@ -292,12 +304,14 @@ fn a_directory_that_cannot_be_written_is_tried_again_every_ten_seconds() {
     // As a write that fails does.
     writer.fail_for_test(BEGINS + server.ms);
     fs::remove_dir_all(&dir.0).unwrap();
-    let reports: Vec<_> = (0..90).filter_map(|_| server.second(5, &mut writer)).collect();
+    let reports: Vec<_> = (0..85).filter_map(|_| server.second(5, &mut writer)).collect();
     let [EventKind::RecordingFailed { dir: named, reason }] = &reports[..] else { panic!("{reports:?}") };
     assert_eq!((named, &reason[..]), (&dir.0.display().to_string(), "no storage space"));
     assert!(!dir.0.exists());
     fs::create_dir_all(&dir.0).unwrap();
-    let reports: Vec<_> = (0..11).filter_map(|_| server.second(5, &mut writer)).collect();
+    // The last attempt was five seconds ago.
+    assert!((0..4).all(|_| server.second(5, &mut writer).is_none()));
+    let reports: Vec<_> = (0..2).filter_map(|_| server.second(5, &mut writer)).collect();
     let [EventKind::RecordingContinued { missed_events, .. }] = reports[..] else { panic!("{reports:?}") };
     for _ in 0..50 {
         assert_eq!(server.second(5, &mut writer), None);

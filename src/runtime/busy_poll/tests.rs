@@ -31,6 +31,9 @@ fn busy_polling_is_proportional_to_work() {
     // No response arrives in time: polling costs twice the work, and no more.
     let far = total_poll_time(micros(150), micros(50), 10_000);
     assert!((micros(950_000)..=micros(1_000_000)).contains(&far), "{far:?}");
+    // Half of the work pays for a poll every second time.
+    let seldom = total_poll_time(micros(100), micros(25), 10_000);
+    assert!((micros(475_000)..=micros(500_000)).contains(&seldom), "{seldom:?}");
 }
 
 #[test]

@@ -418,6 +418,10 @@ fn rows_of_disconnected_proxies_and_closed_ports_are_bounded() {
     fixture.tick(TICK);
     // The service of the fixture stays open.
     assert_eq!(counts(&fixture), (16, 9));
+    fixture.tick(Duration::from_secs(590));
+    assert_eq!(counts(&fixture), (16, 9));
+    fixture.tick(Duration::from_secs(10));
+    assert_eq!(counts(&fixture), (0, 1));
 }
 
 #[test]
