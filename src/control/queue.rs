@@ -69,3 +69,6 @@ impl CommandSender {
         receiver.await.unwrap_or(Err(CommandError::ServerStopped))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -272,3 +272,6 @@ pub(super) async fn wait_until_acknowledged(socket: &TcpStream) {
         interval = (interval * 2).min(max_interval);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -222,3 +222,6 @@ impl Counters {
         row.up_rate = Some(rate(row.up, before.1));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -339,12 +339,52 @@ async fn a_newcomer_displaces_a_connection_of_the_address_that_has_most() {
     server.end().await;
 }
 
+/// Waits until the server has closed all but `slots` of these connections.
+async fn all_but(slots: usize, connections: &mut [TcpStream]) {
+    soon(&format!("all but {slots} are closed"), async {
+        loop {
+            let mut open = 0;
+            for connection in &mut *connections {
+                let mut received = Vec::new();
+                let ended = connection.read_to_end(&mut received);
+                open += usize::from(tokio::time::timeout(Duration::from_millis(10), ended).await.is_err());
+            }
+            if open <= slots {
+                break;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn connections_that_ask_for_a_new_link_have_a_quarter_of_the_slots() {
+    let server = Server::with(|config| {
+        // Longer than the test: only the limit closes them.
+        (config.max_pending_handshakes, config.handshake_step_timeout) = (64, 100 * SECOND);
+    })
+    .await;
+    let asks = after_preface(bytes([Frame::Hello(hello())]));
+    let mut asking = Vec::new();
+    for number in 0..40 {
+        let mut connection = connect_from(any_address(number), server.tunnel.addr).await;
+        connection.write_all(&asks).await.unwrap();
+        asking.push(connection);
+    }
+    all_but(16, &mut asking).await;
+    drop(asking);
+    server.serves().await;
+    server.end().await;
+}
+
 /// Whoever learns the id of a link gets the slots of connections that name it, and keeps neither its proxy nor those of
 /// other links out.
 #[tokio::test]
 async fn a_thief_of_a_link_id_blocks_no_resume() {
     let server = Server::with(|config| {
         (config.max_pending_handshakes, config.grace_period) = (64, 30 * SECOND);
+        // Longer than the test: only the limit closes the connections of the thief.
+        config.handshake_step_timeout = 100 * SECOND;
     })
     .await;
     let (addr, token) = (server.tunnel.addr, &server.tunnel.token);
@@ -360,6 +400,7 @@ async fn a_thief_of_a_link_id_blocks_no_resume() {
         _ = soon("an answer", thief.read(&mut [0; 64])).await;
         thieves.push(thief);
     }
+    all_but(16, &mut thieves).await;
     drop((known, other));
     for welcome in [&other_welcome, &known_welcome] {
         let greeted = BinaryChannel::greeted(addr, token, resume(welcome), welcome.resume_secret).await;

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use underpass::{
     ids::{StreamKey, UserChannelId},
-    mux::{MemoryBudget, Mux, MuxConfig, MuxEvent, PROVEN_READ_BYTES, Role},
+    mux::{MemoryBudget, Mux, MuxConfig, MuxEvent, OpenError, PROVEN_READ_BYTES, Role},
 };
 
 use super::exchange;
@@ -161,4 +161,17 @@ fn a_download_beside_streams_that_stall_needs_few_more_round_trips() {
             "{beside} round trips, {alone} alone, where kernels open their windows by {opened} bytes"
         );
     }
+}
+
+/// Each stream has its minimum, so that no more streams can be open than there are minima.
+#[test]
+fn a_stream_for_which_there_is_no_minimum_is_refused() {
+    let now = Instant::now();
+    let budget = MemoryBudget::new(1 << 20, 1000);
+    let mut server = Mux::new(Role::Server, MuxConfig { budget, ..MuxConfig::default() });
+    server.add_channel(1, now);
+    let mut open = |number| server.open(StreamKey::new(UserChannelId::new(1), number), 80, None, |_| false);
+    // Half of the budget is kept for minima: 8 KiB in each direction, and as much for bookkeeping.
+    assert!((1..=21).all(|number| open(number).is_ok()));
+    assert_eq!(open(22), Err(OpenError::OutOfMemory));
 }

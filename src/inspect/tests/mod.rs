@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
-use super::StreamInspector;
+use super::{ProtocolInspector, StreamInspector};
 use crate::{
     ids::{StreamKey, UserChannelId},
     net::advance,
@@ -155,4 +155,65 @@ fn memory_is_allocated_at_the_first_byte_and_freed_at_the_end() {
     let off = StreamInspector::new(false);
     off.inspect_upload(GET_A, &stream.stats);
     assert!(off.is_finished());
+}
+
+/// Returns a ClientHello that names this server.
+fn client_hello(name: &str) -> Vec<u8> {
+    let prefixed = |length_bytes: usize, body: &[u8]| {
+        [&body.len().to_be_bytes()[size_of::<usize>() - length_bytes..], body].concat()
+    };
+    let names = prefixed(2, &[&[0][..], &prefixed(2, name.as_bytes())].concat());
+    let extensions = prefixed(2, &[&[0, 0][..], &prefixed(2, &names)].concat());
+    let random_and_lists = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0x13, 1, 1, 0], &extensions].concat();
+    let message = [&[1][..], &prefixed(3, &random_and_lists)].concat();
+    [&[0x16, 3, 1][..], &prefixed(2, &message)].concat()
+}
+
+#[test]
+fn texts_of_the_peers_have_a_maximum_length() {
+    let long = "n".repeat(1000);
+    for (sender, bytes, shows) in [
+        (User, client_hello(&long), format!("TLS {}", &long[..253])),
+        (
+            Target,
+            format!("SSH-2.0-{}\r\n", &long[..200]).into_bytes(),
+            format!("SSH SSH-2.0-{}", &long[..72]),
+        ),
+        (User, format!("GET /{long} HTTP/1.1\r\n\r\n").into_bytes(), format!("GET /{}", &long[..199])),
+        (
+            User,
+            format!("{} / HTTP/1.1\r\n\r\n", "M".repeat(24)).into_bytes(),
+            format!("{} /", "M".repeat(24)),
+        ),
+        (User, format!("{} / HTTP/1.1\r\n\r\n", "M".repeat(25)).into_bytes(), "TCP".to_owned()),
+    ] {
+        let stream = InspectedStream::new();
+        stream.send(sender, &bytes, Segmentation::Whole);
+        assert_eq!(stream.describe_content(), shows);
+    }
+}
+
+#[test]
+fn detection_ends_with_too_many_unanswered_requests() {
+    let mut inspector = ProtocolInspector::default();
+    for _ in 0..32 {
+        inspector.from_user(GET_A);
+    }
+    assert!(!inspector.is_finished());
+    inspector.from_user(GET_A);
+    assert!(inspector.is_finished());
+    assert_eq!(inspector.buffered_bytes(), 0);
+}
+
+#[test]
+fn only_short_heads_are_cached() {
+    let kept_after = |len: usize| {
+        let mut inspector = ProtocolInspector::default();
+        let head = format!("GET /a HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(len - 24));
+        assert_eq!(head.len(), len);
+        inspector.from_user(head.as_bytes());
+        inspector.buffered_bytes()
+    };
+    let request = "GET/a".len();
+    assert_eq!((kept_after(512), kept_after(513)), (512 + request, request));
 }

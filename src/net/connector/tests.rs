@@ -192,3 +192,16 @@ async fn an_attempt_waits_for_a_permit() {
     let stream = tokio::time::timeout(10 * SECOND, connected).await.expect("a permit is free").unwrap();
     assert_eq!((stream.peer_addr().unwrap(), sockets.available_permits()), (alive, 1));
 }
+
+/// Each channel has its first socket; the further ones of all channels together are limited.
+#[tokio::test]
+async fn further_attempts_to_the_server_share_192_sockets() {
+    let (dead, (_listener, alive)) = (BlackHole::new(), listener());
+    let connector = connector(&[dead.address, alive]);
+    let in_use = connector.server_sockets.acquire_many(192).await.unwrap();
+    let policy = ConnectPolicy { timeout: SECOND, ..connector.server_policy() };
+    assert!(connector.connect("name:1", policy).await.unwrap_err().is_exhausted());
+    drop(in_use);
+    let policy = ConnectPolicy { timeout: 10 * SECOND, ..connector.server_policy() };
+    assert_eq!(connector.connect("name:1", policy).await.unwrap().peer_addr().unwrap(), alive);
+}

@@ -137,3 +137,33 @@ async fn idle_connections_of_a_user_give_way_to_its_own_new_ones() {
     server.close().await;
     _ = std::fs::remove_dir_all(path.parent().unwrap());
 }
+
+#[tokio::test]
+async fn all_members_of_groups_together_have_half_of_the_connections() {
+    let (mut server, path) = server("members", 16);
+    for key in [1, 1, 2, 2, 3, 3, 4, 4] {
+        assert!(server.reached_maximum(key).is_none());
+        connect(&mut server, key);
+    }
+    let maximum = server.reached_maximum(5).unwrap();
+    assert!(matches!(maximum, Maximum::Others(8)), "{maximum}");
+    assert!(server.reached_maximum(OWNER).is_none());
+    server.close().await;
+    _ = std::fs::remove_dir_all(path.parent().unwrap());
+}
+
+#[tokio::test]
+async fn a_further_watcher_is_told_that_there_are_too_many() {
+    let (mut server, path) = server("watchers", 32);
+    let mut serving = JoinSet::new();
+    serving.spawn(async move { server.serve().await });
+    let mut watchers = Vec::new();
+    for number in 1..=17 {
+        let (mut client, _) = RawClient::connect(&path).await;
+        let answer = client.ask(r#"{"id":7,"do":"watch","interval_ms":50,"credit":1000}"#).await;
+        assert_eq!(answer["error"]["code"] == "busy", number == 17, "watcher {number}: {answer}");
+        watchers.push(client);
+    }
+    serving.shutdown().await;
+    _ = std::fs::remove_dir_all(path.parent().unwrap());
+}

@@ -3,15 +3,32 @@
 use std::io::Write as _;
 
 use super::{server::Server, *};
-use crate::recording::frames::Mark;
+use crate::recording::frames::{Frame, Mark, frames};
 
 /// Writes a file with one segment of this text.
 fn write_segment(path: &Path, text: &str) {
+    write_segment_with_window(path, text, 22);
+}
+
+/// Writes a file with one segment of this text, for which a reader needs `1 << window_log` bytes.
+fn write_segment_with_window(path: &Path, text: &str, window_log: u32) {
     let mut file = fs::File::create(path).unwrap();
     Mark { begins: Some(BEGINS), ..Mark::default() }.write(&mut file).unwrap();
-    let text = format!("{}\n{text}", serde_json::to_string(&header()).unwrap());
-    file.write_all(&zstd::encode_all(text.as_bytes(), 3).unwrap()).unwrap();
+    let mut encoder = zstd::stream::write::Encoder::new(&file, 3).unwrap();
+    encoder.window_log(window_log).unwrap();
+    writeln!(encoder, "{}\n{text}", serde_json::to_string(&header()).unwrap()).unwrap();
+    encoder.finish().unwrap();
     Mark { ends: Some(BEGINS + 1000), ..Mark::default() }.write(&mut file).unwrap();
+}
+
+/// Returns how many items a file plays, or 0 if none can be read.
+fn played(path: &PathBuf) -> usize {
+    let Ok(recording) = Recording::open(std::slice::from_ref(path)) else { return 0 };
+    let mut played = 0;
+    Player::new(recording).play(u64::MAX, || true, &mut |_, item| {
+        played += usize::from(!matches!(item, Played::Reset));
+    });
+    played
 }
 
 /// Whatever byte is changed, the segments that do not contain it are played.
@@ -148,4 +165,55 @@ fn a_small_file_plays_up_to_where_it_is_damaged() {
         states += usize::from(matches!(played, Played::Snapshot(_)));
     });
     assert!((10..40).contains(&states), "{states}");
+}
+
+/// A forged file decides neither how much memory its reader takes nor how long it reads.
+#[test]
+fn a_segment_ends_where_it_asks_for_too_much_memory() {
+    let dir = Dir::new("memory");
+    fs::create_dir_all(&dir.0).unwrap();
+    let path = dir.0.join("memory.upr");
+    let (line, batch) = (r#"{"seq":1,"missed":{"events":1}}"#, r#"{"batch":{"seq":1,"kinds":"."}}"#);
+    // One line.
+    for (mib, expected) in [(63, 1), (64, 0)] {
+        write_segment(&path, &format!("{line}{}\n{batch}", " ".repeat(mib << 20)));
+        assert_eq!(played(&path), expected, "a line of {mib} MiB");
+    }
+    // Lines that wait for the batch that tells their time.
+    for (lines, expected) in [(1 << 17, 1), ((1 << 17) + 1, 0)] {
+        write_segment(&path, &format!("{}{batch}", format!("{line}\n").repeat(lines)));
+        assert_eq!(played(&path), expected, "{lines} lines");
+    }
+    // What the decompressor keeps.
+    for (window_log, expected) in [(25, 1), (26, 0)] {
+        write_segment_with_window(&path, &format!("{line}\n{batch}"), window_log);
+        assert_eq!(played(&path), expected, "a window of 2^{window_log} bytes");
+    }
+    // The rows of a state; the user that has joined is played before.
+    let state = format!(r#""state":{{"at":{},"seq":1,"snapshot":{{"uptime_us":5}}}}"#, BEGINS + 500);
+    let user = r#""joined":{"id":[7],"service":[0]},"new":{"addrs":["192.0.2.1"],"services":["80:default"]}"#;
+    for (rows, expected) in [(1 << 17, 2), ((1 << 17) + 1, 1)] {
+        let users = format!(r#""users":{{"place":[0{}]}}"#, ",0".repeat(rows - 1));
+        write_segment(&path, &format!(r#"{{"batch":{{"seq":1,"kinds":"js",{user},{users},{state}}}}}"#));
+        assert_eq!(played(&path), expected, "{rows} rows");
+    }
+}
+
+#[test]
+fn long_marks_and_further_frames_are_not_read() {
+    let dir = Dir::new("marks");
+    fs::create_dir_all(&dir.0).unwrap();
+    let path = dir.0.join("marks.upr");
+    let skippable = |content: &[u8]| {
+        [&0x184D_2A57_u32.to_le_bytes()[..], &(content.len() as u32).to_le_bytes(), content].concat()
+    };
+    let mark = Mark { begins: Some(BEGINS), ..Mark::default() };
+    let json = serde_json::to_string(&mark).unwrap();
+    for (length, expected) in [(64 << 10, mark), ((64 << 10) + 1, Mark::default())] {
+        let content = " ".repeat(length - json.len()) + &json;
+        fs::write(&path, skippable(content.as_bytes())).unwrap();
+        assert_eq!(frames(&fs::File::open(&path).unwrap()).unwrap(), [Frame::Mark(expected)]);
+    }
+    fs::write(&path, skippable(b"").repeat(1_000_010)).unwrap();
+    assert_eq!(frames(&fs::File::open(&path).unwrap()).unwrap().len(), 1_000_000);
 }

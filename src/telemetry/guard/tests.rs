@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Instant};
 
+use tokio::sync::broadcast::error::TryRecvError;
+
 use crate::{
     ids::{ChannelId, ProxyId, StreamKey, UserChannelId},
     telemetry::{
@@ -75,4 +77,29 @@ fn a_flood_of_streams_is_announced_in_part_and_counted_in_full() {
     let totals = hub.totals();
     let counted = (totals.streams_open, totals.streams_total, totals.streams_failed);
     assert_eq!(counted, (0, u64::from(FLOOD), u64::from(FLOOD)));
+}
+
+#[test]
+fn further_services_and_proxies_have_no_series_of_their_own() {
+    let hub = Telemetry::new();
+    let services: Vec<_> =
+        (1..=1001_u16).map(|port| hub.service_opened(port.to_string().parse().unwrap())).collect();
+    let addr = "192.0.2.1:1000".parse().unwrap();
+    let proxies: Vec<_> =
+        (1..=501).map(|number| hub.proxy_up(ProxyId(number), format!("edge-{number}"), addr)).collect();
+    let services: Vec<_> = services.iter().map(|service| &*service.stats().series.label).collect();
+    let proxies: Vec<_> = proxies.iter().map(|proxy| &*proxy.stats().series.label).collect();
+    assert_eq!(services[999..], ["1000:default", "other"]);
+    assert_eq!(proxies[499..], ["edge-500", "other"]);
+}
+
+#[test]
+fn a_receiver_that_takes_no_events_keeps_the_last_4096() {
+    let hub = Telemetry::new();
+    let mut events = hub.subscribe();
+    for _ in 0..5000 {
+        hub.emit(EventKind::Listening { addr: "192.0.2.1:7000".parse().unwrap() });
+    }
+    assert_eq!(events.try_recv().unwrap_err(), TryRecvError::Lagged(5000 - 4096));
+    assert_eq!(std::iter::from_fn(|| events.try_recv().ok()).count(), 4096);
 }

@@ -258,6 +258,25 @@ fn a_batch_is_sent_in_order_through_a_full_queue_and_loses_nothing() {
 }
 
 #[test]
+fn a_command_is_refused_while_64_others_wait() {
+    let mut fixture = Fixture::empty(120, 36);
+    fixture.proxy("lab");
+    let index = fixture.open(0xABC123, 1);
+    fixture.assign(index, 0);
+    fixture.tick(TICK);
+    let mut room = Room { slots: 0, held: Vec::new(), taken: Vec::new() };
+    let mut press = |fixture: &mut Fixture| {
+        let effects = fixture.press("p");
+        room.take(fixture, effects);
+        fixture.notice().contains("still queued")
+    };
+    for number in 1..=64 {
+        assert!(!press(&mut fixture), "command {number}: {}", fixture.notice());
+    }
+    assert!(press(&mut fixture), "{}", fixture.notice());
+}
+
+#[test]
 fn no_command_is_sent_for_a_stream_that_ended_while_it_was_queued() {
     let mut fixture = Fixture::empty(120, 36);
     fixture.proxy("lab");

@@ -28,3 +28,15 @@ fn each_received_line_is_credited_once() {
     let (_, sent) = poll_after(&[r#"{"seq":1,"missed":{"log":3}}"#, r#"{"seq":2,"missed":{"events":2}}"#]);
     assert!(matches!(sent[..], [Outgoing::Credit(2)]), "{sent:?}");
 }
+
+/// As while the cockpit is suspended, or its log frozen.
+#[test]
+fn a_full_inbox_drops_its_oldest_items() {
+    let mut inbox = Inbox::default();
+    for number in 1..=8200 {
+        let line = format!(r#"{{"seq":{number},"missed":{{"events":{number}}}}}"#);
+        inbox.take_line(Line::parse(line.as_bytes()).unwrap()).unwrap();
+    }
+    assert_eq!(inbox.queue.len(), 8192);
+    assert!(matches!(inbox.queue[0], Incoming::Missed(9)), "{:?}", inbox.queue[0]);
+}
