@@ -20,8 +20,8 @@ pub(super) fn completions(args: &CompletionsArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Returns the completion script of a shell: what the command line knows; in bash, zsh and fish also what runs, for which
-/// the script calls [`complete`](super::complete).
+/// Returns the completion script of a shell: what the command line knows; in bash, zsh and fish also what runs, for
+/// which the script calls [`complete`](super::complete).
 fn script(shell: Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut CliArgs::command(), PROGRAM, &mut script);

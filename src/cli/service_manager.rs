@@ -58,8 +58,8 @@ impl ServiceManager {
     }
 
     /// Notifies the service manager of all that it wants to know: READY once `ready` has completed, STOPPING when the
-    /// drain begins, with the time that it may take, RELOADING and READY for each reload, WATCHDOG twice in the time that
-    /// it allows while the process works, and what `status` returns. Never completes.
+    /// drain begins, with the time that it may take, RELOADING and READY for each reload, WATCHDOG twice in the time
+    /// that it allows while the process works, and what `status` returns. Never completes.
     pub(super) async fn inform(
         &self,
         watched: Watched<'_>,

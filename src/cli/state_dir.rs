@@ -42,8 +42,8 @@ impl KeptFile {
     /// Returns the text that was generated at an earlier start and kept in the state directory, or generates one and
     /// keeps it there.
     ///
-    /// `requested` is the directory that the operator chose; `None` is the [default](default_directory). `may_be_volatile`
-    /// says whether a text that cannot be kept is better than none.
+    /// `requested` is the directory that the operator chose; `None` is the [default](default_directory).
+    /// `may_be_volatile` says whether a text that cannot be kept is better than none.
     ///
     /// # Errors
     /// The text cannot be kept, and the operator chose the directory or it must not be volatile; or the file is there

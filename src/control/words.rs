@@ -113,8 +113,8 @@ impl fmt::Display for Target {
 }
 
 /// Parses rate limits, in bytes per second of each direction: `down 10M`, `up 500K down off`, `10M down`; a rate or
-/// `off` alone is for both directions. A comma separates only where white space follows: `1,5M` is an error, and not 1 and
-/// 5M.
+/// `off` alone is for both directions. A comma separates only where white space follows: `1,5M` is an error, and not 1
+/// and 5M.
 pub fn parse_limits(text: &str) -> Result<Vec<LimitChange>, String> {
     let mut changes: Vec<LimitChange> = Vec::new();
     let text = join_units(text);

@@ -1,7 +1,7 @@
 //! Metrics for Prometheus, and answers to health checks, over HTTP.
 //!
-//! `GET /metrics` is answered with what [`telemetry`](crate::telemetry) has counted anyway; nothing is counted for it on the
-//! data path. `GET /healthz` says whether the process works, `GET /readyz` whether it serves.
+//! `GET /metrics` is answered with what [`telemetry`](crate::telemetry) has counted anyway; nothing is counted for it
+//! on the data path. `GET /healthz` says whether the process works, `GET /readyz` whether it serves.
 //!
 //! The crate prometheus-client encodes the values, from a collector that reads them when a scrape asks for them. The
 //! crate metrics-exporter-prometheus would need a second counter beside each one that telemetry has, in a global

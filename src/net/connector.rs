@@ -46,8 +46,8 @@ impl<'a> ConnectPolicy<'a> {
     }
 
     /// Limits the sockets that attempts to further addresses take while the first attempt is pending: each holds a
-    /// permit of
-    /// `sockets`, and waits until there is one or the first attempt has failed. The caller accounts for the first socket.
+    /// permit of `sockets`, and waits until there is one or the first attempt has failed. The caller accounts for the
+    /// first socket.
     #[must_use]
     pub fn with_extra_sockets(self, sockets: &'a Semaphore) -> Self {
         Self { extra_sockets: Some(sockets), ..self }

@@ -120,8 +120,8 @@ impl ChannelSocket {
         }
     }
 
-    /// Limits what waits in the send buffer, as [`set_notsent_lowat`] does, and enlarges the receive window if the RTT is
-    /// long.
+    /// Limits what waits in the send buffer, as [`set_notsent_lowat`] does, and enlarges the receive window if the RTT
+    /// is long.
     pub(crate) fn set_buffers(&self, max_unsent: u32, rtt: Option<Duration>) {
         set_notsent_lowat(&self.stream, max_unsent);
         if rtt.is_some_and(|rtt| rtt >= MIN_OPENED_RTT) {
@@ -228,8 +228,8 @@ impl ChannelSocket {
     /// Reads into the spare capacity of `buf` without waiting. Returns the number of bytes; 0 is the end of the stream.
     ///
     /// # Errors
-    /// `WouldBlock` if there is no data. With TLS, `UnexpectedEof` for an end that the peer has not announced, which any host
-    /// on the path can cause, and `InvalidData` if the peer violates TLS or its bytes were changed in transit.
+    /// `WouldBlock` if there is no data. With TLS, `UnexpectedEof` for an end that the peer has not announced, which
+    /// any host on the path can cause, and `InvalidData` if the peer violates TLS or its bytes were changed in transit.
     /// Otherwise an I/O error on the connection.
     pub fn try_read(&self, buf: &mut BytesMut) -> io::Result<usize> {
         match &self.tls {

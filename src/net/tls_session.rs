@@ -103,8 +103,9 @@ impl TlsSession {
     /// bytes; 0 is the end of the stream that the peer has announced (close_notify).
     ///
     /// # Errors
-    /// `WouldBlock` if there is no data, `UnexpectedEof` if the connection was closed without close_notify, `InvalidData` if
-    /// the peer violates TLS or its bytes were changed in transit, otherwise an I/O error on the connection.
+    /// `WouldBlock` if there is no data, `UnexpectedEof` if the connection was closed without close_notify,
+    /// `InvalidData` if the peer violates TLS or its bytes were changed in transit, otherwise an I/O error on the
+    /// connection.
     pub(super) fn try_read(&self, stream: &TcpStream, buf: &mut BytesMut) -> io::Result<usize> {
         let mut read = 0;
         loop {

@@ -114,7 +114,8 @@ impl Watcher {
     }
 
     /// Returns the lines that are due, as many as the client has granted: first the whole state with the refusals and
-    /// failures before it, later the events and log records since the last call, then the state; `None` after a panic. Not cancel-safe.
+    /// failures before it, later the events and log records since the last call, then the state; `None` after a panic.
+    /// Not cancel-safe.
     pub(super) async fn lines(&mut self) -> Option<Vec<u8>> {
         let mut source = self.source.take()?;
         let (credit, interest) = (self.credit, self.interest.clone());

@@ -43,8 +43,8 @@ impl ServerSessions {
 
     /// Replaces the servers. One with the address of an earlier one is the same, and its new channels are verified as
     /// the new list says. The others are added, and those that are not in the list are removed. The links of one that
-    /// was removed and is added again are resumed as the new list says, too: who has given it another fingerprint trusts
-    /// the former key no more.
+    /// was removed and is added again are resumed as the new list says, too: who has given it another fingerprint
+    /// trusts the former key no more.
     pub(super) fn replace(&self, servers: Vec<ServerEndpoint>) {
         let mut removed = self.removed.lock();
         removed.retain(|endpoint| endpoint.strong_count() > 0);

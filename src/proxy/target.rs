@@ -164,8 +164,8 @@ impl ServedConnection<'_> {
         // The permit of the stream covers one connection; attempts to further addresses of the target need their own.
         let policy = ConnectPolicy::for_target(config.dial_timeout).with_extra_sockets(&streams.sockets);
         let connected = tokio::select! {
-            // Polled first: the connection would be the next one of the loop. Also when the proxy stops: the attempt may
-            // last for as long as a name server or the target does not answer.
+            // Polled first: the connection would be the next one of the loop. Also when the proxy stops: the attempt
+            // may last for as long as a name server or the target does not answer.
             biased;
             () = self.token().cancelled() => {
                 let (code, reason) = self.cancelled();

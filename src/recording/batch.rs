@@ -221,8 +221,8 @@ columns! {
         /// the age.
         age,
         /// Its serial number, less that of its last row, or else the number that follows from the order in which
-        /// streams were opened; for one that is found, less that of the row before. In version 2 also for others without
-        /// a last row.
+        /// streams were opened; for one that is found, less that of the row before. In version 2 also for others
+        /// without a last row.
         number,
         /// When it was opened, in milliseconds: after its last row tells, or its event; before the state where there
         /// was neither. In version 2 microseconds.

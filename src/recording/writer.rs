@@ -14,8 +14,8 @@ use zstd::{stream::write::Encoder as Compressor, zstd_safe::CParameter};
 use super::{batch::BatchLine, frames::Mark, header::FileHeader, pack::Packer, reader::time_of};
 use crate::{feed::Line, telemetry::Notable};
 
-/// The compression level. Of a server with 100 streams a second, measured with a line for each event, level 9 leaves a third less than level 3 and takes 0.3
-/// % of a core; higher levels take several times as long for a few percent.
+/// The compression level. Of a server with 100 streams a second, measured with a line for each event, level 9 leaves a
+/// third less than level 3 and takes 0.3 % of a core; higher levels take several times as long for a few percent.
 const LEVEL: i32 = 9;
 
 /// The shortest repetition that the compressor looks for. In columns of numbers shorter ones are chance: with 5, that

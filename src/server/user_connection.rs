@@ -353,9 +353,8 @@ impl UserConnection<'_> {
     }
 
     /// Tries available proxies, up to [`MAX_PROXIES_PER_ATTEMPT`] and each once, in the order of the service's policy,
-    /// except
-    /// `failed_proxies`. Returns the first stream that could be opened; a proxy that has its maximum of streams, or is about
-    /// to close, opens none.
+    /// except `failed_proxies`. Returns the first stream that could be opened; a proxy that has its maximum of streams,
+    /// or is about to close, opens none.
     fn open_stream(&self, core: &Core, failed_proxies: &[Arc<RemoteProxy>]) -> Result<Assignment, NoStream> {
         let mut tried = failed_proxies.to_vec();
         let (mut are_all_full, mut refused) = (true, None);

@@ -251,8 +251,8 @@ impl Telemetry {
         _ = self.events.send(event);
     }
 
-    /// Returns the newest refusals and failures. Taken *after* [`subscribe`](Self::subscribe), they and the events of the
-    /// receiver have no gap between them; an event may be in both.
+    /// Returns the newest refusals and failures. Taken *after* [`subscribe`](Self::subscribe), they and the events of
+    /// the receiver have no gap between them; an event may be in both.
     pub fn recent_failures(&self) -> RecentFailures {
         self.failures.recent()
     }

@@ -4,9 +4,8 @@
 //! they serve. So under it no code may emit an event (which is formatted for the log), write a log line, make a system
 //! call, wake a task or call a link; what follows from a change is collected, and executed after unlocking. Debug
 //! builds, and so all tests, check this where it is likely to be violated: [`Telemetry::emit`](super::Telemetry::emit),
-//! the functions of
-//! `link` that make system calls or wake tasks, and opening a port call [`assert_no_table_locked`]. In a release build a
-//! [`TableMutex`] is a `parking_lot::Mutex` and nothing else.
+//! the functions of `link` that make system calls or wake tasks, and opening a port call [`assert_no_table_locked`]. In
+//! a release build a [`TableMutex`] is a `parking_lot::Mutex` and nothing else.
 //!
 //! It is here because this is the lowest module that must not be called under such a lock.
 

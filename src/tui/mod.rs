@@ -8,8 +8,8 @@
 //! samples ─────────────────────────────┘                   (only when something has changed)
 //! ```
 //!
-//! `update` reads no clock and no descriptor, and `view` changes nothing: only the runtime performs I/O. It never waits for
-//! a reply: [`Source::try_send`] queues a command, and a command without a reply is a state of the model.
+//! `update` reads no clock and no descriptor, and `view` changes nothing: only the runtime performs I/O. It never waits
+//! for a reply: [`Source::try_send`] queues a command, and a command without a reply is a state of the model.
 
 mod columns;
 mod command_id;

@@ -166,10 +166,10 @@ const NETWORKS: &str = "networks";
 
 /// The arguments of `ADDPROXY:port[:group[:targetPort[:weight[:networks[:number]]]]]`, in either format.
 ///
-/// Trailing arguments may be omitted, and any but the port may be empty before another argument:
-/// `ADDPROXY:8080:::3` is port 8080, the default group, no target port, and weight 3. `ADDPROXY:8080::::networks` admits only
-/// the users that the data of the message names, [`UserNetworks`](crate::ids::UserNetworks): a server that does not
-/// know that argument refuses the registration, instead of admitting all users.
+/// Trailing arguments may be omitted, and any but the port may be empty before another argument: `ADDPROXY:8080:::3` is
+/// port 8080, the default group, no target port, and weight 3. `ADDPROXY:8080::::networks` admits only the users that
+/// the data of the message names, [`UserNetworks`](crate::ids::UserNetworks): a server that does not know that argument
+/// refuses the registration, instead of admitting all users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddProxy {
     /// The requested public port (0: any free port) and the group of proxies that share it.

@@ -129,8 +129,8 @@ async fn finish(mut socket: BufReader<TcpStream>) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens connections from [`GREEDY`] at twice the rate that is allowed, requests a file on each and never reads it, until
-/// `over` is set. Returns how many were served and how many were refused.
+/// Opens connections from [`GREEDY`] at twice the rate that is allowed, requests a file on each and never reads it,
+/// until `over` is set. Returns how many were served and how many were refused.
 async fn stay_greedy(files: SocketAddr, over: Arc<AtomicBool>, mut random: StdRng) -> [u64; 2] {
     let (mut open, mut count) = (VecDeque::new(), [0, 0]);
     let mut ticks = tokio::time::interval(SECOND);

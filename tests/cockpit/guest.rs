@@ -235,8 +235,8 @@ fn an_attached_cockpit_shows_a_proxy_and_acts_on_its_streams() {
         assert!(!text.contains(unknown), "{unknown}: {text}");
     }
     terminal.press("p");
-    // The row is shown as paused at once, and as open again where a state of before the command arrives after that. The log
-    // comes before the state that follows it.
+    // The row is shown as paused at once, and as open again where a state of before the command arrives after that. The
+    // log comes before the state that follows it.
     terminal.until("the pause, executed", |screen| {
         let text = screen.contents();
         (text.contains("PAUSED") && text.contains("operator: pause stream")).then_some(())

@@ -22,8 +22,8 @@ struct Seen {
     last: (u128, u64),
 }
 
-/// Version 1 of the format has a line for each event, version 2 has columns, version 3 shorter ones. All files are of the
-/// same server, with seven downloads by three users.
+/// Version 1 of the format has a line for each event, version 2 has columns, version 3 shorter ones. All files are of
+/// the same server, with seven downloads by three users.
 #[test]
 fn recordings_of_version_0_1_play() {
     for file in ["recording-1.upr", "recording-2.upr", "recording-3.upr"] {

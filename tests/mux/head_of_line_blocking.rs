@@ -47,8 +47,8 @@ struct Scenario {
     reports_loss: bool,
     /// The delay of the path in one direction.
     delay: Duration,
-    /// The first congestion window of the kernels, and by which factor it grows in each round trip; `None` if the kernels
-    /// limit nothing.
+    /// The first congestion window of the kernels, and by which factor it grows in each round trip; `None` if the
+    /// kernels limit nothing.
     kernel_window: Option<(f64, f64)>,
 }
 

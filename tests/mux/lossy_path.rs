@@ -82,8 +82,8 @@ impl LossyPath {
         }
     }
 
-    /// Has the kernel of each connection begin with a congestion window of `bytes` bytes, which grows by `factor` in each
-    /// round trip, as that of BBR does after losses have ended its slow start.
+    /// Has the kernel of each connection begin with a congestion window of `bytes` bytes, which grows by `factor` in
+    /// each round trip, as that of BBR does after losses have ended its slow start.
     pub(crate) fn limit_kernel_window(&mut self, bytes: f64, factor: f64) {
         self.kernel_window = (bytes, self.kernel_window.1, factor);
     }

@@ -6,22 +6,20 @@
 //!
 //! One seed in three is gentle: none of its faults may end a stream, so that every transfer has to be complete.
 //!
-//! `UNDERPASS_SEED=7 cargo test --test simulation` repeats one seed: the same participants and the same faults, each after the
-//! same number of transferred bytes. The kernel's scheduling is not repeated, so that a failure may need several
-//! attempts.
-//! `UNDERPASS_SEEDS=20000` runs more than the usual 500 seeds.
+//! `UNDERPASS_SEED=7 cargo test --test simulation` repeats one seed: the same participants and the same faults, each
+//! after the same number of transferred bytes. The kernel's scheduling is not repeated, so that a failure may need
+//! several attempts. `UNDERPASS_SEEDS=20000` runs more than the usual 500 seeds.
 //!
 //! # Why not turmoil
 //!
 //! Its sockets lack what the tunnel is built on. `turmoil::net::TcpStream` (0.7) and that of `turmoil-net` (0.1) have
-//! neither
-//! `try_io`, `try_write_vectored` nor `try_read_buf`, which the channel driver and the stream pump use; neither exposes a
-//! descriptor, which socket2 needs for SO_LINGER, TCP_USER_TIMEOUT, keepalive, half-close and TCP_INFO; neither can be
-//! created with `from_std`, which moves a connection to another worker thread. One of them also requires all hosts to
-//! run on the thread of its simulation. With turmoil, the product would need a layer above its sockets for the test
-//! alone, and that layer would hide what is left to simulate: the logic below it has no socket and no clock and is
-//! simulated in virtual time (`tests/mux`), while an RST that overtakes data, a FIN after missing data and kernel
-//! buffers exist with real sockets only.
+//! neither `try_io`, `try_write_vectored` nor `try_read_buf`, which the channel driver and the stream pump use; neither
+//! exposes a descriptor, which socket2 needs for SO_LINGER, TCP_USER_TIMEOUT, keepalive, half-close and TCP_INFO;
+//! neither can be created with `from_std`, which moves a connection to another worker thread. One of them also requires
+//! all hosts to run on the thread of its simulation. With turmoil, the product would need a layer above its sockets for
+//! the test alone, and that layer would hide what is left to simulate: the logic below it has no socket and no clock
+//! and is simulated in virtual time (`tests/mux`), while an RST that overtakes data, a FIN after missing data and
+//! kernel buffers exist with real sockets only.
 //!
 //! # Clocks
 //!

@@ -1,4 +1,5 @@
-//! What a shell completes while a server runs: keys, names and addresses, by the script of `underpass completions bash`.
+//! What a shell completes while a server runs: keys, names and addresses, by the script of `underpass completions
+//! bash`.
 
 use std::time::{Duration, Instant};
 

@@ -129,7 +129,8 @@ pub(in crate::cli) struct RowListArgs {
     #[arg(long, short)]
     pub(in crate::cli) reverse: bool,
     /// Columns to show, separated by commas; those of streams are stream, state, service, proxy, channel, address,
-    /// content, priority, limit, up, down, up-bytes, down-bytes, progress, age; a wrong name lists those of another table
+    /// content, priority, limit, up, down, up-bytes, down-bytes, progress, age; a wrong name lists those of another
+    /// table
     #[arg(long, short, value_name = "NAMES")]
     pub(in crate::cli) columns: Option<String>,
     /// List at most N rows

@@ -65,7 +65,8 @@ impl Link {
     /// Connects, and starts the thread that keeps the connection until the requests are dropped.
     ///
     /// # Errors
-    /// The first connection cannot be established, or the state of the process not be read; after a later loss it reconnects.
+    /// The first connection cannot be established, or the state of the process not be read; after a later loss it
+    /// reconnects.
     pub(super) fn open(destination: Destination) -> anyhow::Result<Self> {
         let inbox = Arc::<Mutex<Inbox>>::default();
         let (requests, receiver) = mpsc::channel(MAX_QUEUED_REQUESTS);

@@ -1,4 +1,5 @@
-//! `underpass attach`: the cockpit of a server in another process, and `underpass control-relay`, its end on another machine.
+//! `underpass attach`: the cockpit of a server in another process, and `underpass control-relay`, its end on another
+//! machine.
 
 mod dial;
 mod earlier;

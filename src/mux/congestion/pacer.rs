@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 /// By how much faster than the window allows over a round trip data is sent after a pause. A queue of this share of the
-/// RTT builds until the window is full again: with 1.05, pings beside downloads at an RTT of 200 ms took 25 ms longer then.
+/// RTT builds until the window is full again: with 1.05, pings beside downloads at an RTT of 200 ms took 25 ms longer
+/// then.
 const GAIN: f64 = 1.02;
 
 /// For how long data may be sent without pacing, as a time at the paced rate: a task that was woken late sends at once

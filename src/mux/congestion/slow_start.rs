@@ -27,9 +27,9 @@ pub(super) struct SlowStart {
 
 impl SlowStart {
     /// Records a round that has delivered `rate` bytes per second, while other channels of the link delivered
-    /// `others_rate`. Returns the rate that the channel has of the path if that is full: data has queued, and hardly more was
-    /// delivered than in an earlier round. A queue alone is the burst of one window, and a rate alone that of a pause.
-    /// If the sender had nothing to send for a while, data must have queued for the whole round.
+    /// `others_rate`. Returns the rate that the channel has of the path if that is full: data has queued, and hardly
+    /// more was delivered than in an earlier round. A queue alone is the burst of one window, and a rate alone that of
+    /// a pause. If the sender had nothing to send for a while, data must have queued for the whole round.
     ///
     /// Where other channels deliver more, the queue shows that they fill the path: slow start would take their rate
     /// from them, and filled a queue of 50 ms for seconds.

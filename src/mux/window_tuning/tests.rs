@@ -83,8 +83,8 @@ fn window_grows_while_that_raises_the_rate() {
     assert_eq!(final_window(1e3, Duration::from_millis(50)), INITIAL, "a slow reader needs no more");
 }
 
-/// Each of several channels in slow start doubles what it has in flight in the round trip that the credit takes, and what
-/// they deliver waits for a lost segment of any of them for another one.
+/// Each of several channels in slow start doubles what it has in flight in the round trip that the credit takes, and
+/// what they deliver waits for a lost segment of any of them for another one.
 #[test]
 fn window_of_a_striped_stream_holds_what_waits_for_a_retransmission() {
     let (begin, rtt, bdp) = (Instant::now(), Duration::from_millis(200), 1_250_000);

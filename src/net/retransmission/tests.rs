@@ -35,8 +35,8 @@ fn a_udp_socket_has_no_retransmission_timeout() {
     assert!(set_max_timeout(socket.as_fd(), Duration::from_secs(1)).is_err());
 }
 
-/// The kernel offers 64 KiB until the reader has taken as much, for which a sender in slow start waits where segments are
-/// lost.
+/// The kernel offers 64 KiB until the reader has taken as much, for which a sender in slow start waits where segments
+/// are lost.
 #[test]
 fn the_receive_window_is_open_before_data_has_arrived() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

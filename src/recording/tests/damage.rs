@@ -150,7 +150,8 @@ fn recordings_of_two_servers_at_the_same_time_are_kept_apart() {
     assert_eq!(states, 1400);
 }
 
-/// Each block that precedes the damage is played: zstd returns nothing of what it was given at once where the damage is.
+/// Each block that precedes the damage is played: zstd returns nothing of what it was given at once where the damage
+/// is.
 #[test]
 fn a_small_file_plays_up_to_where_it_is_damaged() {
     let dir = Dir::new("damaged");

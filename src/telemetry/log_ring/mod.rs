@@ -73,8 +73,8 @@ pub struct LogRecord {
     pub level: LogLevel,
     /// The part of the program that logged it, such as `lifecycle` or `underpass::proxy`.
     pub target: Cow<'static, str>,
-    /// The message, followed by the other fields as ` name=value`, as in the log on stderr. It may quote a peer: a screen must strip control
-    /// characters.
+    /// The message, followed by the other fields as ` name=value`, as in the log on stderr. It may quote a peer: a
+    /// screen must strip control characters.
     pub text: String,
 }
 

@@ -55,8 +55,8 @@ pub struct Sampler {
 impl Sampler {
     /// Reads the counters of `telemetry` and returns the updated snapshot.
     ///
-    /// `selected` holds the [`StreamSnapshot::number`] of each stream whose details are wanted. Details lock the stream's
-    /// link, which would be too expensive for a hundred thousand streams.
+    /// `selected` holds the [`StreamSnapshot::number`] of each stream whose details are wanted. Details lock the
+    /// stream's link, which would be too expensive for a hundred thousand streams.
     ///
     /// All calls on one sampler must name the same `telemetry`.
     pub fn sample(&mut self, telemetry: &Telemetry, selected: &[u64]) -> &Snapshot {

@@ -35,8 +35,8 @@ impl TerminalInput {
     }
 
     /// Waits until input arrives, a signal is raised or `deadline` passes, and appends what the operator did to
-    /// `events`. Keys of one call arrived together. Without `with_keys` nothing is read, and only the end of the terminal
-    /// is noticed.
+    /// `events`. Keys of one call arrived together. Without `with_keys` nothing is read, and only the end of the
+    /// terminal is noticed.
     ///
     /// # Errors
     /// `poll` fails.

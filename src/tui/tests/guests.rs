@@ -134,8 +134,8 @@ fn a_recording_without_a_proxy_has_its_time_in_the_smallest_header() {
     assert!(fixture.text().contains("● replay paused 14:36:45Z"), "{}", fixture.text());
 }
 
-/// A recording has a state each second. Between two of them the header had the uptime of the first one, and the rows the
-/// ages of the time that the header names.
+/// A recording has a state each second. Between two of them the header had the uptime of the first one, and the rows
+/// the ages of the time that the header names.
 #[test]
 fn uptime_and_ages_of_a_paused_replay_are_of_the_same_time() {
     let mut fixture = guest(Role::Replay);

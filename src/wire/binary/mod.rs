@@ -76,17 +76,15 @@
 //!
 //! The action of a MESSAGE that registers a proxy is `ADDPROXY:port[:group[:targetPort[:weight[:networks[:number]]]]]`,
 //! see [`AddProxy`](super::AddProxy). With the argument `networks` the data names those of the users that it admits,
-//! such as
-//! `allow=10.0.0.0/8 deny=10.9.0.0/16`. The server answers with the action `RESPONSE` and the service as data, `8080:default`, or
-//! with `ERROR`. A proxy registers for each of its services.
+//! such as `allow=10.0.0.0/8 deny=10.9.0.0/16`. The server answers with the action `RESPONSE` and the service as data,
+//! `8080:default`, or with `ERROR`. A proxy registers for each of its services.
 //!
 //! With [`SERVICES`] a proxy numbers its requests, so that it can send many before the first answer. The answers are
-//! then
-//! `RESPONSE:number` and `ERROR:number` with the same data, in any order. A request that is repeated under its number is granted
-//! once: an answer is lost with its channel. `REMOVEPROXY:number:port` withdraws a registration: the server opens no
-//! more streams of the port to this proxy, answers `RESPONSE:number`, and leaves open streams alone. OPEN names the
-//! port of the service. A stream may arrive before the answer, and shortly after a removal; the proxy resets the latter
-//! with NOT_SERVED (17).
+//! then `RESPONSE:number` and `ERROR:number` with the same data, in any order. A request that is repeated under its
+//! number is granted once: an answer is lost with its channel. `REMOVEPROXY:number:port` withdraws a registration: the
+//! server opens no more streams of the port to this proxy, answers `RESPONSE:number`, and leaves open streams alone.
+//! OPEN names the port of the service. A stream may arrive before the answer, and shortly after a removal; the proxy
+//! resets the latter with NOT_SERVED (17).
 //!
 //! # Flow control
 //!

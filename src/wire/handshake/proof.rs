@@ -8,8 +8,8 @@
 //!                                        WELCOME body without its mac))
 //! ```
 //!
-//! `parts` prefixes each part with its length in 8 bytes, big-endian, so that no two lists of parts give the same bytes.
-//! The labels carry the protocol version, so that a proof of one version never verifies in another.
+//! `parts` prefixes each part with its length in 8 bytes, big-endian, so that no two lists of parts give the same
+//! bytes. The labels carry the protocol version, so that a proof of one version never verifies in another.
 
 use std::fmt;
 
