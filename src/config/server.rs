@@ -128,8 +128,9 @@ impl Default for ServerConfig {
             text_without_token: false,
             default_policy: Policy::default(),
             proxy_wait_timeout: Duration::from_secs(5),
-            // Longer than a proxy's connect timeout, so that the proxy can report a timeout itself.
-            open_timeout: Duration::from_secs(15),
+            // Longer than a proxy's connect timeout, so that the proxy can report a timeout itself, and than the 21 s
+            // after which it has noticed that its idle channels are dead, and has connected again.
+            open_timeout: Duration::from_secs(23),
             handshake_step_timeout: Duration::from_secs(5),
             // An RTT of 6 s, and one lost packet.
             handshake_timeout: Duration::from_secs(30),

@@ -69,9 +69,9 @@ async fn a_request_on_channels_that_have_died_silently_is_served() {
     let request = Running::start(async move { fetch(public, "/file/1000").await.unwrap().length });
     let lost = |event: &EventKind| matches!(event, EventKind::ChannelDisconnected { .. });
     // The server detects it by its ping behind the request, and keeps the channels: they are its only ones. The proxy
-    // pings them within twelve seconds, and replaces them.
+    // pings them within twenty seconds, and replaces them.
     let detected = tunnel.event("a dead channel", lost);
-    let detected = within(Duration::from_secs(20), "it is detected", detected).await;
+    let detected = within(Duration::from_secs(28), "it is detected", detected).await;
     let is_expected = |reason: &DisconnectReason| {
         matches!(reason, DisconnectReason::KeepaliveTimeout | DisconnectReason::Replaced)
     };
