@@ -27,6 +27,10 @@ const MIN_OPENED_RTT: Duration = Duration::from_millis(20);
 #[cfg(target_os = "linux")]
 const OPENED_WINDOW: i32 = 2 << 20;
 
+/// The receive window, in bytes, that a connection gets once its receive buffer is not fixed any more.
+#[cfg(target_os = "linux")]
+const RELEASED_WINDOW: i32 = 256 * 1024;
+
 /// How long a connection is idle before the kernel sends keepalive probes (`TCP_KEEPIDLE`).
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
@@ -345,6 +349,11 @@ pub(crate) fn release_receive_buffer(stream: &TcpStream) {
     const LARGE: usize = 4 << 20;
     #[cfg(target_os = "linux")]
     if super::retransmission::unlock_buffers(stream.as_fd()).is_ok() {
+        // It is enlarged at once: the kernel does so itself only for a reader that takes more in one RTT than ever before,
+        // which one that has emptied the small buffer each time may never do.
+        if let Err(error) = super::retransmission::open_receive_window(stream.as_fd(), RELEASED_WINDOW) {
+            tracing::debug!("cannot set the socket option SO_RCVLOWAT: {error}");
+        }
         return;
     }
     fix_receive_buffer(stream, LARGE);
