@@ -291,8 +291,12 @@ fn check(kind: Kind, screen: &str, pressed: Key, effects: &[Effect]) -> Result<(
     let shows = |name: &str| {
         selected.iter().any(|row| row.contains(name)) || screen.contains(&format!("▎ Stream  {name}"))
     };
-    // The lines of a dialog, without what is beside it.
-    let asked: Vec<&str> = screen.lines().filter_map(|line| line.split('│').nth(1)).collect();
+    // The lines of a dialog, without what is beside it; the axis of a chart may be there, too.
+    let between_borders = |line| {
+        let parts: Vec<&str> = str::split(line, '│').collect();
+        parts.get(1..parts.len() - 1).unwrap_or_default().to_vec()
+    };
+    let asked: Vec<&str> = screen.lines().flat_map(between_borders).collect();
     let asks_about = |name: &str| asked.iter().any(|line| line.split_whitespace().any(|word| word == name));
     // Of many streams the dialog names some and counts the others.
     let counts_others =
