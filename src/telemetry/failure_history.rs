@@ -1,8 +1,8 @@
 //! The newest refusals and failures, for an operator who looks only after they have happened.
 //!
-//! Events are broadcast and forgotten: whoever attaches later would find that a user was refused in the log alone,
-//! which is on another terminal or in the journal. Each group of events has a share of its own, because scanners that
-//! knock on the tunnel port would otherwise displace the one user about whom somebody asks.
+//! Events are broadcast and forgotten: an operator who attaches later would find that a user was refused in the log
+//! alone, which is on another terminal or in the journal. Each group of events has a share of its own, because scanners
+//! of the tunnel port would otherwise displace the one refused user whom the operator looks for.
 
 use std::collections::VecDeque;
 

@@ -11,8 +11,8 @@ use crate::tui::CommandId;
 /// How long the attributes are kept without a reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the attributes are kept after the command was executed, if no snapshot has them. Then somebody else has
-/// changed them again.
+/// How long the attributes are kept after the command was executed, if no snapshot has them. Then another
+/// operator has changed them again.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The last command that changed attributes of a row ahead of the server.

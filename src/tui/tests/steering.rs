@@ -57,11 +57,11 @@ fn a_row_keeps_what_the_operator_has_set_until_a_state_has_it() {
     }
     fixture.streams[at].stats().set_paused(true);
     fixture.tick(TICK);
-    // From here on the server is right: somebody else resumes the stream.
+    // From here on the server is right: another operator resumes the stream.
     fixture.streams[at].stats().set_paused(false);
     fixture.tick(TICK);
     assert!(!fixture.text().contains("PAUSED"), "{}", fixture.text());
-    // Somebody else does so before any state of this cockpit had it.
+    // Another operator does so before any state of this cockpit had it.
     fixture.press("p");
     executed(&mut fixture, 2);
     for _ in 0..12 {
@@ -152,7 +152,7 @@ fn l_limits_the_selected_stream_and_reports_invalid_input() {
     );
     fixture.send(Msg::Replied(CommandId(3), Ok(Executed { affected_streams: 1 })));
     assert_eq!(fixture.notice(), "down limit of ABC123:2 removed");
-    // Somebody else has set it again.
+    // Another operator has set it again.
     for _ in 0..12 {
         fixture.tick(TICK);
     }
