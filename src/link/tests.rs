@@ -53,6 +53,12 @@ struct RecordingOwner {
     panics_at_message: AtomicBool,
 }
 
+/// Returns the frame with which a server opens a stream.
+fn open_frame(stream: u32) -> Frame {
+    let key = StreamKey::new(UserChannelId::new(1), stream);
+    Frame::Open(Open { stream, key, port: 80, priority: Priority::default(), window: 1 << 20, user: None })
+}
+
 impl LinkEvents for RecordingOwner {
     fn stream_opened(&self, stream: Stream, _open: Open) {
         *self.opened.lock() = Some(stream);
@@ -187,10 +193,9 @@ async fn a_turn_of_a_relay_ends_although_the_target_goes_on_reading() {
     let link = Link::new(Role::Proxy, config, None, owner.clone());
     let (new, _server) = channel(1).await;
     let _driver = Driver::attach(&link, new);
-    let (stream, key) = (1, StreamKey::new(UserChannelId::new(1), 1));
-    let open = Open { stream, key, port: 80, priority: Priority::default(), window: 1 << 20, user: None };
+    let stream = 1;
     let receive = |frame| link.with(|state| state.mux.handle_frame(1, frame, Instant::now())).unwrap();
-    receive(Frame::Open(open));
+    receive(open_frame(stream));
     for offset in (0..SIZE).step_by(64 << 10) {
         receive(Frame::Data { stream, offset, fin: false, payload: vec![7; 64 << 10].into() });
     }
@@ -222,10 +227,9 @@ async fn data_that_waits_for_a_slow_target_keeps_no_read_buffer_alive() {
     let link = Link::new(Role::Proxy, MuxConfig::default(), None, owner.clone());
     let (new, _server) = channel(1).await;
     let _driver = Driver::attach(&link, new);
-    let (stream, key) = (1, StreamKey::new(UserChannelId::new(1), 1));
-    let open = Open { stream, key, port: 80, priority: Priority::default(), window: 1 << 20, user: None };
+    let stream = 1;
     let receive = |frame| link.with(|state| state.mux.handle_frame(1, frame, Instant::now())).unwrap();
-    receive(Frame::Open(open));
+    receive(open_frame(stream));
     let mut offset = 0;
     // Receives a chunk, and returns whether its read buffer can be reused.
     let mut frees_buffer = || {
@@ -310,21 +314,10 @@ async fn a_panic_of_the_owner_drops_no_wake_and_no_cancellation() {
     let link = Link::new(Role::Proxy, MuxConfig::default(), None, owner.clone());
     let (new, _server) = channel(1).await;
     let driver = Driver::attach(&link, new).expect("the link accepts channels");
-    let open = |stream| {
-        let key = StreamKey::new(UserChannelId::new(1), stream);
-        Frame::Open(Open {
-            stream,
-            key,
-            port: 80,
-            priority: Priority::default(),
-            window: 1 << 20,
-            user: None,
-        })
-    };
     let receive = |state: &mut LinkState, frame| state.mux.handle_frame(1, frame, Instant::now()).unwrap();
     let mut opened = Vec::new();
     for stream in 1..=2 {
-        link.with(|state| receive(state, open(stream)));
+        link.with(|state| receive(state, open_frame(stream)));
         opened.push(owner.opened.lock().take().expect("the owner gets the stream"));
     }
     opened.iter().for_each(|stream| _ = stream.endpoint().take_wake());
@@ -335,7 +328,7 @@ async fn a_panic_of_the_owner_drops_no_wake_and_no_cancellation() {
             receive(state, Frame::Message(TunnelMessage::control(TunnelAction::Successor, String::new())));
             receive(state, Frame::Data { stream: 1, offset: 0, fin: false, payload: vec![0; 100].into() });
             receive(state, Frame::Reset { stream: 2, code: ResetCode::Killed, final_size: 0 });
-            receive(state, open(3));
+            receive(state, open_frame(3));
             state.collect_follow_ups();
             state.stop_channel(1, DisconnectReason::Kicked);
         });
@@ -423,15 +416,7 @@ async fn a_preamble_leaves_with_the_data_that_has_arrived_before_it() {
     let receive = |frame| link.with(|state| state.mux.handle_frame(1, frame, Instant::now()).unwrap());
     let data =
         |offset, fin, payload| Frame::Data { stream: 1, offset, fin, payload: Bytes::from_static(payload) };
-    let key = StreamKey::new(UserChannelId::new(1), 1);
-    receive(Frame::Open(Open {
-        stream: 1,
-        key,
-        port: 80,
-        priority: Priority::default(),
-        window: 1 << 20,
-        user: None,
-    }));
+    receive(open_frame(1));
     receive(data(0, false, b"GET /"));
     let stream = owner.opened.lock().take().expect("the owner gets the stream");
     let (socket, mut target) = connection().await;

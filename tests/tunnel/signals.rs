@@ -28,6 +28,21 @@ fn underpass(args: &[&str], stuck: &str) -> Process {
     })
 }
 
+/// Runs a server where no name lookup returns. Returns it, and the address of its tunnel port.
+async fn server(more: &[&str]) -> (Process, String) {
+    let args = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--no-tui"];
+    let mut server = underpass(&[&args[..], more].concat(), "");
+    let addr = server.listens().await.to_string();
+    (server, addr)
+}
+
+/// Asserts that a process ends without an error within the second that is promised.
+async fn ends_in_time(process: &mut Process) {
+    let begin = Instant::now();
+    assert_eq!(process.exit_within(promised_second()).await.code(), Some(0), "{}", process.output());
+    println!("ended after {:?}", begin.elapsed());
+}
+
 /// Waits until the kernel has delivered every signal to a process. It makes one of two that it could not deliver yet.
 async fn is_delivered(process: &Process) {
     let status = format!("/proc/{}/status", process.pid());
@@ -46,9 +61,7 @@ async fn is_delivered(process: &Process) {
 
 /// Starts a server, and a proxy whose target is a name. Returns the public address, too.
 async fn tunnel_to_a_name(drain: &str) -> (Process, Process, String) {
-    let server = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--no-tui"];
-    let mut server = underpass(&server, "");
-    let addr = server.listens().await.to_string();
+    let (server, addr) = server(&[]).await;
     let args = ["proxy", "--server", &addr, "--port", "0", "--to", "target.test:80", "--drain", drain];
     let mut proxy = underpass(&args, "");
     let public = format!("127.0.0.1:{}", proxy.serves().await.port);
@@ -60,10 +73,8 @@ async fn tunnel_to_a_name(drain: &str) -> (Process, Process, String) {
 async fn a_name_server_that_does_not_answer_delays_no_exit() {
     let mut proxy = underpass(&["proxy", "--server", "server.test:7000", "--port", "0", "--to", "h:80"], "");
     proxy.line("getaddrinfo never returns").await;
-    let begin = Instant::now();
     proxy.signal(Signal::Term).await;
-    assert_eq!(proxy.exit_within(promised_second()).await.code(), Some(0), "{}", proxy.output());
-    println!("ended after {:?}", begin.elapsed());
+    ends_in_time(&mut proxy).await;
 }
 
 #[tokio::test]
@@ -74,12 +85,10 @@ async fn a_stream_that_waits_for_a_name_server_ends_with_the_drain() {
         proxy.line("getaddrinfo never returns").await;
         proxy.signal(Signal::Term).await;
         proxy.line("draining, streams still open: 1").await;
-        let begin = Instant::now();
         if signals == 2 {
             proxy.signal(Signal::Term).await;
         }
-        assert_eq!(proxy.exit_within(promised_second()).await.code(), Some(0), "{}", proxy.output());
-        println!("ended {:?} after {signals} signals", begin.elapsed());
+        ends_in_time(&mut proxy).await;
         let ended = within(LONG, "the user's end", user.read(&mut [0])).await;
         assert!(ended.is_err(), "an unfinished stream looks complete");
     }
@@ -93,17 +102,13 @@ async fn a_stream_that_waits_for_a_name_server_does_not_delay_the_end() {
     proxy.line("getaddrinfo never returns").await;
     proxy.signal(Signal::Term).await;
     proxy.line("draining, streams still open: 1").await;
-    let begin = Instant::now();
-    assert_eq!(proxy.exit_within(promised_second()).await.code(), Some(0), "{}", proxy.output());
-    println!("ended after {:?}", begin.elapsed());
+    ends_in_time(&mut proxy).await;
 }
 
 /// A user for whom there is no proxy, and for whom none can come, took the whole wait timeout.
 #[tokio::test]
 async fn a_user_that_waits_for_a_proxy_does_not_delay_the_end_of_the_server() {
-    let args = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--no-tui"];
-    let mut server = underpass(&[&args[..], &["--wait", "1000", "--drain", "1000"]].concat(), "");
-    let addr = server.listens().await.to_string();
+    let (mut server, addr) = server(&["--wait", "1000", "--drain", "1000"]).await;
     let mut proxy = underpass(&["proxy", "--server", &addr, "--port", "0", "--to", "127.0.0.1:1"], "");
     let public = format!("127.0.0.1:{}", proxy.serves().await.port);
     proxy.signal(Signal::Term).await;
@@ -112,9 +117,7 @@ async fn a_user_that_waits_for_a_proxy_does_not_delay_the_end_of_the_server() {
     user.write_all(b"request").await.unwrap();
     server.signal(Signal::Term).await;
     server.line("draining, streams still open: 1").await;
-    let begin = Instant::now();
-    assert_eq!(server.exit_within(promised_second()).await.code(), Some(0), "{}", server.output());
-    println!("ended after {:?}", begin.elapsed());
+    ends_in_time(&mut server).await;
 }
 
 /// The worker thread, on which signals used to be handled, never returns from a system call.
@@ -173,6 +176,6 @@ async fn signals_that_the_parent_ignored_stay_ignored() {
     // The first signal that is not ignored drains: the others did not count.
     server.signal(Signal::Term).await;
     server.line("draining").await;
-    assert_eq!(server.exit_within(promised_second()).await.code(), Some(0), "{}", server.output());
+    ends_in_time(&mut server).await;
     assert_eq!(server.output().matches("draining").count(), 1, "{}", server.output());
 }
