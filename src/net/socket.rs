@@ -349,8 +349,8 @@ pub(crate) fn release_receive_buffer(stream: &TcpStream) {
     const LARGE: usize = 4 << 20;
     #[cfg(target_os = "linux")]
     if super::retransmission::unlock_buffers(stream.as_fd()).is_ok() {
-        // It is enlarged at once: the kernel does so itself only for a reader that takes more in one RTT than ever before,
-        // which one that has emptied the small buffer each time may never do.
+        // It is enlarged at once: the kernel does so itself only for a reader that takes more in one RTT than ever
+        // before, which one that has emptied the small buffer each time may never do.
         if let Err(error) = super::retransmission::open_receive_window(stream.as_fd(), RELEASED_WINDOW) {
             tracing::debug!("cannot set the socket option SO_RCVLOWAT: {error}");
         }

@@ -34,8 +34,7 @@ fn sent_by_both(captured: &str) -> [BytesMut; 2] {
     let mut sent = [BytesMut::new(), BytesMut::new()];
     for line in captured.lines() {
         let (side, digits) = line.split_at(1);
-        let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
-        sent[usize::from(side == "<")].extend((0..digits.len()).step_by(2).map(byte));
+        sent[usize::from(side == "<")].extend(crate::bytes_of_hex(digits));
     }
     sent
 }

@@ -12,3 +12,8 @@ mod recording;
 mod support;
 mod versions;
 mod wire;
+
+/// Returns the bytes of a recorded line.
+fn bytes_of_hex(digits: &str) -> impl Iterator<Item = u8> {
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+}

@@ -12,9 +12,12 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{
-    process::{Process, TOKEN},
-    soon, target,
+use crate::{
+    bytes_of_hex,
+    support::{
+        process::{Process, TOKEN},
+        soon, target,
+    },
 };
 
 /// The handshake that was recorded of 0.1: the first line is PREFACE and HELLO.
@@ -26,8 +29,7 @@ const GREETING: &str =
 /// Returns what a proxy of another protocol version sends first: the layout up to the version is the same in all.
 fn hello_of_version(version: u16) -> Vec<u8> {
     let digits = HANDSHAKE.lines().find_map(|line| line.strip_prefix(">HELLO ")).unwrap();
-    let mut bytes: Vec<u8> =
-        (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect();
+    let mut bytes: Vec<u8> = bytes_of_hex(digits).collect();
     let version_at = underpass::wire::binary::PREFACE.len() + 8;
     assert_eq!(bytes[version_at..version_at + 2], [0, 2]);
     bytes[version_at..version_at + 2].copy_from_slice(&version.to_be_bytes());
@@ -78,21 +80,7 @@ async fn a_proxy_ends_where_the_server_speaks_another_version() {
             Ok(())
         })
         .await;
-        let server_addr = server.addr.to_string();
-        let mut proxy = Process::underpass(&[
-            "proxy",
-            "--server",
-            &server_addr,
-            "--plain",
-            "--port",
-            "0",
-            "--to",
-            "127.0.0.1:9",
-            "--token",
-            TOKEN,
-            "--control",
-            "off",
-        ]);
+        let mut proxy = Process::proxy(server.addr, "127.0.0.1:9", TOKEN, &["--plain"]);
         assert_eq!(proxy.exit().await.code(), Some(3), "{}", proxy.output());
         assert!(proxy.stderr().contains(sentence), "{}", proxy.stderr());
     }

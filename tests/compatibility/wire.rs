@@ -31,8 +31,7 @@ fn recorded(text: &str) -> Vec<(&str, BytesMut)> {
     text.lines()
         .map(|line| {
             let (name, digits) = line.split_once(' ').unwrap();
-            let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
-            (name, (0..digits.len()).step_by(2).map(byte).collect())
+            (name, crate::bytes_of_hex(digits).collect())
         })
         .collect()
 }

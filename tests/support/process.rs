@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Display,
     net::SocketAddr,
     process::{ExitStatus, Stdio},
     sync::Arc,
@@ -84,6 +85,13 @@ impl Process {
         let mut server = Self::underpass(&[&args[..], more].concat());
         let addr = server.listens().await;
         (server, addr)
+    }
+
+    /// Runs a proxy of the target `to` with any public port. `server` is the address of the tunnel port.
+    pub fn proxy(server: impl Display, to: impl Display, token: &str, more: &[&str]) -> Self {
+        let (server, to) = (server.to_string(), to.to_string());
+        let args = ["proxy", "--server", &server, "--port", "0", "--to", &to, "--token", token];
+        Self::underpass(&[&args[..], more].concat())
     }
 
     /// Waits until a server listens for proxies. Returns the address of its tunnel port.

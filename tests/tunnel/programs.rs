@@ -60,19 +60,7 @@ async fn flows(origin: &OriginTarget) {
 async fn a_wrong_token_prints_one_error() {
     let (mut server, addr) = server(&[]).await;
     for format in ["binary", "text"] {
-        let addr = addr.to_string();
-        let args = [
-            "proxy",
-            "--server",
-            &addr,
-            "--port",
-            "0",
-            "--to",
-            "127.0.0.1:9",
-            "--token",
-            "Qm4Wx7Rk2Tz9Lb5Vd8Jc",
-        ];
-        let mut proxy = Process::underpass(&[&args[..], &["--format", format]].concat());
+        let mut proxy = Process::proxy(addr, "127.0.0.1:9", "Qm4Wx7Rk2Tz9Lb5Vd8Jc", &["--format", format]);
         assert_eq!(proxy.exit().await.code(), Some(3), "{}", proxy.output());
         let errors: Vec<_> =
             proxy.stderr().lines().filter(|l| l.starts_with("underpass: ")).map(str::to_owned).collect();

@@ -42,22 +42,8 @@ async fn until(addr: SocketAddr, what: &str, wanted: impl Fn(&Exposition) -> boo
 async fn start(target: SocketAddr) -> (Process, SocketAddr, Process, SocketAddr, SocketAddr) {
     let (mut server, addr) = Process::server(TOKEN, &["--metrics", "127.0.0.1:0"]).await;
     let server_metrics = metrics_of(&mut server).await;
-    let (addr, target) = (addr.to_string(), target.to_string());
-    let mut proxy = Process::underpass(&[
-        "proxy",
-        "--server",
-        &addr,
-        "--port",
-        "0",
-        "--to",
-        &target,
-        "--token",
-        TOKEN,
-        "--name",
-        r#"la"b\"#,
-        "--metrics",
-        "127.0.0.1:0",
-    ]);
+    let options = ["--name", r#"la"b\"#, "--metrics", "127.0.0.1:0"];
+    let mut proxy = Process::proxy(addr, target, TOKEN, &options);
     let proxy_metrics = metrics_of(&mut proxy).await;
     let public = SocketAddr::new([127, 0, 0, 1].into(), proxy.serves().await.port);
     (server, server_metrics, proxy, proxy_metrics, public)
@@ -144,22 +130,8 @@ async fn counters_move_while_a_stream_is_open() {
 async fn a_proxy_of_the_text_format_counts_its_streams_by_their_public_port() {
     let echo = target::echo().await;
     let (_server, addr) = Process::server(TOKEN, &[]).await;
-    let (addr, target) = (addr.to_string(), echo.addr.to_string());
-    let mut proxy = Process::underpass(&[
-        "proxy",
-        "--format",
-        "text",
-        "--server",
-        &addr,
-        "--port",
-        "0",
-        "--to",
-        &target,
-        "--token",
-        TOKEN,
-        "--metrics",
-        "127.0.0.1:0",
-    ]);
+    let options = ["--format", "text", "--metrics", "127.0.0.1:0"];
+    let mut proxy = Process::proxy(addr, echo.addr, TOKEN, &options);
     let metrics = metrics_of(&mut proxy).await;
     let service = proxy.serves().await;
     let _user = exchange(SocketAddr::new([127, 0, 0, 1].into(), service.port), 1000).await;
@@ -211,19 +183,8 @@ async fn a_draining_server_is_alive_and_not_ready() {
 /// A proxy that has no server is alive and not ready.
 #[tokio::test]
 async fn a_proxy_without_a_server_is_not_ready() {
-    let args = [
-        "proxy",
-        "--server",
-        "127.0.0.1:1",
-        "--port",
-        "0",
-        "--to",
-        "127.0.0.1:9",
-        "--plain",
-        "--token",
-        TOKEN,
-    ];
-    let mut proxy = Process::underpass(&[&args[..], &["--metrics", "127.0.0.1:0"]].concat());
+    let options = ["--plain", "--metrics", "127.0.0.1:0"];
+    let mut proxy = Process::proxy("127.0.0.1:1", "127.0.0.1:9", TOKEN, &options);
     let metrics = metrics_of(&mut proxy).await;
     proxy.line("no link to server").await;
     let (status, _, body) = request(metrics, "/readyz", "*/*").await;
