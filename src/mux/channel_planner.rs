@@ -273,6 +273,11 @@ impl ChannelPlanner {
         self.wanted
     }
 
+    /// Returns the share of segments that were lost in the last seconds, from 0 to 1; 0 if they were too few to tell.
+    pub(super) fn loss_rate(&self) -> f64 {
+        self.loss.rate()
+    }
+
     /// Records what happened on a channel since its last report.
     pub(super) fn record(&mut self, report: ChannelReport) {
         self.interval.delivered += report.delivered;

@@ -52,8 +52,8 @@ const CHANNELS_PER_EXPRESS: usize = 4;
 /// beside them. Without losses, one channel keeps the 99th percentile of pings lower.
 const MIN_LOST_PER_RTT: f64 = 0.5;
 
-/// Bulk streams that are spread stay so until fewer segments are lost by this factor: the loss rate is a short average.
-const SPREAD_HYSTERESIS: f64 = 4.0;
+/// Bulk streams that are spread stay so until fewer segments are lost by this factor.
+const SPREAD_HYSTERESIS: f64 = 2.0;
 
 /// A bulk stream that was moved because streams are spread stays where it is for so many RTTs, or so many times
 /// [`MIN_SPREAD_RTT`]: what it has in flight on the former channel has to arrive first.
@@ -131,9 +131,13 @@ impl LinkPlacement {
         self.last_message = Some((stream, now));
     }
 
-    /// Decides whether bulk streams are spread, of whose data `bytes_per_rtt` bytes are delivered in a round trip.
-    pub(super) fn update_spread(&mut self, bytes_per_rtt: f64) {
-        let lost = bytes_per_rtt / SEGMENT_LEN as f64 * self.loss_rate;
+    /// Decides whether bulk streams are spread, of whose data `bytes_per_rtt` bytes are delivered in a round trip, and
+    /// `loss_rate` of whose segments were lost in the last seconds.
+    ///
+    /// A shorter average rises above the threshold with every single loss: at 20 Mbit/s, 100 ms and 0.1 % loss, another
+    /// channel then sent beside one that filled the path, and the overflowing queue lost a hundred segments for one.
+    pub(super) fn update_spread(&mut self, bytes_per_rtt: f64, loss_rate: f64) {
+        let lost = bytes_per_rtt / SEGMENT_LEN as f64 * loss_rate;
         let least = MIN_LOST_PER_RTT / if self.spreads_bulk { SPREAD_HYSTERESIS } else { 1.0 };
         self.spreads_bulk = self.is_active && lost >= least;
     }

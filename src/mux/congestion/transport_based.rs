@@ -106,8 +106,8 @@ pub(in crate::mux) struct TransportBased {
     slow_start: SlowStart,
     /// Spreads the window over a round trip after a pause; used after slow start.
     pacer: Pacer,
-    /// The delivery rate, in bytes per second, that the path has had lately without a long queue; zero before the
-    /// first.
+    /// The delivery rate, in bytes per second, that the path has had lately without a long queue, with what the other
+    /// channels of the link delivered; zero before the first.
     known_rate: f64,
     /// The minimum RTT, and when it was last measured.
     min_rtt: Option<(Duration, Instant)>,
@@ -332,7 +332,7 @@ impl TransportBased {
         let cwnd = (rate * (min_rtt + self.target(min_rtt)).as_secs_f64()) as u64;
         self.window.leave_slow_start(cwnd.max(self.min_cwnd()));
         self.settling_rounds = SETTLING_ROUNDS;
-        self.known_rate = rate;
+        self.known_rate = rate + self.others.rate;
     }
 
     /// Updates the delivery rate and the congestion window at the end of a round.
@@ -379,17 +379,17 @@ impl TransportBased {
         let additive = FAIRNESS_SEGMENTS * SEGMENT_LEN / (self.others.count + 1);
         let known_bdp = (self.known_rate * min_rtt.as_secs_f64()) as u64;
         if own_delay > target && !round.is_app_limited {
-            self.known_rate = self.known_rate.min((self.known_rate + rate) / 2.0);
+            self.known_rate = self.known_rate.min((self.known_rate + rate + others.rate) / 2.0);
         } else if own_delay <= target {
-            self.known_rate = self.known_rate.max(self.rate.unwrap_or(0.0).min(rate));
+            self.known_rate = self.known_rate.max(self.rate.unwrap_or(0.0).min(rate) + others.rate);
             if round.is_cwnd_limited && self.window.cwnd < known_bdp && others.rate < rate / 4.0 {
-                // It shrank because of a pause.
+                // It shrank because of a pause, or another channel had a share of the path, which it uses no more.
                 self.window.cwnd = known_bdp;
                 return;
             }
         }
         // Without data for a part of the round, the rate is not that of the path.
-        let rate = if round.is_app_limited { rate.max(self.known_rate) } else { rate };
+        let rate = if round.is_app_limited { rate.max(self.known_rate - others.rate) } else { rate };
         let measured = Measurement { rate, min_rtt: min_rtt + foreign, queueing_delay: own_delay, target };
         if own_delay > target {
             self.window.shrink(&round, measured);

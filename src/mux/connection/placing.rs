@@ -28,7 +28,8 @@ impl Mux {
         let loss_rates = self.channels.values().filter_map(|channel| channel.path.loss_rate());
         self.placement.loss_rate = loss_rates.fold(0.0, f64::max);
         let bulk = self.channels.values().filter(|c| c.placement.carries_bulk(c.path.min_rtt(), now));
-        self.placement.update_spread(bulk.filter_map(|channel| channel.path.bytes_per_rtt()).sum());
+        let bytes_per_rtt = bulk.filter_map(|channel| channel.path.bytes_per_rtt()).sum();
+        self.placement.update_spread(bytes_per_rtt, self.planner.loss_rate());
         let wanted = self.placement.express_channels(self.used_channel_count(), now);
         if wanted == 0 {
             self.channels.values_mut().for_each(|channel| channel.placement.is_express = false);
