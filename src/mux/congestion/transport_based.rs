@@ -377,11 +377,13 @@ impl TransportBased {
             return;
         }
         let additive = FAIRNESS_SEGMENTS * SEGMENT_LEN / (self.others.count + 1);
-        let known_bdp = (self.known_rate * min_rtt.as_secs_f64()) as u64;
+        let known_bdp = ((self.known_rate - others.rate) * min_rtt.as_secs_f64()) as u64;
         if own_delay > target && !round.is_app_limited {
             self.known_rate = self.known_rate.min((self.known_rate + rate + others.rate) / 2.0);
         } else if own_delay <= target {
-            self.known_rate = self.known_rate.max(self.rate.unwrap_or(0.0).min(rate) + others.rate);
+            if others.count == 0 {
+                self.known_rate = self.known_rate.max(self.rate.unwrap_or(0.0).min(rate));
+            }
             if round.is_cwnd_limited && self.window.cwnd < known_bdp && others.rate < rate / 4.0 {
                 // It shrank because of a pause, or another channel had a share of the path, which it uses no more.
                 self.window.cwnd = known_bdp;
