@@ -53,6 +53,19 @@ fn messages_are_copied_by_loss_rate() {
     assert_eq!(LinkPlacement { loss_rate: 0.1, ..LinkPlacement::default() }.copies(8), 0, "on loopback");
 }
 
+#[test]
+fn bulk_is_spread_by_the_segments_lost_in_each_round_trip() {
+    let mut placement = LinkPlacement { is_active: true, ..LinkPlacement::default() };
+    let mut spreads = |segments: u64, loss_rate| {
+        placement.update_spread((segments * SEGMENT_LEN) as f64, loss_rate);
+        placement.spreads_bulk
+    };
+    assert!(!spreads(170, 0.001));
+    assert!(spreads(170, 0.005));
+    assert!(spreads(170, 0.002), "as long as one in three round trips loses one");
+    assert!(!spreads(170, 0.001));
+}
+
 /// Copies stay within a quarter of the delivery rate where data queues, and so few frames that the peer's glitch budget
 /// lasts for ever.
 #[test]
