@@ -245,9 +245,16 @@ impl Tunnel {
 
     /// Waits for an event, past or future. Returns the last one of several, because addresses are reused.
     pub async fn event(&self, what: &str, wanted: impl Fn(&EventKind) -> bool) -> EventKind {
+        let events = self.events_until(what, |events| events.iter().any(&wanted)).await;
+        events.into_iter().rfind(&wanted).unwrap()
+    }
+
+    /// Waits until all events so far satisfy `wanted`, and returns them. `wanted` must judge what it is given:
+    /// [`events`](Self::events) would take the lock that its caller holds a second time, which waits for ever if an
+    /// event is written in between.
+    pub async fn events_until(&self, what: &str, wanted: impl Fn(&[EventKind]) -> bool) -> Vec<EventKind> {
         let mut events = self.events.clone();
-        let found = soon(what, events.wait_for(|events| events.iter().any(&wanted))).await;
-        found.unwrap().iter().rfind(|event| wanted(event)).unwrap().clone()
+        soon(what, events.wait_for(|events| wanted(events))).await.unwrap().clone()
     }
 
     /// Returns all events so far.

@@ -81,9 +81,9 @@ async fn end(tunnel: &Tunnel, index: usize) -> (String, EndReason) {
         })
         .await;
     let is_end = |event: &&EventKind| matches!(event, EventKind::StreamEnded { .. });
-    tunnel.event("an end", |_| tunnel.events().iter().filter(is_end).count() > index).await;
-    let ends: Vec<_> = tunnel.events().into_iter().filter(|event| is_end(&event)).collect();
-    let EventKind::StreamEnded { reason, .. } = &ends[index] else { unreachable!() };
+    let events = tunnel.events_until("an end", |events| events.iter().filter(is_end).count() > index).await;
+    let ends: Vec<_> = events.iter().filter(is_end).collect();
+    let EventKind::StreamEnded { reason, .. } = ends[index] else { unreachable!() };
     (ends[index].to_string(), reason.clone())
 }
 
