@@ -221,7 +221,7 @@ impl Channel {
     /// waited that long on a channel without anything else, one in fifty of those that are sent all the time.
     fn is_held_by_kernel(&self, now: Instant) -> bool {
         self.path.transport_sample().is_some_and(|sample| {
-            !self.placement.is_report_outdated(sample.rtt, now) && self.path.stats().in_flight >= sample.cwnd
+            !self.placement.is_report_outdated(sample.rtt, now) && self.path.kernel_cwnd_used() >= sample.cwnd
         })
     }
 
@@ -229,9 +229,8 @@ impl Channel {
     /// messages.
     pub(super) fn has_room_for_copy(&self, len: usize, now: Instant) -> bool {
         self.path.transport_sample().is_none_or(|sample| {
-            let in_flight = self.path.stats().in_flight;
             self.placement.is_report_outdated(sample.rtt, now)
-                || in_flight + len as u64 <= sample.cwnd / COPY_WINDOW_FRACTION
+                || self.path.kernel_cwnd_used() + len as u64 <= sample.cwnd / COPY_WINDOW_FRACTION
         })
     }
 

@@ -35,6 +35,15 @@ pub(super) fn read_raw(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
     Ok(unsafe { info.assume_init() })
 }
 
+/// Returns how many bytes were sent that the receiver has not acknowledged cumulatively.
+fn unacknowledged_bytes(info: &libc::tcp_info) -> u64 {
+    // The kernel counts the SYN as one acknowledged byte. Where this host could not send a segment (no route, the
+    // interface is down) it counts each attempt as sent, for ever; but not as a segment in flight.
+    let sent = info.tcpi_bytes_sent.saturating_sub(info.tcpi_bytes_retrans);
+    sent.saturating_sub(info.tcpi_bytes_acked)
+        .min(u64::from(info.tcpi_unacked) * u64::from(info.tcpi_snd_mss))
+}
+
 /// Reads the kernel's statistics of a TCP connection for telemetry.
 ///
 /// # Errors
@@ -52,13 +61,7 @@ pub(super) fn read(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
         acknowledged_bytes: info.tcpi_bytes_acked,
         last_ack_age: Duration::from_millis(info.tcpi_last_ack_recv.into()),
         received_segments: info.tcpi_data_segs_in.into(),
-        // The kernel counts the SYN as one acknowledged byte. Where this host could not send a segment (no route, the
-        // interface is down) it counts each attempt as sent, for ever; but not as a segment in flight.
-        bytes_in_flight: info
-            .tcpi_bytes_sent
-            .saturating_sub(info.tcpi_bytes_retrans)
-            .saturating_sub(info.tcpi_bytes_acked)
-            .min(u64::from(info.tcpi_unacked) * u64::from(info.tcpi_snd_mss)),
+        bytes_in_flight: unacknowledged_bytes(&info),
         congestion_window: u64::from(info.tcpi_snd_cwnd) * u64::from(info.tcpi_snd_mss),
     })
 }
@@ -68,20 +71,26 @@ pub(super) fn read(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
 /// # Errors
 /// `socket` is not a TCP connection, or getsockopt(2) failed for another reason.
 pub(super) fn sample(socket: BorrowedFd<'_>) -> io::Result<TransportSample> {
-    let info = read_raw(socket)?;
+    Ok(sample_of(&read_raw(socket)?))
+}
+
+/// Selects from the kernel's statistics what the congestion control of a channel needs.
+fn sample_of(info: &libc::tcp_info) -> TransportSample {
     let segments = u64::from(info.tcpi_unacked + info.tcpi_retrans)
         .saturating_sub(u64::from(info.tcpi_sacked) + u64::from(info.tcpi_lost));
     let segment_len = u64::from(info.tcpi_snd_mss);
-    Ok(TransportSample {
+    TransportSample {
         rtt: Duration::from_micros(info.tcpi_rtt.into()),
-        in_flight: segments * segment_len,
+        // The kernel counts segments, and a message or an acknowledgement of a stream takes one of its own.
+        in_flight: (segments * segment_len).min(unacknowledged_bytes(info)),
+        cwnd_used: segments * segment_len,
         unsent: info.tcpi_notsent_bytes.into(),
-        delivered: u64::from(info.tcpi_delivered) * segment_len,
+        delivered: info.tcpi_bytes_acked + u64::from(info.tcpi_sacked) * segment_len,
         cwnd: u64::from(info.tcpi_snd_cwnd) * segment_len,
         sent_segments: info.tcpi_data_segs_out.into(),
         retransmitted_segments: info.tcpi_total_retrans.into(),
         is_recovering: info.tcpi_sacked > 0 || info.tcpi_lost > 0 || info.tcpi_retrans > 0,
-    })
+    }
 }
 
 #[cfg(test)]

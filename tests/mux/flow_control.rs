@@ -100,9 +100,9 @@ fn acknowledgements_stay_on_a_channel_that_the_kernel_drains() {
     let now = Instant::now();
     let mut server = Mux::new(Role::Server, MuxConfig::default());
     let rtt = Duration::from_millis(200);
-    let report = |in_flight, cwnd| TransportSample {
+    let report = |cwnd_used, cwnd| TransportSample {
         rtt,
-        in_flight,
+        cwnd_used,
         cwnd,
         delivered: 100_000,
         ..TransportSample::default()

@@ -222,6 +222,7 @@ impl LossyPath {
         TransportSample {
             rtt: rtt + queued,
             in_flight: self.in_flight(index, now),
+            cwnd_used: self.in_flight(index, now),
             unsent: connection.unsent.iter().map(|(left, _)| *left as u64).sum(),
             delivered: connection.delivered,
             cwnd: self.kernel_window(now),

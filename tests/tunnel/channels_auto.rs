@@ -181,7 +181,8 @@ impl ModelServer {
             channel.sample.sent_segments += 40;
             channel.sample.retransmitted_segments += lost;
             channel.sample.delivered += 40 * 1448;
-            (channel.sample.in_flight, channel.sample.cwnd, channel.sample.unsent) = (20_000, 20_000, 20_000);
+            (channel.sample.in_flight, channel.sample.unsent) = (20_000, 20_000);
+            (channel.sample.cwnd_used, channel.sample.cwnd) = (20_000, 20_000);
             self.mux.report_transport(channel.id, channel.sample, now);
         }
     }

@@ -137,7 +137,7 @@ fn a_channel_whose_kernel_sends_no_more_is_an_obstacle_until_its_report_is_outda
     let mut is_blocked = |segments_in_flight, at| {
         let sample = TransportSample {
             rtt,
-            in_flight: segments_in_flight * SEGMENT_LEN,
+            cwnd_used: segments_in_flight * SEGMENT_LEN,
             cwnd: 4 * SEGMENT_LEN,
             ..TransportSample::default()
         };

@@ -129,6 +129,11 @@ impl Path {
         self.transport.as_ref().is_some_and(TransportBased::is_transport_limited)
     }
 
+    /// Returns how many bytes of the kernel's congestion window are in use or about to be; 0 if it is unknown.
+    pub(in crate::mux) fn kernel_cwnd_used(&self) -> u64 {
+        self.transport.as_ref().map_or(0, |transport| transport.kernel_cwnd_used(&self.probes))
+    }
+
     /// Returns the bandwidth-delay product: how many bytes are delivered in a round trip. `None` before it is known.
     pub(in crate::mux) fn bytes_per_rtt(&self) -> Option<f64> {
         Some(self.controller().delivery_rate()? * self.min_rtt()?.as_secs_f64())

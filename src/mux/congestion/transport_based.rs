@@ -200,6 +200,11 @@ impl TransportBased {
         self.sample.is_recovering
     }
 
+    /// Returns how many bytes of the kernel's congestion window are in use or about to be.
+    pub(super) fn kernel_cwnd_used(&self, probes: &ProbeTracker) -> u64 {
+        self.sample.cwnd_used + self.sample.unsent + (probes.sent() - self.sent_before)
+    }
+
     /// Sets what the other channels of the link do that carry bulk data. All share the growth of one, so that a link
     /// with many channels does not get many times as much of the bottleneck as one with few (coupled congestion
     /// control, RFC 6356).
@@ -231,7 +236,7 @@ impl TransportBased {
     pub(super) fn is_transport_limited(&self) -> bool {
         let Some(min_rtt) = self.min_rtt() else { return false };
         let is_queue_short = self.sample.rtt.saturating_sub(min_rtt) <= self.target(min_rtt);
-        is_queue_short && self.sample.unsent > 0 && self.sample.in_flight + SEGMENT_LEN >= self.sample.cwnd
+        is_queue_short && self.sample.unsent > 0 && self.sample.cwnd_used + SEGMENT_LEN >= self.sample.cwnd
     }
 
     /// Returns whether data has to wait for another report although the window is not full, because a pause is over and

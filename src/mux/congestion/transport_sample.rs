@@ -22,6 +22,8 @@ pub struct TransportSample {
     /// Bytes on the network: sent, neither acknowledged nor selectively acknowledged, and not taken for lost (the pipe
     /// of RFC 6675).
     pub in_flight: u64,
+    /// How much of `cwnd` is in use, in bytes: the same, with each segment counted as a full one, as the kernel does.
+    pub cwnd_used: u64,
     /// Bytes that were written and not sent yet: in the socket's send buffer, or in this process after the mux handed
     /// them out.
     pub unsent: u64,

@@ -201,6 +201,7 @@ impl SimulatedTcp {
 
     fn report(&mut self) {
         self.sample.in_flight = self.segments.len() as u64 * SEGMENT;
+        self.sample.cwnd_used = self.sample.in_flight;
         (self.sample.unsent, self.sample.cwnd) = (self.unsent, self.cwnd() as u64);
         self.path.on_transport_sample(self.sample, self.now);
     }
