@@ -9,6 +9,8 @@
 //! - *Bulk on one channel, or spread.* Bulk streams share one channel, whose congestion controller then knows the whole
 //!   queue of the bottleneck. They are spread over the channels where most round trips lose a segment, for which a
 //!   single channel would always wait, and a channel without one sends data of those of another one.
+//! - *Acknowledgements on one channel, or spread.* Those of streams that receive bulk share a channel, so that the
+//!   others stay free for messages; under loss, for which they would all wait, each channel carries its part of them.
 //! - *Two copies under loss.* A message that fits in a small frame is sent on a second channel as well. The receiver
 //!   drops by offset what it has already, so that a lost segment delays the message only if both channels lose one.
 //!
@@ -65,9 +67,9 @@ pub(super) const MIN_SPREAD_RTT: Duration = Duration::from_millis(250);
 /// A channel carries bulk until so long after the last bulk chunk, or two RTTs if that is longer.
 const BULK_LINGER: Duration = Duration::from_millis(100);
 
-/// From this share of retransmitted segments on, messages are sent twice. Below it a loss delays fewer than one
-/// message in a thousand.
-const MIN_LOSS_RATE: f64 = 0.0005;
+/// From this share of retransmitted segments on, messages are sent twice, and acknowledgements on several channels. Below
+/// it a loss delays fewer than one message in a thousand.
+pub(super) const MIN_LOSS_RATE: f64 = 0.0005;
 
 /// From this share on, and from [`MIN_CHANNELS_FOR_THREE_COPIES`] channels on, a message is sent three times. With 700
 /// messages a second over eight channels and 1 % loss, each channel waits for a lost segment in a tenth of the time:

@@ -41,6 +41,8 @@ pub(super) struct Stream {
     pub(super) tuner: WindowTuner,
     /// How much the stream has sent recently: whether it is bulk.
     pub(super) activity: SendActivity,
+    /// How much the stream has acknowledged recently: whether its acknowledgements are bulk.
+    pub(super) acknowledging: SendActivity,
     /// Whether the stream has moved from one primary channel to another, which was not lost. Its control frames may
     /// be in flight on several channels.
     pub(super) has_moved: bool,
@@ -114,6 +116,7 @@ impl Stream {
             recv: RecvBuffer::new(first_window, config.initial_window, config.peer_has_flow_control),
             tuner: WindowTuner::default(),
             activity: SendActivity::default(),
+            acknowledging: SendActivity::default(),
             has_moved: false,
             open_copied_on: None,
             pending: PendingControl::default(),

@@ -1,7 +1,7 @@
 //! Credit, small messages and windows between two muxes.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -138,4 +138,55 @@ fn acknowledgements_stay_on_a_channel_that_the_kernel_drains() {
     // A message avoids that channel.
     server.write(download, Bytes::from_static(b"message"));
     assert_eq!(server.primary_channel(download), Some(3 - drained));
+}
+
+/// Regression test: the acknowledgements of four downloads had BBR drain all four channels of a path with an RTT of
+/// 200 ms at the same time, and pings waited for 400 ms. On one channel, they leave the others to messages. Where
+/// segments are lost, all of them would wait for each loss there.
+#[test]
+fn acknowledgements_of_downloads_share_a_channel_while_nothing_is_lost() {
+    const CHANNELS: u16 = 4;
+    let mut now = Instant::now();
+    let mut server = Mux::new(Role::Server, MuxConfig::default());
+    let mut sample =
+        TransportSample { rtt: Duration::from_millis(200), cwnd: 200_000, ..TransportSample::default() };
+    for channel in 1..=CHANNELS {
+        server.add_channel(channel, now);
+        server.report_transport(channel, sample, now);
+    }
+    server.handle_timeout(now);
+    let downloads: Vec<_> = (1..=u32::from(CHANNELS))
+        .map(|user| {
+            let key = StreamKey::new(UserChannelId::new(user), 1);
+            let stream = server.open(key, 80, None, |_| false).unwrap();
+            let channel = server.primary_channel(stream).unwrap();
+            while server.poll_transmit(channel, now).is_some() {}
+            server.handle_frame(channel, Frame::OpenOk { stream, window: 1 << 20 }, now).unwrap();
+            stream
+        })
+        .collect();
+    let mut offset = 0;
+    // Returns on how many channels the downloads are after so many seconds of 200 frames of 8 KiB each.
+    let mut channels_after = |seconds: u64, segments_per_loss: Option<u64>| {
+        for _ in 0..200 * seconds {
+            now += Duration::from_millis(5);
+            for &stream in &downloads {
+                let data = Frame::Data { stream, offset, fin: false, payload: vec![7; 8 * 1024].into() };
+                server.handle_frame(1, data, now).unwrap();
+                server.read(stream, &mut VecDeque::new());
+                server.consume(stream, 8 * 1024, now);
+            }
+            offset += 8 * 1024;
+            sample.sent_segments += 4;
+            sample.retransmitted_segments += segments_per_loss.map_or(0, |n| 4 / n);
+            for channel in 1..=CHANNELS {
+                while server.poll_transmit(channel, now).is_some() {}
+                server.report_transport(channel, sample, now);
+            }
+        }
+        downloads.iter().map(|&stream| server.primary_channel(stream)).collect::<HashSet<_>>().len()
+    };
+    assert_eq!(channels_after(2, None), 1);
+    assert_eq!(channels_after(2, Some(4)), usize::from(CHANNELS));
+    assert_eq!(channels_after(60, None), 1, "the losses were long ago");
 }

@@ -193,6 +193,8 @@ impl Mux {
             let primary = state.channel.and_then(|id| self.channels.get(&id));
             if is_urgent || primary.is_some_and(Channel::is_doubtful) {
                 self.place(stream);
+            } else {
+                self.place_acknowledgement(stream, now);
             }
             self.enqueue(stream);
         }
