@@ -14,8 +14,8 @@ use crate::{ids::ServiceKey, tls::ClientTls};
 /// How many channels a proxy keeps established.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChannelCount {
-    /// Between [`MIN_AUTO`](Self::MIN_AUTO) and [`MAX_AUTO`](Self::MAX_AUTO), as many as the path needs: more where
-    /// packet loss keeps a single TCP connection below the rate of the path.
+    /// Between [`MIN_AUTO`](Self::MIN_AUTO) and [`MAX_AUTO`](Self::MAX_AUTO), as many as the path needs: more where its
+    /// RTT is long, or packet loss keeps a single TCP connection below its rate.
     Auto,
     /// This number, whatever the path needs.
     Fixed(u16),
@@ -29,8 +29,8 @@ impl ChannelCount {
     /// has some hundred to two thousand for a customer with all devices (RFC 6888).
     pub const MAX_AUTO: u16 = 8;
 
-    /// Returns the number of channels of a new link.
-    pub fn initial(self) -> u16 {
+    /// Returns the fewest channels of a link.
+    pub fn fewest(self) -> u16 {
         match self {
             Self::Auto => Self::MIN_AUTO,
             Self::Fixed(count) => count,

@@ -163,12 +163,12 @@ impl Channel {
     /// Returns whether data is queued on this channel that other channels could carry: its congestion window is full or
     /// its socket accepts no more. False where they would not help: where the CPU is the bottleneck, and on a network
     /// path which the kernel fills, because they cross the same bottleneck. It does not where most round trips lose a
-    /// segment, for which bulk data is spread (`spreads_bulk`): BBR leaves its slow start after three rounds that
+    /// segment, for which bulk data is striped (`stripes_bulk`): BBR leaves its slow start after three rounds that
     /// losses have slowed down, and one download had 11 of 50 Mbit/s in its first ten seconds, because its rate grew
     /// too fast for a kernel that is slower than the path.
-    pub(super) fn is_congested(&self, spreads_bulk: bool) -> bool {
+    pub(super) fn is_congested(&self, stripes_bulk: bool) -> bool {
         if self.path.is_network() {
-            return (spreads_bulk || self.path.is_kernel_bound()) && !self.scheduler.is_empty();
+            return (stripes_bulk || self.path.is_kernel_bound()) && !self.scheduler.is_empty();
         }
         let is_full = match self.path.is_cpu_limited() {
             Some(is_cpu_limited) => !is_cpu_limited && (self.is_write_blocked || self.path.is_full()),

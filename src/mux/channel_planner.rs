@@ -1,10 +1,13 @@
 //! Decides how many channels a link should have for the data that this side sends.
 //!
-//! A single TCP connection fills most paths. Two things make more of them worth their cost, which is a port mapping in
-//! the NAT each and a larger share of a bottleneck that others use, too:
+//! A single TCP connection fills most paths. Three things make more of them worth their cost, which is a port mapping
+//! in the NAT each and a larger share of a bottleneck that others use, too:
 //!
 //! - *Loss.* A lost segment delays all data behind it on its channel. With more channels it delays less, and messages
 //!   can avoid the channels of bulk data. So a link whose paths lose segments gets [`LOSSY_CHANNELS`].
+//! - *Distance.* Where the RTT is long, slow start takes seconds, and each lost segment stops the growth of its channel
+//!   for a round trip. Channels that are opened then come too late, so that a link over such a path has
+//!   [`DISTANT_CHANNELS`] from the start.
 //! - *A kernel that is slower than the path.* After a loss CUBIC takes seconds to reach the rate of the path again: at
 //!   1 % loss and an RTT of 40 ms, a connection has 4 to 6 Mbit/s of 100. Then the number is doubled as long as that
 //!   raises the rate of the link.
@@ -23,12 +26,27 @@ const MIN_CHANNELS: u16 = 2;
 /// How many channels a link gets whose paths lose segments: two for bulk data and two for both copies of a message.
 const LOSSY_CHANNELS: u16 = 4;
 
+/// How many channels a link gets over a path with a long RTT. At 50 Mbit/s, 200 ms and 3 % loss, four downloads that
+/// begin with the tunnel had 0.92 of what four connections carry in their first ten seconds with two channels, and 0.98
+/// with four.
+const DISTANT_CHANNELS: u16 = 4;
+
+/// From this RTT on it is long: about that of a path to another continent. At 20 Mbit/s, 100 ms and 3 % loss, one
+/// download had 15.1 Mbit/s with four channels, which all start slowly, and 16.5 with two.
+const DISTANT_RTT: Duration = Duration::from_millis(150);
+
+/// Below this RTT it is long no more. Between the two, a link keeps the channels that it has.
+const NEAR_RTT: Duration = Duration::from_millis(120);
+
 /// The share of retransmitted segments from which the paths of the link count as lossy.
 const MIN_LOSS_RATE: f64 = 0.0005;
 
 /// The fewest retransmissions, in the time over which the loss rate is averaged, that count as loss: one may be by
 /// chance, or caused by reordering.
 const MIN_LOSSES: f64 = 1.5;
+
+/// What is left of one lost segment after seconds, in the average of the loss rate.
+const MIN_RECENT_LOSS: f64 = 0.5;
 
 /// The time constant of the average of the loss rate. At 0.1 %, 20 Mbit/s lose two segments in it.
 const LOSS_AVERAGE: Duration = Duration::from_secs(5);
@@ -89,6 +107,8 @@ pub struct ChannelPlan {
 /// Why the number of channels of a link changes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum PlanReason {
+    /// The RTT of the paths is long: this is it.
+    Distance(Duration),
     /// The paths lose segments: the share of segments that were retransmitted, from 0 to 1.
     Loss(f64),
     /// The kernel's congestion control is slower than the path: the share of segments that were retransmitted.
@@ -110,6 +130,7 @@ impl fmt::Display for ChannelPlan {
 impl fmt::Display for PlanReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Distance(rtt) => write!(f, "an RTT of {} ms", rtt.as_millis()),
             Self::Loss(rate) => write!(f, "loss {}", percent(*rate)),
             Self::TransportLimited(rate) => {
                 write!(f, "TCP is slower than the path at {} loss", percent(*rate))
@@ -160,6 +181,8 @@ pub(super) struct PlannedLink {
 pub(super) struct ChannelPlanner {
     /// How many channels the link should have.
     wanted: u16,
+    /// Whether the RTT of the paths is long.
+    is_distant: bool,
     /// The segments sent and lost lately.
     loss: LossAverage,
     /// The reports since the last decision.
@@ -250,11 +273,17 @@ impl LossAverage {
     }
 }
 
+/// Returns how many channels a link should have in any case over a path with this RTT.
+pub fn min_channels(rtt: Duration) -> u16 {
+    if rtt >= DISTANT_RTT { DISTANT_CHANNELS } else { MIN_CHANNELS }
+}
+
 impl ChannelPlanner {
     /// Creates the planner of a link that starts with the fewest channels.
     pub(super) fn new() -> Self {
         Self {
             wanted: MIN_CHANNELS,
+            is_distant: false,
             loss: LossAverage::default(),
             interval: ReportInterval::new(None),
             limited_intervals: 0,
@@ -276,6 +305,11 @@ impl ChannelPlanner {
     /// Returns the share of segments that were lost in the last seconds, from 0 to 1; 0 if they were too few to tell.
     pub(super) fn loss_rate(&self) -> f64 {
         self.loss.rate()
+    }
+
+    /// Returns whether the RTT of the paths is long, and at least one segment was lost in the last seconds.
+    pub(super) fn is_distant_and_lossy(&self) -> bool {
+        self.is_distant && self.loss.lost >= MIN_RECENT_LOSS
     }
 
     /// Records what happened on a channel since its last report.
@@ -304,6 +338,13 @@ impl ChannelPlanner {
     /// decision. Returns the change, if there is one.
     pub(super) fn decide(&mut self, link: PlannedLink, now: Instant) -> Option<ChannelPlan> {
         let elapsed = now.saturating_duration_since(*self.interval.since.get_or_insert(now));
+        self.is_distant = link.min_rtt >= if self.is_distant { NEAR_RTT } else { DISTANT_RTT };
+        if self.is_distant && self.wanted < DISTANT_CHANNELS.min(link.max_channels) && self.attempt.is_none()
+        {
+            // At once: the next transfer may be the first one.
+            let to = DISTANT_CHANNELS.min(link.max_channels);
+            return self.change(to, PlanReason::Distance(link.min_rtt));
+        }
         if elapsed < MIN_DECISION_INTERVAL.max(link.min_rtt * RTTS_PER_DECISION) {
             return None;
         }
@@ -351,7 +392,11 @@ impl ChannelPlanner {
     /// Returns the number of channels that the link should have in any case.
     fn floor(&self, now: Instant) -> u16 {
         let is_lossy = self.lossy_at.is_some_and(|at| now.saturating_duration_since(at) < LOSSLESS_AFTER);
-        if is_lossy { LOSSY_CHANNELS } else { MIN_CHANNELS }
+        match (is_lossy, self.is_distant) {
+            (true, _) => LOSSY_CHANNELS,
+            (false, true) => DISTANT_CHANNELS,
+            (false, false) => MIN_CHANNELS,
+        }
     }
 
     /// Asks for more channels, whose effect will be measured.

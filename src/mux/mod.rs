@@ -30,7 +30,7 @@ mod text;
 mod window_tuning;
 
 pub use budget::{BudgetLimits, MemoryBudget, PROVEN_READ_BYTES};
-pub use channel_planner::{ChannelPlan, PlanReason};
+pub use channel_planner::{ChannelPlan, PlanReason, min_channels};
 pub use compact::copy_if_shorter;
 pub use config::MuxConfig;
 pub use congestion::{PathStats, TransportSample};

@@ -12,7 +12,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::{config::ChannelCount, mux::ChannelWish};
+use crate::{
+    config::ChannelCount,
+    mux::{ChannelWish, min_channels},
+};
 
 /// How many channels may be opened at once beyond the first ones: twice as many as from the fewest to the most. Their
 /// number follows the wishes of the server, which could change them thirty times a second.
@@ -96,15 +99,19 @@ struct Wishes {
 }
 
 impl ChannelTarget {
-    /// Creates the target of a new link, which has no channels and no keepers.
-    pub(super) fn new(limits: ChannelCount) -> Self {
+    /// Creates the target of a new link, which has no channels and no keepers, over a path with this RTT; `None` if it
+    /// is unknown.
+    pub(super) fn new(limits: ChannelCount, rtt: Option<Duration>) -> Self {
+        // Not on the wish of the planner, whose first report comes with the first data: channels that are opened then
+        // come too late for it.
+        let initial = rtt.map_or(limits.fewest(), |rtt| limits.limit(min_channels(rtt)));
         Self {
             limits,
             wishes: Mutex::default(),
-            target: watch::Sender::new(limits.initial()),
+            target: watch::Sender::new(initial),
             keepers: Mutex::new(Keepers {
                 count: 0,
-                openings_left: limits.initial().saturating_add(MAX_OPENINGS),
+                openings_left: initial.saturating_add(MAX_OPENINGS),
                 refilled_at: Instant::now(),
             }),
             has_keeper_panicked: AtomicBool::new(false),

@@ -156,7 +156,7 @@ impl LinkConnector {
             services: Arc::new(LinkServices::new(registrations)),
             server: self.server,
             board: self.board.clone(),
-            channels: Arc::new(ChannelTarget::new(shared.config.channels)),
+            channels: Arc::new(ChannelTarget::new(shared.config.channels, socket.handshake_rtt())),
             observer: observed.as_ref().map(ObservedLink::observer),
         });
         (events, observed)

@@ -326,7 +326,7 @@ impl World {
 impl Member {
     /// Returns the connections of its channels, the latest first; there is at least one.
     fn latest(&self) -> Vec<Arc<Connection>> {
-        let channels = usize::from(self.config.channels.initial());
+        let channels = usize::from(self.config.channels.fewest());
         self.relay.all().into_iter().rev().take(channels).collect()
     }
 }

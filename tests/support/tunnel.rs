@@ -168,7 +168,7 @@ impl Tunnel {
     /// Adds a proxy and waits until all of its channels are connected. Returns the public address.
     pub async fn proxy_with(&mut self, config: ProxyConfig) -> SocketAddr {
         let channels = match config.format {
-            ProxyFormat::Binary => usize::from(config.channels.initial()),
+            ProxyFormat::Binary => usize::from(config.channels.fewest()),
             ProxyFormat::Text => 1,
         };
         let known: Vec<_> = self.telemetry.snapshot().proxies.iter().map(|proxy| proxy.id).collect();

@@ -278,8 +278,9 @@ pub(super) struct ProxyArgs {
     /// Name of this proxy on the servers' screens [default: the host name of this machine]
     #[arg(long, value_name = "NAME", value_parser = display_name)]
     name: Option<String>,
-    /// Channels (TCP connections) to keep to the server: a number, or `auto` for 2 and up to 8 where packet loss slows
-    /// a single connection down; behind a carrier-grade NAT, where each is a port mapping, set 1 or 2
+    /// Channels (TCP connections) to keep to the server: a number, or `auto` for 2, 4 where the RTT is 150 ms or more,
+    /// and up to 8 where packet loss slows a single connection down; behind a carrier-grade NAT, where each is a port
+    /// mapping, set 1 or 2
     #[arg(long, value_name = "auto|N", default_value = "auto", value_parser = channels)]
     channels: ChannelCount,
     /// Load-balancing weight of this proxy, for policies that use weights [default: 1]

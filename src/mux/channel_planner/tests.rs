@@ -131,6 +131,33 @@ fn a_lossy_path_that_one_channel_fills_gets_four() {
     assert!(link.plans[0].0 < Duration::from_secs(1), "{:?}", link.plans);
 }
 
+/// A path to another continent: its channels are there before the first transfer, and stay while nothing is lost.
+#[test]
+fn a_distant_path_gets_four_channels_at_once() {
+    let mut link = ModelledLink::bulk(200.0, 0.0);
+    link.min_rtt = 2 * DISTANT_RTT;
+    link.run(Duration::from_millis(10));
+    assert_eq!((link.steps(), min_channels(link.min_rtt)), (vec![(2, 4)], 4));
+    assert_eq!(link.plans[0].1.reason, PlanReason::Distance(2 * DISTANT_RTT));
+    link.min_rtt = NEAR_RTT;
+    link.seconds(600);
+    assert_eq!(link.channels, 4, "{:?}", link.plans);
+    link.min_rtt = NEAR_RTT / 2;
+    link.seconds(1);
+    assert_eq!(link.channels, 2, "a shorter route: {:?}", link.plans);
+    assert_eq!(min_channels(DISTANT_RTT - Duration::from_millis(1)), 2);
+}
+
+/// A proxy with one channel, or with a number that the operator has set.
+#[test]
+fn a_distant_path_gets_no_more_channels_than_may_be_opened() {
+    let mut planner = ChannelPlanner::new();
+    let link = |channels| PlannedLink { channels, max_channels: channels, min_rtt: DISTANT_RTT };
+    let now = Instant::now();
+    assert_eq!([1, 2].map(|channels| planner.decide(link(channels), now)), [None, None]);
+    assert_eq!(planner.decide(link(3), now).map(|plan| plan.to), Some(3));
+}
+
 /// 700 requests per second of keep-alive connections.
 #[test]
 fn messages_on_a_lossy_path_get_four_channels() {
@@ -230,6 +257,8 @@ fn the_maximum_is_never_exceeded() {
 #[test]
 fn a_plan_is_one_short_line() {
     let text = |from, to, reason| ChannelPlan { from, to, reason }.to_string();
+    let rtt = Duration::from_micros(200_700);
+    assert_eq!(text(2, 4, PlanReason::Distance(rtt)), "2 → 4 channels: an RTT of 200 ms");
     assert_eq!(text(2, 4, PlanReason::Loss(0.0102)), "2 → 4 channels: loss 1.0 %");
     assert_eq!(text(2, 4, PlanReason::Loss(0.0012)), "2 → 4 channels: loss 0.12 %");
     assert_eq!(

@@ -112,6 +112,11 @@ impl Path {
         self.transport.as_ref()?.loss_rate()
     }
 
+    /// Returns whether only the kernel's slow start limits the bytes in flight.
+    pub(in crate::mux) fn is_in_slow_start(&self) -> bool {
+        self.transport.as_ref().is_some_and(TransportBased::is_in_slow_start)
+    }
+
     /// Returns whether the kernel is repairing a loss on the channel: data sent now waits for it at the receiver.
     pub(in crate::mux) fn is_recovering(&self) -> bool {
         self.transport.as_ref().is_some_and(TransportBased::is_recovering)

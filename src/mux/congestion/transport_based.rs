@@ -195,6 +195,11 @@ impl TransportBased {
         self.loss.rate()
     }
 
+    /// Returns whether the kernel's slow start has not filled the path yet.
+    pub(super) fn is_in_slow_start(&self) -> bool {
+        self.window.is_in_slow_start()
+    }
+
     /// Returns whether the kernel is repairing a loss: data sent now is delivered after the missing segment.
     pub(super) fn is_recovering(&self) -> bool {
         self.sample.is_recovering

@@ -243,10 +243,13 @@ impl Mux {
         let (before, network_before) = (known.path.transport_sample(), network(known));
         known.path.on_transport_sample(sample, now);
         known.placement.record_recovery(known.path.is_recovering(), sample.rtt, now);
-        if network(known) != network_before {
+        let has_changed = network(known) != network_before;
+        let has_loss =
+            before.is_some_and(|before| sample.retransmitted_segments > before.retransmitted_segments);
+        self.plan_after_report(channel, before, now);
+        if has_changed || has_loss {
             self.update_placement(now);
         }
-        self.plan_after_report(channel, before, now);
     }
 
     /// Records that `channel` crosses a network and that the kernel reports nothing about its connection.

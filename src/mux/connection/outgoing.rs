@@ -169,7 +169,7 @@ impl Mux {
             let delivery = congested.path.estimated_delivery(idle.path.chunk_size() as u64);
             delivery.is_none_or(|later| one_way_delay <= later)
         };
-        let is_source = |other: &Channel| other.is_congested(self.placement.spreads_bulk) && is_faster(other);
+        let is_source = |other: &Channel| other.is_congested(self.placement.stripes_bulk) && is_faster(other);
         let mut others = self.channels.iter().filter(|&(&other, _)| other != id);
         others.find(|(_, other)| is_source(other)).map(|(&other, _)| other)
     }

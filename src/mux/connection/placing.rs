@@ -30,7 +30,9 @@ impl Mux {
         self.placement.loss_rate = loss_rates.fold(0.0, f64::max);
         let bulk = self.channels.values().filter(|c| c.placement.carries_bulk(c.path.min_rtt(), now));
         let bytes_per_rtt = bulk.filter_map(|channel| channel.path.bytes_per_rtt()).sum();
-        self.placement.update_spread(bytes_per_rtt, self.planner.loss_rate());
+        let is_slow_start_lossy = self.planner.is_distant_and_lossy()
+            && self.channels.values().all(|channel| channel.path.is_in_slow_start());
+        self.placement.update_spread(bytes_per_rtt, self.planner.loss_rate(), is_slow_start_lossy);
         let wanted = self.placement.express_channels(self.used_channel_count(), now);
         if wanted == 0 {
             self.channels.values_mut().for_each(|channel| channel.placement.is_express = false);
@@ -162,8 +164,8 @@ impl Mux {
     /// Returns the channel to which a stream in bulk has to move; `None` if it should stay on its primary channel.
     ///
     /// Bulk data of all streams goes on one channel, whose congestion controller then knows the whole queue of the
-    /// bottleneck. It is spread over all channels but the express channels where the kernel is slower than the path, or
-    /// most round trips lose a segment.
+    /// bottleneck. It is spread over all channels but the express channels where the kernel is slower than the path,
+    /// most round trips lose a segment, or slow start over a long path has lost one.
     fn bulk_channel(&self, stream: &Stream, primary: u16, now: Instant) -> Option<u16> {
         let may_take = |channel: &Channel| !channel.placement.is_express && !channel.is_retiring();
         let from = self.channels.get(&primary)?;

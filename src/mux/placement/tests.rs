@@ -56,14 +56,16 @@ fn messages_are_copied_by_loss_rate() {
 #[test]
 fn bulk_is_spread_by_the_segments_lost_in_each_round_trip() {
     let mut placement = LinkPlacement { is_active: true, ..LinkPlacement::default() };
-    let mut spreads = |segments: u64, loss_rate| {
-        placement.update_spread((segments * SEGMENT_LEN) as f64, loss_rate);
+    let mut spreads = |segments: u64, loss_rate, is_slow_start_lossy| {
+        placement.update_spread((segments * SEGMENT_LEN) as f64, loss_rate, is_slow_start_lossy);
         placement.spreads_bulk
     };
-    assert!(!spreads(170, 0.001));
-    assert!(spreads(170, 0.005));
-    assert!(spreads(170, 0.002), "as long as one in three round trips loses one");
-    assert!(!spreads(170, 0.001));
+    assert!(!spreads(170, 0.001, false));
+    assert!(spreads(170, 0.005, false));
+    assert!(spreads(170, 0.002, false), "as long as one in three round trips loses one");
+    assert!(!spreads(170, 0.001, false));
+    assert!(spreads(10, 0.0, true));
+    assert!(!spreads(10, 0.0, false), "the path is full");
 }
 
 /// Copies stay within a quarter of the delivery rate where data queues, and so few frames that the peer's glitch budget

@@ -2,9 +2,19 @@
 
 use super::*;
 
+/// A link to another continent has its channels before the first transfer begins, which is too late to open them.
+#[test]
+fn a_new_link_over_a_long_path_has_more_channels() {
+    let initial = |limits, millis| {
+        *ChannelTarget::new(limits, Some(Duration::from_millis(millis))).subscribe().borrow()
+    };
+    assert_eq!([1, 200].map(|millis| initial(ChannelCount::Auto, millis)), [2, 4]);
+    assert_eq!([1, 200].map(|millis| initial(ChannelCount::Fixed(1), millis)), [1, 1]);
+}
+
 #[test]
 fn the_larger_wish_within_the_limits_is_the_target() {
-    let target = ChannelTarget::new(ChannelCount::Auto);
+    let target = ChannelTarget::new(ChannelCount::Auto, None);
     let current = target.subscribe();
     assert_eq!(*current.borrow(), ChannelCount::MIN_AUTO);
     for (wish, expected) in [(4, 4), (u16::MAX, ChannelCount::MAX_AUTO), (0, ChannelCount::MIN_AUTO)] {
@@ -15,7 +25,7 @@ fn the_larger_wish_within_the_limits_is_the_target() {
 
 #[test]
 fn a_fixed_number_ignores_all_wishes() {
-    let target = ChannelTarget::new(ChannelCount::Fixed(4));
+    let target = ChannelTarget::new(ChannelCount::Fixed(4), None);
     let current = target.subscribe();
     target.set_wish(ChannelWish::Server(8));
     assert_eq!(*current.borrow(), 4);
@@ -24,7 +34,7 @@ fn a_fixed_number_ignores_all_wishes() {
 
 #[test]
 fn keepers_follow_the_target() {
-    let target = ChannelTarget::new(ChannelCount::Auto);
+    let target = ChannelTarget::new(ChannelCount::Auto, None);
     let fill =
         || std::iter::repeat_with(|| target.add_keeper(Instant::now())).take_while(|added| *added).count();
     assert_eq!(fill(), 2);
@@ -41,7 +51,7 @@ fn keepers_follow_the_target() {
 /// Without it, a link that lost its only channel to a panic kept its streams waiting until the end of the grace period.
 #[test]
 fn a_keeper_that_panics_is_replaced() {
-    let target = Arc::new(ChannelTarget::new(ChannelCount::Fixed(1)));
+    let target = Arc::new(ChannelTarget::new(ChannelCount::Fixed(1), None));
     let current = target.subscribe();
     assert!(target.add_keeper(Instant::now()));
     drop(target.guard_keeper());
@@ -60,7 +70,7 @@ fn a_keeper_that_panics_is_replaced() {
 /// A server that keeps changing its wish makes a proxy open one channel in five seconds.
 #[test]
 fn a_wish_that_keeps_changing_opens_few_channels() {
-    let target = ChannelTarget::new(ChannelCount::Auto);
+    let target = ChannelTarget::new(ChannelCount::Auto, None);
     let begin = Instant::now();
     let mut opened = 0;
     for turn in 0..1000_u32 {

@@ -39,7 +39,7 @@ fn striped_share(time: Duration, segments_per_loss: u64) -> f64 {
         let channel = mux.channels.get_mut(&0).unwrap();
         channel.placement.record_bulk(now);
         channel.path.on_data_sent(17 * SEGMENT_LEN as usize, now);
-        mux.placement.spreads_bulk
+        mux.placement.stripes_bulk
     });
     striped.count() as f64 / f64::from(steps)
 }
