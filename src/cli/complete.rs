@@ -1,7 +1,7 @@
 //! `underpass complete`: what runs, for the completion of a command line by a shell. The scripts of `underpass
 //! completions` call it with the words so far.
 //!
-//! It prints nothing on errors: a shell shows them in the middle of the line that is being typed.
+//! It prints nothing on errors: a shell would show them in the middle of the line that the user types.
 //! Rejected: the dynamic engine of clap_complete, which is unstable, replaces the scripts as a whole, and breaks in
 //! bash at the colon of a stream key.
 

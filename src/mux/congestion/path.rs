@@ -117,6 +117,11 @@ impl Path {
         self.transport.as_ref().is_some_and(TransportBased::is_in_slow_start)
     }
 
+    /// Returns whether segments that are retransmitted now are taken for those that a full queue has dropped.
+    pub(in crate::mux) fn has_queue_losses(&self, now: Instant) -> bool {
+        self.transport.as_ref().is_some_and(|transport| transport.has_queue_losses(now))
+    }
+
     /// Returns whether the kernel is repairing a loss on the channel: data sent now waits for it at the receiver.
     pub(in crate::mux) fn is_recovering(&self) -> bool {
         self.transport.as_ref().is_some_and(TransportBased::is_recovering)

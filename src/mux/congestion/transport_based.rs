@@ -200,6 +200,11 @@ impl TransportBased {
         self.window.is_in_slow_start()
     }
 
+    /// Returns whether segments that are retransmitted now are taken for those that a full queue has dropped.
+    pub(super) fn has_queue_losses(&self, now: Instant) -> bool {
+        self.queue_losses_until.is_some_and(|until| now < until)
+    }
+
     /// Returns whether the kernel is repairing a loss: data sent now is delivered after the missing segment.
     pub(super) fn is_recovering(&self) -> bool {
         self.sample.is_recovering
@@ -269,7 +274,7 @@ impl TransportBased {
             // Segments that were dropped meanwhile are retransmitted for some round trips.
             self.queue_losses_until = Some(now + 3 * sample.rtt);
         }
-        self.loss.update(&sample, self.queue_losses_until.is_some_and(|until| now < until));
+        self.loss.update(&sample, self.has_queue_losses(now));
         if !self.window.is_in_slow_start() {
             self.pacer.update(self.window.cwnd, min_rtt + typical_delay(self.target(min_rtt)), now);
             if self.kernel_drain.is_running(&sample, self.window.cwnd, now) {

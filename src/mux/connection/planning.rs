@@ -30,6 +30,8 @@ impl Mux {
     /// Adds the kernel's report about a channel to what the planner knows, and has it decide. `before` is the report
     /// before that one.
     pub(super) fn plan_after_report(&mut self, id: u16, before: Option<TransportSample>, now: Instant) {
+        // The channels share the bottleneck, and what its queue has dropped is retransmitted when it is short again.
+        let has_queue_losses = self.channels.values().any(|channel| channel.path.has_queue_losses(now));
         let Some(channel) = self.channels.get_mut(&id) else { return };
         let (Some(before), Some(after)) = (before, channel.path.transport_sample()) else { return };
         let (is_network, path) = (channel.path.is_network(), channel.path.stats());
@@ -41,7 +43,7 @@ impl Mux {
         self.planner.record(ChannelReport {
             delivered,
             sent_segments: after.sent_segments.saturating_sub(before.sent_segments),
-            lost_segments: if is_network && is_queue_short { lost } else { 0 },
+            lost_segments: if is_network && is_queue_short && !has_queue_losses { lost } else { 0 },
             is_backlogged: !channel.scheduler.is_empty() || after.unsent > 0,
             is_transport_limited: is_network && channel.path.is_transport_limited(),
         });
