@@ -24,8 +24,9 @@ use crate::mux::limits::{CHUNK_SIZE, MIN_CHUNK_SIZE};
 /// that alone kept a window from growing.
 const MIN_TARGET: Duration = Duration::from_millis(6);
 
-/// The longest target of the queueing delay. Three quarters of it queue all the time beside a download.
-const MAX_TARGET: Duration = Duration::from_millis(8);
+/// The longest target of the queueing delay. Three quarters of it queue all the time beside a download, and a ping should
+/// take no more than 8 ms beyond the RTT.
+const MAX_TARGET: Duration = Duration::from_millis(7);
 
 /// The target of the queueing delay is the minimum RTT divided by this number, within the two bounds: a long RTT varies
 /// more.

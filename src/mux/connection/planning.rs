@@ -40,9 +40,10 @@ impl Mux {
         let lost = after.retransmitted_segments.saturating_sub(before.retransmitted_segments);
         let delivered = after.delivered.saturating_sub(before.delivered);
         channel.delivered_lately += delivered;
+        let sent = after.sent_segments.saturating_sub(before.sent_segments);
         self.planner.record(ChannelReport {
             delivered,
-            sent_segments: after.sent_segments.saturating_sub(before.sent_segments),
+            sent_segments: if has_queue_losses { 0 } else { sent },
             lost_segments: if is_network && is_queue_short && !has_queue_losses { lost } else { 0 },
             is_backlogged: !channel.scheduler.is_empty() || after.unsent > 0,
             is_transport_limited: is_network && channel.path.is_transport_limited(),

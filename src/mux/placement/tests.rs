@@ -55,17 +55,21 @@ fn messages_are_copied_by_loss_rate() {
 
 #[test]
 fn bulk_is_spread_by_the_segments_lost_in_each_round_trip() {
-    let mut placement = LinkPlacement { is_active: true, ..LinkPlacement::default() };
-    let mut spreads = |segments: u64, loss_rate, is_slow_start_lossy| {
+    let (begin, mut placement) =
+        (Instant::now(), LinkPlacement { is_active: true, ..LinkPlacement::default() });
+    let mut spreads_at = |time, segments: u64, loss_rate, is_slow_start_lossy| {
+        placement.now = Some(begin + time);
         placement.update_spread((segments * SEGMENT_LEN) as f64, loss_rate, is_slow_start_lossy);
         placement.spreads_bulk
     };
-    assert!(!spreads(170, 0.001, false));
-    assert!(spreads(170, 0.005, false));
-    assert!(spreads(170, 0.002, false), "as long as one in three round trips loses one");
-    assert!(!spreads(170, 0.001, false));
-    assert!(spreads(10, 0.0, true));
-    assert!(!spreads(10, 0.0, false), "the path is full");
+    let zero = Duration::ZERO;
+    assert!(!spreads_at(zero, 170, 0.001, false));
+    assert!(spreads_at(zero, 170, 0.005, false));
+    assert!(spreads_at(zero, 170, 0.002, false), "as long as one in three round trips loses one");
+    assert!(!spreads_at(zero, 170, 0.001, false));
+    assert!(spreads_at(zero, 10, 0.0, true));
+    assert!(spreads_at(SLOW_START_SPREAD / 2, 10, 0.0, false));
+    assert!(!spreads_at(SLOW_START_SPREAD, 10, 0.0, false), "the path has been full for long");
 }
 
 /// Copies stay within a quarter of the delivery rate where data queues, and so few frames that the peer's glitch budget
