@@ -1,4 +1,4 @@
-//! Tests of the number of channels that a peer asks for.
+//! Tests of the number of channels that a peer asks for, and of when losses have channels send beside each other.
 
 use super::*;
 use crate::mux::{MuxConfig, congestion::SEGMENT_LEN};
@@ -22,8 +22,8 @@ fn the_number_of_channels_that_a_proxy_announces_is_clamped() {
 /// A download of this length on one of two channels, at 20 Mbit/s and an RTT of 100 ms, that loses one of so many
 /// segments. Returns in which share of it the other channel may send its data.
 fn striped_share(time: Duration, segments_per_loss: u64) -> f64 {
-    let (config, begin, step) = (MuxConfig::default(), Instant::now(), Duration::from_millis(10));
-    let mut mux = Mux::new(Role::Proxy, MuxConfig { peer_has_flow_control: true, ..config });
+    let (begin, step) = (Instant::now(), Duration::from_millis(10));
+    let mut mux = Mux::new(Role::Proxy, MuxConfig::default());
     (0..2).for_each(|id| mux.add_channel(id, begin));
     let rtt = 10 * step;
     let mut sample =
@@ -35,7 +35,7 @@ fn striped_share(time: Duration, segments_per_loss: u64) -> f64 {
         sample.delivered += 17 * SEGMENT_LEN;
         sample.retransmitted_segments = sample.sent_segments / segments_per_loss;
         mux.report_transport(0, sample, now);
-        // A few full windows, so that the channel has left slow start and has a rate.
+        // Full windows, from which the channel gets its rate.
         let channel = mux.channels.get_mut(&0).unwrap();
         channel.placement.record_bulk(now);
         channel.path.on_data_sent(17 * SEGMENT_LEN as usize, now);
