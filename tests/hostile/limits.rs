@@ -111,7 +111,7 @@ async fn connections_beyond_the_rate_of_an_address_are_refused_and_others_are_se
     assert!((2..=allowed).contains(&admitted), "{admitted} of 60 in {:?}", begin.elapsed());
     let reason = refusal(&server, "--max-connections-per-second").await;
     assert!(reason.starts_with("127.0.0.2 opens more than 2"), "{reason}");
-    assert_eq!(server.tunnel.telemetry.totals().users_rejected, 60 - admitted);
+    server.tunnel.until("all refusals", |snapshot| snapshot.totals.users_rejected == 60 - admitted).await;
     server.end().await;
 }
 
