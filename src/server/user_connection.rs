@@ -65,15 +65,17 @@ pub(super) async fn serve(
             "the maximum number of users (2^20) is reached".to_owned(),
         );
     };
-    let guard = core.telemetry.stream_opened(lease.key, addr, lease.guard().stats());
+    let stats = core.telemetry.new_stream(lease.key, addr, lease.guard().stats());
     let handle = Arc::new(OperatorHandle::new(
         lease.key,
         service.key.clone(),
         lease.cancel().child_token(),
         RateLimit::new(&core.limit_count),
-        guard.stats().clone(),
+        stats.clone(),
     ));
-    let _listed = ListedStream::new(core, lease.key, &handle);
+    // Before it is shown: a program that reads the events may act on the stream at once.
+    let listed = ListedStream::new(core, lease.key, &handle);
+    let guard = core.telemetry.register_stream(stats);
     // Between the accept and here the ban of its network did not find the stream.
     if core.user_admission.is_banned(addr.ip()) {
         handle.cancel().cancel();
@@ -82,6 +84,8 @@ pub(super) async fn serve(
     let user =
         UserConnection { addr, addresses, service: &service, lease: &lease, guard: &guard, handle: &handle };
     let reason = user.relay_with_redispatch(core, pending, socket).await;
+    // Commands after the event of its end must not find it.
+    drop(listed);
     guard.end(reason);
 }
 

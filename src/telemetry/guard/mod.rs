@@ -110,23 +110,35 @@ impl Telemetry {
         UserGuard { telemetry: self.clone(), stats, number }
     }
 
-    /// Registers a stream for an accepted user connection, and emits [`EventKind::StreamOpened`].
+    /// Registers a stream for an accepted user connection, and emits [`EventKind::StreamOpened`]. For tests and
+    /// benchmarks, as [`service_opened`](Self::service_opened) is.
     pub fn stream_opened(
         self: &Arc<Self>,
         key: StreamKey,
         addr: SocketAddr,
         user: &Arc<UserStats>,
     ) -> StreamGuard {
-        let info =
-            StreamInfo { key, addr, service: user.service.key.clone(), opened_at: self.started.elapsed() };
-        let stats = Arc::new(StreamStats::new(info, user.clone(), self.traffic.clone()));
+        self.register_stream(self.new_stream(key, addr, user))
+    }
+
+    /// Creates the counters of a stream for an accepted user connection, which are not shown yet.
+    pub fn new_stream(&self, key: StreamKey, addr: SocketAddr, user: &Arc<UserStats>) -> Arc<StreamStats> {
+        let service = user.service.key.clone();
+        let info = StreamInfo { key, addr, service, opened_at: self.started.elapsed() };
+        Arc::new(StreamStats::new(info, user.clone(), self.traffic.clone()))
+    }
+
+    /// Registers a stream with these counters, and emits [`EventKind::StreamOpened`]. From then on operators know its
+    /// key, and their commands have to find it.
+    pub fn register_stream(self: &Arc<Self>, stats: Arc<StreamStats>) -> StreamGuard {
         let number = self.streams.insert(stats.clone());
+        let user = &stats.user;
         for gauge in [&self.streams_gauge, &user.streams, &user.service.streams] {
             gauge.enter();
         }
         user.service.series.counters.opened.fetch_add(1, Relaxed);
-        let is_announced =
-            self.emit(EventKind::StreamOpened { key, addr, service: user.service.key.clone() });
+        let (key, addr, service) = (stats.key, stats.addr, user.service.key.clone());
+        let is_announced = self.emit(EventKind::StreamOpened { key, addr, service });
         StreamGuard { telemetry: self.clone(), stats, number, is_announced }
     }
 }
