@@ -14,7 +14,7 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicBool, AtomicU32,
+            AtomicBool, AtomicU32, AtomicU64,
             Ordering::{Relaxed, SeqCst},
         },
     },
@@ -49,7 +49,9 @@ pub(super) struct Observer {
     services: TableMutex<HashMap<ServiceKey, ServiceGuard>>,
     /// The users that have an open stream.
     users: TableMutex<HashMap<UserKey, CountedUser>>,
-    /// The open streams, by serial number: two servers may use the same stream key.
+    /// The number of the last stream.
+    last_stream: AtomicU64,
+    /// The open streams, by number: two servers may use the same stream key.
     streams: DashMap<u64, Arc<StreamHandle>>,
 }
 
@@ -103,7 +105,9 @@ pub(super) struct ObservedStream {
     link: LinkObserver,
     /// The registration in the hub; `None` once its end is reported.
     guard: Option<StreamGuard>,
-    /// Its serial number.
+    /// Why it has ended.
+    reason: EndReason,
+    /// Its number in the table of open streams.
     number: u64,
     /// What an operator can do to it.
     handle: Arc<StreamHandle>,
@@ -119,6 +123,7 @@ impl Observer {
         Self {
             telemetry,
             last_link: AtomicU32::new(0),
+            last_stream: AtomicU64::new(0),
             services: TableMutex::default(),
             users: TableMutex::default(),
             streams: DashMap::new(),
@@ -168,8 +173,8 @@ impl Observer {
         stats
     }
 
-    /// Registers a stream that a server has opened.
-    fn open_stream(&self, open: &Open, service: &ServiceKey) -> (StreamGuard, UserKey) {
+    /// Creates the counters of a stream that a server has opened, which are not shown yet, and counts it for its user.
+    fn new_stream(&self, open: &Open, service: &ServiceKey) -> (Arc<StreamStats>, UserKey) {
         let addr = open.user.map_or(UNKNOWN_USER, |user| user.client);
         let user = (open.key.user, addr.ip());
         let service = self.service(service);
@@ -187,7 +192,7 @@ impl Observer {
             let service = stats.service.key.clone();
             self.telemetry.emit(EventKind::UserJoined { user: user.0, addr: user.1, service });
         }
-        (self.telemetry.stream_opened(open.key, addr, &stats), user)
+        (self.telemetry.new_stream(open.key, addr, &stats), user)
     }
 
     /// Removes a stream of a user, and the user with its last one.
@@ -264,17 +269,27 @@ impl LinkObserver {
         control: StreamControl,
         parent: &CancellationToken,
     ) -> ObservedStream {
-        let (guard, user) = self.observer.open_stream(open, service);
-        guard.opened_by(&self.stats);
+        let (stats, user) = self.observer.new_stream(open, service);
         let handle = Arc::new(StreamHandle {
-            stats: guard.stats().clone(),
+            stats: stats.clone(),
             control,
             cancel: parent.child_token(),
             is_killed: AtomicBool::new(false),
         });
-        let number = guard.number();
+        // Before it is shown: a program that reads the events may act on the stream at once.
+        let number = self.observer.last_stream.fetch_add(1, Relaxed) + 1;
         self.observer.streams.insert(number, handle.clone());
-        ObservedStream { link: self.clone(), guard: Some(guard), number, handle, user, since: Instant::now() }
+        let guard = self.observer.telemetry.announce_stream(stats);
+        guard.opened_by(&self.stats);
+        ObservedStream {
+            link: self.clone(),
+            guard: Some(guard),
+            reason: EndReason::Internal,
+            number,
+            handle,
+            user,
+            since: Instant::now(),
+        }
     }
 }
 
@@ -302,17 +317,19 @@ impl ObservedStream {
 
     /// Reports the end of the stream.
     pub(super) fn end(mut self, reason: EndReason) {
-        if let Some(guard) = self.guard.take() {
-            guard.end(reason);
-        }
+        // The drop of `self` reports it.
+        self.reason = reason;
     }
 }
 
 impl Drop for ObservedStream {
     fn drop(&mut self) {
+        // Commands after the event of its end must not find it.
         self.link.observer.streams.remove(&self.number);
         // Before its user.
-        self.guard.take();
+        if let Some(guard) = self.guard.take() {
+            guard.end(std::mem::replace(&mut self.reason, EndReason::Internal));
+        }
         self.link.observer.release_user(self.user);
     }
 }

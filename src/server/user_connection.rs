@@ -75,7 +75,7 @@ pub(super) async fn serve(
     ));
     // Before it is shown: a program that reads the events may act on the stream at once.
     let listed = ListedStream::new(core, lease.key, &handle);
-    let guard = core.telemetry.register_stream(stats);
+    let guard = core.telemetry.announce_stream(stats);
     // Between the accept and here the ban of its network did not find the stream.
     if core.user_admission.is_banned(addr.ip()) {
         handle.cancel().cancel();

@@ -24,12 +24,16 @@ fn a_user_is_shown_until_its_last_stream_has_ended_and_no_table_grows() {
     let telemetry = Telemetry::of_proxy();
     let observer = Observer::new(telemetry.clone());
     let service = "8080".parse().unwrap();
-    let (first, user) = observer.open_stream(&open(1, 1, Some("192.0.2.1:5000")), &service);
-    let (second, again) = observer.open_stream(&open(1, 2, Some("192.0.2.1:5001")), &service);
+    let open_stream = |open| {
+        let (stats, user) = observer.new_stream(&open, &service);
+        (telemetry.announce_stream(stats), user)
+    };
+    let (first, user) = open_stream(open(1, 1, Some("192.0.2.1:5000")));
+    let (second, again) = open_stream(open(1, 2, Some("192.0.2.1:5001")));
     // Another server may have given the same id to another user.
-    let (third, other) = observer.open_stream(&open(1, 1, Some("192.0.2.9:5000")), &service);
+    let (third, other) = open_stream(open(1, 1, Some("192.0.2.9:5000")));
     // A server of the text format does not tell addresses.
-    let (fourth, unknown) = observer.open_stream(&open(2, 1, None), &service);
+    let (fourth, unknown) = open_stream(open(2, 1, None));
     assert!(user == again && user != other && other != unknown);
     let shown = telemetry.snapshot();
     assert_eq!((shown.users.len(), shown.streams.len(), shown.totals.streams_open), (3, 4, 4));

@@ -118,7 +118,7 @@ impl Telemetry {
         addr: SocketAddr,
         user: &Arc<UserStats>,
     ) -> StreamGuard {
-        self.register_stream(self.new_stream(key, addr, user))
+        self.announce_stream(self.new_stream(key, addr, user))
     }
 
     /// Creates the counters of a stream for an accepted user connection, which are not shown yet.
@@ -130,7 +130,7 @@ impl Telemetry {
 
     /// Registers a stream with these counters, and emits [`EventKind::StreamOpened`]. From then on operators know its
     /// key, and their commands have to find it.
-    pub fn register_stream(self: &Arc<Self>, stats: Arc<StreamStats>) -> StreamGuard {
+    pub fn announce_stream(self: &Arc<Self>, stats: Arc<StreamStats>) -> StreamGuard {
         let number = self.streams.insert(stats.clone());
         let user = &stats.user;
         for gauge in [&self.streams_gauge, &user.streams, &user.service.streams] {
@@ -328,11 +328,6 @@ impl StreamGuard {
     /// Returns the counters of the stream.
     pub fn stats(&self) -> &Arc<StreamStats> {
         &self.stats
-    }
-
-    /// Returns the stream's serial number, as [`StreamSnapshot::number`](crate::telemetry::StreamSnapshot::number).
-    pub fn number(&self) -> u64 {
-        self.number
     }
 
     /// Records on a proxy by which link the server has opened the stream, and that the target is being connected to.
